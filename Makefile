@@ -1,0 +1,43 @@
+# Every target sets up what it needs: a bare machine with Python 3.11, make and git is enough.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: quickstart test serve ui ui-stop bench format lint install clean-install
+
+quickstart: $(READY)
+	@kindling run quickstart
+
+test: $(READY)
+	@pytest
+
+serve: $(READY)
+	@kindling serve quickstart
+
+ui: $(READY)
+	@python -m infra.stack start
+
+ui-stop: $(READY)
+	@python -m infra.stack stop
+
+bench: $(READY)
+	@for script in bench/*.py; do echo "== $$script"; python $$script || exit 1; done
+
+format: $(READY)
+	@ruff check --fix . && ruff format .
+
+lint: $(READY)
+	@ruff check . && ruff format --check .
+
+install: $(READY)
+
+# torch first and by its exact version: another resolver's choice may bring gigabytes of CUDA
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "kindling needs Python 3.11: no '$(PYTHON)' here; say where it is with 'make PYTHON=/path/to/python3.11 ...'"; exit 1; }
+	@echo "setting up $(VENV) (once, some minutes) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check $$(grep '^torch==' constraints.txt)
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)

@@ -1,0 +1,83 @@
+"""The flow's first task: the data is there, and it is the data that its pointer names."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from components.catalogue import Catalogue
+from flows.graph import DVC, _call, stale
+
+
+class DataError(RuntimeError):
+    """Data is missing or was changed; the message names the command that mends it."""
+
+
+def pointer_of(workspace: Path, path: str) -> Path | None:
+    """The `.dvc` file that versions `path`, beside it or beside a folder above it."""
+    target = Path(path)
+    for candidate in [target, *target.parents]:
+        pointer = workspace / f"{candidate}.dvc"
+        if candidate.name and pointer.is_file():
+            return pointer
+    return None
+
+
+def check(
+    workspace: Path, catalogue: Catalogue, datasets: list[str], say: Callable[[str], None]
+) -> dict[str, str]:
+    """Bring the data sets named to the state that their pointers say.
+
+    A missing one is pulled. A changed one is versioned (`dvc add`) or refused, by the data set's
+    `on_change`. Returns what was done, by data set.
+
+    Raises:
+        DataError: data is missing and no remote has it, or changed and the catalogue refuses.
+    """
+    pointers = {}
+    for name in datasets:
+        pointer = pointer_of(workspace, catalogue.datasets[name].path)
+        if pointer is not None:
+            pointers.setdefault(pointer, []).append(name)
+    if not pointers:
+        return {}
+    reasons = stale(workspace)
+    done = {}
+    for pointer, names in pointers.items():
+        relative = pointer.relative_to(workspace).as_posix()
+        if relative in reasons:
+            action = _mend(workspace, relative, catalogue, names)
+            say(f"{relative}: {action}")
+            done.update(dict.fromkeys(names, action))
+    return done
+
+
+def _mend(workspace: Path, pointer: str, catalogue: Catalogue, names: list[str]) -> str:
+    target = workspace / pointer.removesuffix(".dvc")
+    if not target.exists():
+        return _bring(workspace, pointer)
+    if any(catalogue.datasets[name].on_change == "refuse" for name in names):
+        raise DataError(
+            f"{target.relative_to(workspace)} differs from its pointer {pointer}; to keep the "
+            f"change as a new version run 'dvc add {pointer.removesuffix('.dvc')}' (or set "
+            f"datasets.{names[0]}.on_change=version), to drop it 'dvc checkout --force {pointer}'"
+        )
+    _call(workspace, "add", "-q", pointer.removesuffix(".dvc"))
+    return "changed: versioned"
+
+
+def _bring(workspace: Path, pointer: str) -> str:
+    for command, action in (("checkout", "taken from the cache"), ("pull", "pulled")):
+        done = subprocess.run(
+            [*DVC, command, "-q", pointer],
+            cwd=workspace,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0 and (workspace / pointer.removesuffix(".dvc")).exists():
+            return action
+    raise DataError(
+        f"{pointer.removesuffix('.dvc')} is missing and could not be pulled "
+        f"({done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'}); "
+        f"add a remote that has it ('dvc remote add -d NAME URL') and run 'dvc pull {pointer}'"
+    )

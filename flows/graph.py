@@ -1,0 +1,140 @@
+"""DVC as kindling uses it: what is stale, run one stage, what a file's change would rebuild."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+DVC = [sys.executable, "-m", "dvc"]
+TAIL_LINES = 25
+
+
+class StageFailed(RuntimeError):
+    """A stage ended with an error; the message holds the end of its output."""
+
+
+class Busy(RuntimeError):
+    """DVC is at work on the same files for another process: waiting helps."""
+
+
+def _call(workspace: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [*DVC, *arguments], cwd=workspace, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise StageFailed(f"dvc {' '.join(arguments)} failed:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+def ensure_repository(workspace: Path) -> None:
+    """Make `workspace` a DVC repository if it is none.
+
+    Raises:
+        StageFailed: DVC refused.
+    """
+    if (workspace / ".dvc").is_dir():
+        return
+    inside = subprocess.run(
+        ["git", "-C", str(workspace), "rev-parse", "--show-prefix"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    scm = [] if inside.returncode == 0 else ["--no-scm"]
+    sub = ["--subdir"] if inside.returncode == 0 and inside.stdout.strip() else []
+    _call(workspace, "init", "-q", *scm, *sub)
+    _call(workspace, "config", "core.analytics", "false")
+
+
+def stale(workspace: Path) -> dict[str, list]:
+    """The stages and pointers that are not up to date, each with DVC's reasons. One call."""
+    return json.loads(_call(workspace, "status", "--json") or "{}")
+
+
+def reproduce(
+    workspace: Path,
+    stage: str,
+    environment: dict[str, str],
+    say: Callable[[str], None],
+    force: bool = False,
+) -> None:
+    """Bring one stage up to date, its output handed to `say` line by line as it comes.
+
+    The process group of DVC and its stage ends with this call, however it ends.
+
+    Raises:
+        StageFailed: with the last lines of the stage's output.
+        Busy: another DVC process works on the same files.
+    """
+    command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage]
+    process = subprocess.Popen(
+        command,
+        cwd=workspace,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    try:
+        for line in process.stdout:
+            tail.append(line.rstrip())
+            say(line.rstrip())
+        code = process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        raise
+    if code == 0:
+        return
+    text = "\n".join(tail)
+    if "Unable to acquire lock" in text or "is busy, it is being" in text:
+        raise Busy(f"DVC is busy with {stage}: {text}")
+    raise StageFailed(f"stage {stage} failed (exit {code}); the end of its output:\n{text}")
+
+
+def affected(workspace: Path, path: str) -> list[str]:
+    """The stages that a change of the file or folder `path` would rebuild, in order.
+
+    Raises:
+        ValueError: no stage depends on `path`.
+    """
+    import networkx
+    from dvc.repo import Repo
+
+    target = (workspace / path).resolve()
+    with Repo(str(workspace)) as repo:
+        graph = repo.index.graph  # edges lead from a stage to those that it depends on
+        touched = {stage for stage in graph if _reads(stage, target, workspace)}
+        if not touched:
+            raise ValueError(f"no stage depends on '{path}'; 'dvc dag' draws those that exist")
+        rebuilt = touched.union(*(networkx.ancestors(graph, stage) for stage in touched))
+        order = list(networkx.dfs_postorder_nodes(graph))
+        return [stage.addressing for stage in order if stage in rebuilt and stage.cmd]
+
+
+def _reads(stage, target: Path, workspace: Path) -> bool:
+    for dependency in [*stage.deps, *(out for out in stage.outs if not stage.cmd)]:
+        if not dependency.fs_path:
+            continue
+        path = Path(workspace, dependency.fs_path).resolve()
+        if path == target or path in target.parents:
+            return True
+    return False
+
+
+def locked_hashes(workspace: Path) -> dict[str, str]:
+    """DVC's hash of each stage output, by its path in the workspace, as `dvc.lock` has them."""
+    from ruamel.yaml import YAML
+
+    lock = workspace / "dvc.lock"
+    if not lock.is_file():
+        return {}
+    stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8")).get("stages", {})
+    outs = [out for stage in stages.values() for out in stage.get("outs", [])]
+    return {out["path"]: out["md5"] for out in outs if "md5" in out}

@@ -1,0 +1,54 @@
+"""A stage dies with the processes that started it.
+
+Without this, `kill -9` of `dvc repro` leaves its child at work; the next `dvc repro` deletes the
+output, starts a second child, and the mixture of both is cached as the result.
+"""
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+
+from flows import settings
+
+POLL_SECONDS = 0.25
+
+
+def masters() -> list[psutil.Process]:
+    """The processes whose end must end this one: DVC, the shell it starts, and the flow."""
+    found = []
+    if settings.dvc_started_us():
+        for parent in psutil.Process().parents()[:3]:
+            found.append(parent)
+            if any("dvc" in word for word in parent.cmdline()[:3]):
+                break
+    flow = settings.flow_pid()
+    if flow is not None:
+        found.append(psutil.Process(flow))  # NoSuchProcess: it has gone already; see `tie`
+    return found
+
+
+def tie() -> None:
+    """Watch `masters` from a thread and kill this process within half a second of their end."""
+    try:
+        watched = masters()
+    except psutil.NoSuchProcess:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if watched:
+        threading.Thread(target=_watch, args=(watched,), daemon=True).start()
+
+
+def _watch(watched: list[psutil.Process]) -> None:
+    while all(_alive(process) for process in watched):
+        time.sleep(POLL_SECONDS)
+    # SIGKILL: nothing of a stage needs a farewell, its results appear by a rename
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,114 @@
+"""The flow: data checked, stages brought up to date, what came out registered and judged.
+
+A task is one `dvc repro --single-item`, so a flow and a bare `dvc repro` do the same work and skip
+the same work. What is no pure function of files (registering, promoting) follows as tasks.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from components.catalogue import Catalogue, load, suggestion
+from flows import data, disk, evidence, graph, locks, settings, summary, tracking
+
+RETRIES = 3
+RETRY_SECONDS = 5
+
+
+def _passing(_task: Any, _run: Any, state: Any) -> bool:
+    """Only a busy DVC is worth another try: a stage's own error would come again."""
+    return isinstance(state.result(raise_on_failure=False), graph.Busy)
+
+
+@task(name="data", cache_policy=NO_CACHE)
+def check_data(workspace: Path, catalogue: Catalogue, datasets: list[str]) -> dict[str, str]:
+    return data.check(workspace, catalogue, datasets, get_run_logger().info)
+
+
+@task(
+    task_run_name="{stage}",
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=_passing,
+    cache_policy=NO_CACHE,
+)
+def run_stage(workspace: Path, stage: str, parent: str, force: bool) -> None:
+    environment = settings.child_environment(parent)
+    graph.reproduce(workspace, stage, environment, get_run_logger().info, force)
+
+
+@task(name="register", cache_policy=NO_CACHE)
+def register(workspace: Path, pipeline: str, parent: str | None) -> dict[str, Any]:
+    from flows.release import release
+
+    return release(workspace, pipeline, parent, get_run_logger().info)
+
+
+def _run_stages(
+    workspace: Path, pipeline: str, stages: list[str], waiting: set[str], force: bool
+) -> tuple[str | None, list[str]]:
+    """Run what is stale of `stages`; return the MLflow parent run (None: nothing ran) and what ran.
+
+    DVC is asked for a stage only if the one question at the start, or a stage that has just run,
+    gives it a reason to.
+    """
+    if not force and not waiting.intersection(stages):
+        return None, []
+    tags = {
+        "kindling.pipeline": pipeline,
+        "kindling.started_by": "flow",
+        "kindling.commit": evidence.commit(workspace),
+    }
+    parent = tracking.start_parent(workspace, pipeline, tags)
+    ended = "FAILED"
+    ran: list[str] = []
+    try:
+        for stage in stages:
+            if not (force or ran or stage in waiting):
+                continue
+            before = evidence.result_of(workspace, stage)
+            run_stage(workspace, stage, parent, force)
+            if evidence.result_of(workspace, stage) != before:
+                ran.append(stage)
+        ended = "FINISHED"
+    finally:
+        mlflow = tracking.client(workspace)
+        evidence.log_parent(mlflow, parent, workspace, pipeline, stages)
+        mlflow.set_terminated(parent, ended)
+    return parent, ran
+
+
+@flow(name="pipeline", flow_run_name="{pipeline}", persist_result=False, validate_parameters=False)
+def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[str, Any]:
+    """Bring `pipeline` of `workspace` up to date, register what is new, and judge it.
+
+    Raises:
+        CatalogueError: the catalogue is wrong, or has no such pipeline.
+        DataError: data is missing or changed.
+        Held: another run is at work in this workspace.
+        StageFailed: a stage failed.
+    """
+    started = time.monotonic()
+    where = Path(workspace).resolve()
+    settings.apply(where)
+    catalogue = load(where)
+    if pipeline not in catalogue.pipelines:
+        raise ValueError(f"no pipeline '{pipeline}'{suggestion(pipeline, catalogue.pipelines)}")
+    stages = catalogue.stages_of(pipeline)
+    with locks.hold(where / ".kindling" / "run.lock"):
+        graph.ensure_repository(where)
+        disk.require(where, catalogue.compute.disk_gb)
+        tracking.end_all_lost(where)
+        datasets = [s.split("@")[1] for s in stages if s.startswith("dataset@")]
+        check_data(where, catalogue, datasets)
+        waiting = set(graph.stale(where))
+        parent, ran = _run_stages(where, pipeline, stages, waiting, force)
+        released = register(where, pipeline, parent)
+    outcome = summary.collect(where, catalogue, pipeline, stages, ran, released)
+    outcome["seconds"] = round(time.monotonic() - started, 1)
+    create_markdown_artifact(summary.markdown(outcome), key=f"summary-{pipeline}".replace("_", "-"))
+    return outcome

@@ -1,0 +1,80 @@
+"""Where kindling keeps things, and the environment that its processes run in.
+
+The only module that reads or sets environment variables.
+"""
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+PARENT_RUN = "KINDLING_PARENT_RUN"  # MLflow id of the pipeline's run, handed to its stages
+FLOW_PID = "KINDLING_FLOW_PID"  # a stage ends when this process does
+
+# nothing here phones home; a user's own setting of the same variable wins
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "true",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
+}
+
+
+@cache
+def home(workspace: Path) -> Path:
+    """The folder that all workspaces of one repository share: its top, else the workspace.
+
+    The MLflow store and Prefect's database live there.
+    """
+    command = ["git", "-C", str(workspace), "rev-parse", "--show-toplevel"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Path(done.stdout.strip()) if done.returncode == 0 else workspace.resolve()
+
+
+def tracking_uri(workspace: Path) -> str:
+    """The MLflow store: `MLFLOW_TRACKING_URI`, else sqlite in the repository's top folder."""
+    default = f"sqlite:///{home(workspace) / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI", default)
+
+
+def apply(workspace: Path, threads: int | None = None) -> None:
+    """Set up this process and its children: no telemetry, own Prefect home, own interpreter first.
+
+    `threads` bounds the numeric libraries and must come before they are imported.
+    """
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    os.environ.setdefault("PREFECT_HOME", str(home(workspace) / ".prefect"))
+    os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(workspace))
+    binaries = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", "")
+    if path.split(os.pathsep)[0] != binaries:
+        os.environ["PATH"] = os.pathsep.join([binaries, path])
+    if threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(threads)
+
+
+def parent_run() -> str | None:
+    return os.environ.get(PARENT_RUN)
+
+
+def flow_pid() -> int | None:
+    value = os.environ.get(FLOW_PID)
+    return int(value) if value else None
+
+
+def dvc_started_us() -> bool:
+    """Whether DVC runs this process as a stage's command."""
+    return "DVC_STAGE" in os.environ
+
+
+def child_environment(parent: str) -> dict[str, str]:
+    """The environment of the DVC calls of a flow whose MLflow run is `parent`."""
+    return {**os.environ, PARENT_RUN: parent, FLOW_PID: str(os.getpid())}

@@ -1,0 +1,225 @@
+"""MLflow: a parent run for a pipeline run, a nested run for each stage that really ran.
+
+Metrics are buffered and written in batches from a thread, because a synchronous `log_metric`
+costs 4-5 ms and a batch of 1,000 costs 80 ms. A killed stage's run is found by the note beside its
+checkpoints, reopened, and told nothing twice.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from components.lineage import read_json, write_json
+from flows import settings
+from flows.locks import hold
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FLUSH_SECONDS = 2.0
+BATCH = 900  # MLflow takes at most 1,000 metrics a call
+LONGEST_PARAMETER = 500
+
+
+def client(workspace: Path) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    uri = settings.tracking_uri(workspace)
+    with hold(settings.home(workspace) / ".kindling" / "mlflow.lock", wait=120):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)  # the first one makes the tables
+
+
+def experiment(mlflow: "MlflowClient", workspace: Path, name: str) -> str:
+    """The id of experiment `name`, created with its artifacts beside the store."""
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    with hold(settings.home(workspace) / ".kindling" / "mlflow.lock", wait=60):
+        found = mlflow.get_experiment_by_name(name)
+        if found is not None:
+            return found.experiment_id
+        local = settings.tracking_uri(workspace).startswith("sqlite:")
+        place = (settings.home(workspace) / "mlruns" / name).as_uri() if local else None
+        return mlflow.create_experiment(name, artifact_location=place)
+
+
+def start_parent(workspace: Path, pipeline: str, tags: Mapping[str, str]) -> str:
+    """Start the run of one pipeline run; return its id."""
+    mlflow = client(workspace)
+    where = experiment(mlflow, workspace, pipeline)
+    name = f"{pipeline} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    return mlflow.create_run(where, run_name=name, tags=dict(tags)).info.run_id
+
+
+def parent_of_dvc(workspace: Path, mlflow: "MlflowClient", pipeline: str) -> str | None:
+    """The parent run of the bare `dvc repro` that runs this stage; None outside of one.
+
+    It is created finished, for nobody would end it if DVC were killed; MLflow lets children and
+    metrics be added all the same.
+    """
+    masters = [p for p in psutil.Process().parents() if "dvc" in " ".join(p.cmdline()[:3])]
+    if not masters or not settings.dvc_started_us():
+        return None
+    mark = f"{masters[0].pid}-{masters[0].create_time():.2f}"
+    note = workspace / ".kindling" / "parents" / f"{pipeline}.json"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with hold(note.with_suffix(".lock"), wait=60):
+        if note.is_file() and read_json(note)["dvc"] == mark:
+            return read_json(note)["run_id"]
+        tags = {"kindling.pipeline": pipeline, "kindling.started_by": "dvc repro"}
+        run = start_parent(workspace, pipeline, tags)
+        mlflow.set_terminated(run, "FINISHED")
+        write_json(note, {"dvc": mark, "run_id": run})
+        return run
+
+
+class Tracker:
+    """The `Reporter` of one stage: writes to its MLflow run and shows a progress bar."""
+
+    def __init__(self, mlflow: "MlflowClient", run_id: str, show, skip_until: int = -1) -> None:
+        self.mlflow = mlflow
+        self.run_id = run_id
+        self.last: dict[str, float] = {}
+        self._show = show
+        self._skip_until = skip_until  # steps that the run already has, from before a kill
+        self._buffer: list[tuple[str, float, int, int]] = []
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._writer = threading.Thread(target=self._write_often, daemon=True)
+        self._writer.start()
+
+    def params(self, values: Mapping[str, object]) -> None:
+        from mlflow.entities import Param
+
+        known = self.mlflow.get_run(self.run_id).data.params
+        new = {k: str(v)[:LONGEST_PARAMETER] for k, v in values.items() if k not in known}
+        self.mlflow.log_batch(self.run_id, params=[Param(k, v) for k, v in new.items()])
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        self.last.update(values)
+        if step <= self._skip_until:
+            return
+        now = int(time.time() * 1000)
+        with self._lock:
+            self._buffer += [(key, float(value), now, step) for key, value in values.items()]
+
+    def progress(self, done: float, total: float, note: str = "") -> None:
+        self._show(done, total, note)
+
+    def text(self, name: str, text: str) -> None:
+        self.mlflow.log_text(self.run_id, text, name)
+
+    def close(self) -> None:
+        """Write what is buffered. Call once, before the run is ended."""
+        self._ended.set()
+        self._writer.join()
+        self._flush()
+
+    def _write_often(self) -> None:
+        while not self._ended.wait(FLUSH_SECONDS):
+            self._flush()
+
+    def _flush(self) -> None:
+        from mlflow.entities import Metric
+
+        with self._lock:
+            waiting, self._buffer = self._buffer, []
+        for start in range(0, len(waiting), BATCH):
+            part = [Metric(*entry) for entry in waiting[start : start + BATCH]]
+            self.mlflow.log_batch(self.run_id, metrics=part)
+
+
+def open_stage_run(
+    workspace: Path, mlflow: "MlflowClient", stage: str, pipeline: str, identity: str
+) -> tuple[str, int]:
+    """The MLflow run of `stage` and the last step that it has: new, or a killed one reopened.
+
+    A run left by another identity (other data, settings or code) is ended as KILLED.
+    """
+    note = run_note(workspace, stage)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    if note.is_file():
+        left = read_json(note)
+        if left["identity"] == identity and _reopen(mlflow, left["run_id"]):
+            return left["run_id"], _last_step(mlflow, left["run_id"])
+        end_lost(mlflow, note)
+    parent = settings.parent_run() or parent_of_dvc(workspace, mlflow, pipeline)
+    tags = {"kindling.stage": stage, "kindling.pipeline": pipeline}
+    if parent is not None:
+        tags["mlflow.parentRunId"] = parent
+    where = experiment(mlflow, workspace, pipeline)
+    run_id = mlflow.create_run(where, run_name=stage, tags=tags).info.run_id
+    write_json(note, {"identity": identity, "run_id": run_id, "pid": os.getpid()})
+    return run_id, -1
+
+
+def run_note(workspace: Path, stage: str) -> Path:
+    """Where the MLflow run of a stage at work, or killed at work, is written down."""
+    return workspace / ".kindling" / "open_runs" / f"{stage}.json"
+
+
+def end_lost(mlflow: "MlflowClient", note: Path) -> None:
+    """End the run that `note` names as KILLED, if it still runs, and drop the note."""
+    from mlflow.exceptions import MlflowException
+
+    run_id = read_json(note)["run_id"]
+    try:
+        if mlflow.get_run(run_id).info.status == "RUNNING":
+            mlflow.set_terminated(run_id, "KILLED")
+    except MlflowException:
+        pass  # the store was wiped or moved: nothing to end
+    note.unlink()
+
+
+def _reopen(mlflow: "MlflowClient", run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mlflow.update_run(run_id, status="RUNNING")
+    except MlflowException:
+        return False
+    return True
+
+
+def _last_step(mlflow: "MlflowClient", run_id: str) -> int:
+    history = mlflow.get_metric_history(run_id, "loss")
+    return max((metric.step for metric in history), default=-1)
+
+
+def log_datasets(mlflow: "MlflowClient", run_id: str, hashes: Mapping[str, str]) -> None:
+    """Make data sets inputs of a run. hashes: the DVC hash of each, by its artifact path."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            Dataset(name=path, digest=digest, source_type="dvc", source=path),
+            [InputTag("mlflow.data.context", "training"), InputTag("dvc.hash", digest)],
+        )
+        for path, digest in hashes.items()
+    ]
+    if inputs:
+        mlflow.log_inputs(run_id, datasets=inputs)
+
+
+def end_all_lost(workspace: Path) -> None:
+    """End the MLflow runs of this workspace whose process is gone and whose stage is not at work.
+
+    Those that a stage could still resume keep their note: the stage reopens them.
+    """
+    notes = list((workspace / ".kindling" / "open_runs").glob("*.json"))
+    lost = [note for note in notes if not psutil.pid_exists(read_json(note)["pid"])]
+    if not lost:
+        return
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client(workspace)
+    for note in lost:
+        try:
+            mlflow.set_terminated(read_json(note)["run_id"], "KILLED")
+        except MlflowException:
+            note.unlink()
