@@ -62,8 +62,8 @@ class Catalogue(Block):
     pipelines: dict[str, Pipeline]
     tasks: dict[str, Task]
     adapters: dict[str, AdapterBlock]
-    gates: dict[str, Gate] = {}
-    deployments: list[dict[str, Any]] = []
+    gates: dict[str, Gate] = Field(default_factory=dict)
+    deployments: list[dict[str, Any]] = Field(default_factory=list)
 
     def adapters_of(self, pipeline: str) -> list[str]:
         """The names of the adapters made on `pipeline`'s base, in the file's order."""
