@@ -1,0 +1,290 @@
+"""MLflow's registry as kindling uses it: versions that own their bytes, and releases.
+
+A model is called `PIPELINE.NAME`, the base `PIPELINE.base`; a prompt has its catalogue name. A
+version is found by its content hash, so registering the same bytes again changes nothing. An
+adapter's version refers to its base by version and hash and never holds a copy of it.
+
+A release is what is promoted and rolled back as one: a base, adapters that fit it, and the prompt
+versions that they were made with. Releases stand as numbered, unchanging tags on `PIPELINE.base`;
+the aliases `champion` point to the members of the current one.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from components.lineage import content_of, folder_hash, text_hash
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+CANDIDATE = "candidate"
+CONTENT = "kindling.content"
+WORKSPACE = "kindling.workspace"
+DECISION = "kindling.decision"
+RELEASE = "kindling.release"  # the current release's number; `kindling.release.N` holds release N
+CODE = Path(__file__).parent
+LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "pydantic", "ruamel.yaml", "jinja2")
+
+
+class RegistryError(ValueError):
+    """The registry lacks something or has it already; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """Versions that belong together. adapters, prompts: version by name in the catalogue."""
+
+    base: int
+    adapters: Mapping[str, int] = field(default_factory=dict)
+    prompts: Mapping[str, int] = field(default_factory=dict)
+    reason: str = ""
+    time: str = ""
+
+
+class Registry:
+    """The registry at MLflow store `uri`, seen from the workspace called `workspace`."""
+
+    def __init__(self, uri: str, workspace: str) -> None:
+        import mlflow
+
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        self.uri = uri
+        self.workspace = workspace
+        self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    # -- versions ------------------------------------------------------------------------------
+
+    def versions(self, name: str) -> list["ModelVersion"]:
+        """All versions of model `name`, oldest first."""
+        found = self.client.search_model_versions(f"name = '{name}'")
+        return sorted(found, key=lambda version: int(version.version))
+
+    def with_content(self, name: str, content: str) -> int | None:
+        """The version of `name` that holds `content`."""
+        for version in reversed(self.versions(name)):
+            if version.tags.get(CONTENT) == content:
+                return int(version.version)
+        return None
+
+    def alias(self, name: str, alias: str) -> "ModelVersion | None":
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_model_version_by_alias(name, alias)
+        except MlflowException:
+            return None
+
+    def folder(self, name: str, version: int) -> Path:
+        """The files of a version, on this machine; downloaded where the store is elsewhere.
+
+        Raises:
+            RegistryError: the bytes are not those that were registered.
+        """
+        folder = self._files(name, version) / "model"
+        stated = self.client.get_model_version(name, str(version)).tags.get(CONTENT)
+        found = folder_hash(folder)
+        if stated != found:
+            raise RegistryError(
+                f"{name} version {version} was altered: its content is {found[:12]}, registered "
+                f"was {str(stated)[:12]}; delete the version and run 'kindling register'"
+            )
+        return folder
+
+    def records(self, name: str, version: int) -> Path:
+        """The evaluation folder that was registered with a version."""
+        return self._files(name, version) / "evaluation"
+
+    def _files(self, name: str, version: int) -> Path:
+        import mlflow
+
+        return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts"
+
+    def register_base(self, pipeline: str, folder: Path) -> tuple[int, bool]:
+        """Register a base folder; return its version and whether it is new. Needs an MLflow run."""
+        name = f"{pipeline}.base"
+        return self._register(name, folder, CODE / "serving" / "registered_base.py", {}, {}, {})
+
+    def register_adapter(
+        self,
+        pipeline: str,
+        adapter: str,
+        folder: Path,
+        evaluation: Path,
+        base: int,
+        tags: Mapping[str, str],
+    ) -> tuple[int, bool]:
+        """Register an adapter with its per-example records; it refers to version `base`."""
+        base_name = f"{pipeline}.base"
+        stated = self.client.get_model_version(base_name, str(base)).tags[CONTENT]
+        settings = {"base": f"models:/{base_name}/{base}", "base_content": stated}
+        extra = {"evaluation": evaluation}
+        code = CODE / "serving" / "registered_adapter.py"
+        all_tags = {**tags, "kindling.base": str(base), "kindling.base_content": stated}
+        return self._register(f"{pipeline}.{adapter}", folder, code, extra, settings, all_tags)
+
+    def _register(
+        self,
+        name: str,
+        folder: Path,
+        code: Path,
+        extra: Mapping[str, Path],
+        settings: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> tuple[int, bool]:
+        import mlflow
+
+        content = content_of(folder)
+        known = self.with_content(name, content)
+        if known is not None:
+            return known, False
+        self._own(name)
+        with TemporaryDirectory() as staged:  # MLflow keeps a folder's last name: make it speak
+            parts = {"model": folder, **extra}
+            for part, source in parts.items():
+                shutil.copytree(source, Path(staged, part))
+            info = mlflow.pyfunc.log_model(
+                name=name.replace(".", "-"),
+                python_model=str(code),
+                artifacts={part: str(Path(staged, part)) for part in parts},
+                model_config=dict(settings),
+                pip_requirements=[f"{lib}=={_version(lib)}" for lib in LIBRARIES],
+                code_paths=[str(CODE)],
+            )
+        created = mlflow.register_model(
+            info.model_uri, name, tags={CONTENT: content, WORKSPACE: self.workspace, **tags}
+        )
+        self.client.set_registered_model_alias(name, CANDIDATE, created.version)
+        return int(created.version), True
+
+    def _own(self, name: str) -> None:
+        """Refuse `name` where another workspace has registered it."""
+        for version in self.versions(name)[:1]:
+            owner = version.tags.get(WORKSPACE)
+            if owner != self.workspace:
+                raise RegistryError(
+                    f"'{name}' is registered by workspace '{owner}', this one is "
+                    f"'{self.workspace}'; rename the pipeline in pipelines.yaml"
+                )
+
+    # -- prompts -------------------------------------------------------------------------------
+
+    def register_prompt(self, name: str, prompt: Mapping[str, Any]) -> tuple[int, bool]:
+        """Register a prompt when its text is new; return its version and whether it is new.
+
+        prompt: the catalogue's block (`template`, `answer`).
+
+        Raises:
+            RegistryError: another workspace has a prompt of this name.
+        """
+        import mlflow
+
+        content = text_hash(prompt["template"], json.dumps(prompt["answer"], sort_keys=True))
+        for version in self.prompt_versions(name):
+            owner = version.tags.get(WORKSPACE)
+            if owner != self.workspace:
+                raise RegistryError(
+                    f"prompt '{name}' is registered by workspace '{owner}', this one is "
+                    f"'{self.workspace}'; rename the prompt in pipelines.yaml"
+                )
+            if version.tags.get(CONTENT) == content:
+                return int(version.version), False
+        tags = {
+            CONTENT: content,
+            WORKSPACE: self.workspace,
+            "kindling.answer": json.dumps(prompt["answer"], sort_keys=True),
+        }
+        made = mlflow.genai.register_prompt(name=name, template=prompt["template"], tags=tags)
+        mlflow.genai.set_prompt_alias(name, CANDIDATE, int(made.version))
+        return int(made.version), True
+
+    def prompt_versions(self, name: str) -> list[Any]:
+        """All versions of prompt `name`, oldest first; none where it is not registered."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = list(self.client.search_prompt_versions(name))
+        except MlflowException:
+            return []
+        return sorted(found, key=lambda version: int(version.version))
+
+    # -- releases ------------------------------------------------------------------------------
+
+    def current(self, pipeline: str) -> tuple[int, Release] | None:
+        """The number and members of the release that is served; None before the first."""
+        tags = self._base_tags(pipeline)
+        if RELEASE not in tags:
+            return None
+        number = int(tags[RELEASE])
+        return number, Release(**json.loads(tags[f"{RELEASE}.{number}"]))
+
+    def releases(self, pipeline: str) -> dict[int, Release]:
+        """All releases of `pipeline`, by number."""
+        prefix = f"{RELEASE}."
+        tags = self._base_tags(pipeline)
+        numbered = {int(k.removeprefix(prefix)): v for k, v in tags.items() if k.startswith(prefix)}
+        return {number: Release(**json.loads(text)) for number, text in sorted(numbered.items())}
+
+    def _base_tags(self, pipeline: str) -> Mapping[str, str]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_registered_model(f"{pipeline}.base").tags
+        except MlflowException:
+            return {}
+
+    def promote(self, pipeline: str, release: Release) -> int:
+        """Make `release` the current one, under a new number; return the number.
+
+        The record is written before any alias moves, so that a killed promotion is finished by
+        doing it again.
+        """
+        number = max(self.releases(pipeline), default=0) + 1
+        stamped = asdict(release) | {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        base = f"{pipeline}.base"
+        self.client.set_registered_model_tag(base, f"{RELEASE}.{number}", json.dumps(stamped))
+        self._point(pipeline, number, release)
+        return number
+
+    def rollback(self, pipeline: str, number: int | None = None) -> tuple[int, Release]:
+        """Go back to release `number`, or to the one before the current.
+
+        Raises:
+            RegistryError: there is no such release.
+        """
+        known = self.releases(pipeline)
+        current = self.current(pipeline)
+        wanted = number if number is not None else (current[0] - 1 if current else 0)
+        if wanted not in known:
+            raise RegistryError(
+                f"pipeline '{pipeline}' has no release {wanted}; it has "
+                f"{', '.join(map(str, known)) or 'none'} ('kindling registry list' shows them)"
+            )
+        self._point(pipeline, wanted, known[wanted])
+        return wanted, known[wanted]
+
+    def _point(self, pipeline: str, number: int, release: Release) -> None:
+        import mlflow
+
+        previous = self.current(pipeline)
+        dropped = set(previous[1].adapters) - set(release.adapters) if previous else set()
+        for name in dropped:
+            self.client.delete_registered_model_alias(f"{pipeline}.{name}", CHAMPION)
+        members = {"base": release.base, **release.adapters}
+        for name, version in members.items():
+            self.client.set_registered_model_alias(f"{pipeline}.{name}", CHAMPION, str(version))
+        for name, version in release.prompts.items():
+            mlflow.genai.set_prompt_alias(name, CHAMPION, version)
+        self.client.set_registered_model_tag(f"{pipeline}.base", RELEASE, str(number))
+
+
+def _version(library: str) -> str:
+    return metadata.version(library).split("+")[0]
