@@ -123,11 +123,15 @@ def _register_all(
             "kindling.prompt_version": str(prompt_version),
             "kindling.evaluation": content_of(evaluation),
             "kindling.commit": evidence.commit(workspace),
-            "kindling.stage_run": evidence.result_of(workspace, f"adapter@{name}").get("run_id", ""),
+            "kindling.stage_run": evidence.result_of(workspace, f"adapter@{name}").get(
+                "run_id", ""
+            ),
         }
         version, fresh = store.register_adapter(pipeline, name, adapter, evaluation, base, tags)
         new += [f"{pipeline}.{name} version {version}"] if fresh else []
-        candidates.append(Candidate(name, version, adapter, evaluation, (task.prompt, prompt_version)))
+        candidates.append(
+            Candidate(name, version, adapter, evaluation, (task.prompt, prompt_version))
+        )
     return base, candidates, new
 
 
@@ -265,6 +269,8 @@ def _promote(
         kept[candidate.name] = candidate.version
         prompts[candidate.prompt[0]] = candidate.prompt[1]
     proposed = Release(base, kept, prompts, reason="gate")
-    if not fit or (members and (members.base, members.adapters, members.prompts) == (base, kept, prompts)):
+    if not fit or (
+        members and (members.base, members.adapters, members.prompts) == (base, kept, prompts)
+    ):
         return number
     return store.promote(pipeline, proposed)

@@ -1,0 +1,221 @@
+"""Adapters: every way to fit a frozen base to a task, trained and loaded through one door.
+
+Adding a method is a file with its block, `build`, `save` and `load`, and a line in `METHODS`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from pydantic import Field
+
+from components.adapters import full, lora, prompt, prompt_tuning
+from components.adapters.settings import Adapter, Trained
+from components.lineage import content_of, read_json, read_jsonl, text_hash, write_json
+from components.models import llama
+from components.prompts import choose_shots, with_shots
+from components.reporter import Reporter
+from components.training.checkpoint import Checkpoints
+from components.training.loop import Plan, train
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+VALIDATION_ROWS = 256  # for the loss curve; scores come from the evaluation stage
+
+AdapterBlock = Annotated[
+    prompt.PromptDesign | lora.Lora | prompt_tuning.PromptTuning | full.Full,
+    Field(discriminator="method"),
+]
+
+
+class Method(Protocol):
+    """What a trained method's module offers."""
+
+    def build(
+        self,
+        base: "PreTrainedModel",
+        block: Any,
+        tokenizer: "PreTrainedTokenizerBase",
+        answers: list[str],
+    ) -> "PreTrainedModel": ...
+
+    def save(self, model: "PreTrainedModel", folder: Path) -> None: ...
+
+    def load(self, base: "PreTrainedModel", folder: Path) -> "PreTrainedModel": ...
+
+
+METHODS: dict[str, Method] = {
+    "prompt": prompt,
+    "prompt_tuning": prompt_tuning,
+    "lora": lora,
+    "full": full,
+}
+
+
+def train_adapter(
+    block: Adapter,
+    name: str,
+    task: Path,
+    base: Path,
+    out: Path,
+    *,
+    checkpoints: Path,
+    identity: str,
+    report: Reporter,
+    random_base: bool = False,
+) -> dict[str, float]:
+    """Fit the base of folder `base` to the task of folder `task`, into `out`.
+
+    random_base: adapt a randomly initialised model of the base's form instead, a control.
+
+    Raises:
+        ValueError: the task has too few rows, or the training diverged.
+    """
+    description = read_json(task / "task.json")
+    wording = description["prompt"]
+    shots = getattr(block, "shots", None)
+    shots = wording["shots"] if shots is None else shots
+    rows = list(read_jsonl(task / "train.jsonl"))
+    shot_texts = choose_shots(rows, shots, block.seed)
+    figures: dict[str, float] = {"trainable_parameters": 0.0}
+    if isinstance(block, Trained):
+        held_out = list(read_jsonl(task / "validation.jsonl"))[:VALIDATION_ROWS]
+        model = llama.randomised(base, block.seed) if random_base else llama.load(base)
+        run = _Training(block, model, base, list(description["labels"].values()), shot_texts)
+        figures = run.train(rows, held_out, Checkpoints(checkpoints, identity), report, out)
+    settings = block.model_dump(mode="json")
+    write_json(
+        out / "adapter.json",
+        {
+            "name": name,
+            "method": block.method,
+            "task": description["name"],
+            "base": content_of(base),
+            "random_base": block.seed if random_base else None,
+            "prompt": wording | {"shots": shots, "shot_texts": shot_texts},
+            "labels": description["labels"],
+            "trainable_parameters": int(figures["trainable_parameters"]),
+            "settings": settings,
+        },
+    )
+    return figures
+
+
+def load_adapter(base: Path, folder: Path) -> "PreTrainedModel":
+    """The model that the adapter of `folder` makes of the base in `base`, in evaluation mode.
+
+    Raises:
+        ValueError: the adapter was trained on another base.
+    """
+    description = read_json(folder / "adapter.json")
+    found = content_of(base)
+    if description["base"] != found:
+        raise ValueError(
+            f"adapter {description['name']} was trained on base {description['base'][:12]}, "
+            f"{base} holds {found[:12]}; run 'dvc repro' or give its own base"
+        )
+    seed = description["random_base"]
+    model = llama.load(base) if seed is None else llama.randomised(base, seed)
+    return METHODS[description["method"]].load(model, folder).eval()
+
+
+def frozen_hash(model: "torch.nn.Module") -> str:
+    """SHA-256 over the names and bytes of the parameters that are not trained."""
+    import hashlib
+
+    digests = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            data = parameter.detach().contiguous().numpy().tobytes()
+            digests.append(f"{name}:{hashlib.sha256(data).hexdigest()}")
+    return text_hash(*digests)
+
+
+class _Training:
+    """One adapter's training: batches of rows, the loss on their answers."""
+
+    def __init__(
+        self,
+        block: Trained,
+        base_model: "PreTrainedModel",
+        base: Path,
+        answers: list[str],
+        shot_texts: list[str],
+    ) -> None:
+        import torch
+        from transformers import AutoTokenizer
+
+        from components.adapters.encoding import room
+
+        torch.manual_seed(block.seed)
+        self.block = block
+        self.tokenizer = AutoTokenizer.from_pretrained(base)
+        self.method = METHODS[block.method]
+        self.model = self.method.build(base_model, block, self.tokenizer, answers)
+        self.limit = room(self.model)
+        self.shot_texts = shot_texts
+
+    def train(
+        self,
+        rows: list[dict[str, str]],
+        held_out: list[dict[str, str]],
+        checkpoints: Checkpoints,
+        report: Reporter,
+        out: Path,
+    ) -> dict[str, float]:
+        block = self.block
+        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        report.params({"trainable_parameters": trainable, "train_rows": len(rows)})
+        before = frozen_hash(self.model)
+        plan = Plan(
+            steps=block.steps,
+            learning_rate=block.learning_rate,
+            warmup=block.warmup,
+            weight_decay=block.weight_decay,
+            clip=block.clip,
+            evaluate_every=max(1, block.steps // block.evaluations),
+            checkpoint_minutes=block.checkpoint_minutes,
+        )
+        history = train(
+            self.model,
+            lambda step: self._loss(self._batch(rows, step)),
+            plan,
+            checkpoints,
+            report,
+            lambda: self._validation_loss(held_out),
+        )
+        assert frozen_hash(self.model) == before, "training changed frozen weights of the base"
+        self.method.save(self.model, out)
+        write_json(out / "training.json", {"history": history, "parameters": trainable})
+        last = {key: history[-1][key] for key in ("loss", "validation_loss")}
+        return {**last, "trainable_parameters": float(trainable)}
+
+    def _batch(self, rows: list[dict[str, str]], step: int) -> list[dict[str, str]]:
+        """The rows of a step: each epoch permutes them anew, by seed and epoch alone."""
+        import numpy as np
+
+        size, seed = self.block.batch_size, self.block.seed
+        chosen = []
+        for place in range(step * size, (step + 1) * size):
+            epoch, number = divmod(place, len(rows))
+            order = np.random.default_rng([seed, epoch]).permutation(len(rows))
+            chosen.append(rows[order[number]])
+        return chosen
+
+    def _loss(self, rows: list[dict[str, str]]) -> "torch.Tensor":
+        """The mean -log p of an answer token."""
+        from components.adapters.encoding import IGNORED, encode, token_losses
+
+        prompts = [with_shots(self.shot_texts, row["prompt"]) for row in rows]
+        batch = encode(self.tokenizer, prompts, [row["answer"] for row in rows], self.limit)
+        return token_losses(self.model, batch).sum() / (batch.labels != IGNORED).sum()
+
+    def _validation_loss(self, rows: list[dict[str, str]]) -> float:
+        import torch
+
+        size = self.block.batch_size
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        with torch.no_grad():
+            total = sum(float(self._loss(part)) * len(part) for part in parts)
+        return total / len(rows)

@@ -1,0 +1,23 @@
+"""`prompt`: design only. Nothing is trained; zero or more worked examples stand before the prompt."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from components.adapters.settings import Adapter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class PromptDesign(Adapter):
+    """Brown et al. 2020, section 2. shots: worked examples; left out: as many as the prompt says."""
+
+    method: Literal["prompt"]
+    shots: int | None = Field(default=None, ge=0)
+
+
+def load(base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
+    """The base as it is."""
+    return base

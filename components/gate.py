@@ -1,0 +1,62 @@
+"""What a candidate must show on test data before it serves: a decision with its reasons."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from components.block import Block
+
+
+class Gate(Block):
+    """Judges all adapters with the pipeline and task of its baseline."""
+
+    minimum: float = Field(ge=0, le=1, description="the lowest score that may serve")
+    baseline: str = Field(description="the adapter, usually a bare prompt, that must be beaten")
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1, description="of the paired intervals that must exclude zero"
+    )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """reasons: one sentence for each criterion, met or not. differences: [mean, low, high] by
+    rival: the baseline's name, and `champion` where there is one.
+    """
+
+    promoted: bool
+    reasons: tuple[str, ...]
+    differences: dict[str, list[float]]
+
+
+def decide(gate: Gate, candidate: Path, baseline: Path, champion: Path | None) -> Decision:
+    """Promote `candidate` if it reaches the minimum and surely beats the baseline and the champion.
+
+    candidate, baseline, champion: evaluation folders; champion is None for the first candidate.
+    "Surely" means that the paired bootstrap interval of the difference lies above zero.
+
+    Raises:
+        ValueError: a folder is missing, or its comparison key is not the candidate's.
+    """
+    from components.evaluation.compare import difference, metrics_of  # numpy: not to read a Gate
+
+    figures = metrics_of(candidate)
+    enough = figures["score"] >= gate.minimum
+    sign = "≥" if enough else "<"
+    verdicts = [enough]
+    reasons = [f"{figures['metric']} {figures['score']:.3f} {sign} {gate.minimum:g}"]
+    differences = {}
+    for name, rival in ((gate.baseline, baseline), ("champion", champion)):
+        if rival is None:
+            continue
+        gap = difference(candidate, rival, gate.confidence)
+        verdicts.append(gap[1] > 0)
+        reasons.append(_reason("the champion" if rival is champion else name, gap))
+        differences[name] = list(gap)
+    return Decision(all(verdicts), tuple(reasons), differences)
+
+
+def _reason(rival: str, gap: tuple[float, float, float]) -> str:
+    mean, low, high = gap
+    figures = f"{mean:+.3f} [{low:.3f}, {high:.3f}]"
+    return f"{figures} over {rival}" if low > 0 else f"not better than {rival}: {figures}"

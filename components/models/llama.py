@@ -1,0 +1,76 @@
+"""The decoder that kindling pretrains: Llama's architecture (Touvron et al. 2023), any size."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, model_validator
+
+from components.block import Block
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+# SwiGLU has three matrices where a plain feed-forward layer has two: 2/3 of 4 x width keeps the
+# parameters equal (Shazeer 2020, section 2), rounded up to a multiple that kernels like
+FEED_FORWARD = 8 / 3
+ROUND_TO = 32
+INITIAL_DEVIATION = 0.02
+
+
+class Model(Block):
+    """The size of a decoder. context: the longest sequence, in tokens."""
+
+    layers: int = Field(ge=1)
+    width: int = Field(ge=8)
+    heads: int = Field(ge=1)
+    context: int = Field(ge=8)
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "Model":
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width {self.width} must be a multiple of 2 x heads ({2 * self.heads}): rotary "
+                "positions turn pairs of a head's dimensions"
+            )
+        return self
+
+
+def build(block: Model, tokenizer: "PreTrainedTokenizerBase", seed: int) -> "LlamaForCausalLM":
+    """A randomly initialised model for `tokenizer`'s vocabulary."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    hidden = -(-int(block.width * FEED_FORWARD) // ROUND_TO) * ROUND_TO
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=block.width,
+        intermediate_size=hidden,
+        num_hidden_layers=block.layers,
+        num_attention_heads=block.heads,
+        max_position_embeddings=block.context,
+        initializer_range=INITIAL_DEVIATION,
+        tie_word_embeddings=True,  # a small model's embeddings are most of its parameters
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(config)
+
+
+def load(base: Path) -> "PreTrainedModel":
+    """The model of a base folder, in evaluation mode and float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+
+
+def randomised(base: Path, seed: int) -> "PreTrainedModel":
+    """A model of the form of `base` that has learned nothing: the control of what pretraining gave."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    config = AutoConfig.from_pretrained(base)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
