@@ -46,13 +46,13 @@ def decide(gate: Gate, candidate: Path, baseline: Path, champion: Path | None) -
     verdicts = [enough]
     reasons = [f"{figures['metric']} {figures['score']:.3f} {sign} {gate.minimum:g}"]
     differences = {}
-    for name, rival in ((gate.baseline, baseline), ("champion", champion)):
-        if rival is None:
-            continue
+    rivals = [(gate.baseline, gate.baseline, baseline)]
+    rivals += [("champion", "the champion", champion)] if champion else []
+    for key, spoken, rival in rivals:
         gap = difference(candidate, rival, gate.confidence)
         verdicts.append(gap[1] > 0)
-        reasons.append(_reason("the champion" if rival is champion else name, gap))
-        differences[name] = list(gap)
+        reasons.append(_reason(spoken, gap))
+        differences[key] = list(gap)
     return Decision(all(verdicts), tuple(reasons), differences)
 
 

@@ -262,7 +262,9 @@ def _promote(
         behind = sorted(set(members.adapters) - {c.name for c in fit})
         if behind:
             for candidate in fit:
-                held = f"held back: release {number} serves {', '.join(behind)}, not yet fit on base {base}"
+                held = (
+                    f"held back: {', '.join(behind)} of release {number} lack a fit on base {base}"
+                )
                 decisions[candidate.name] |= {"promoted": False, "summary": held}
             return number
     for candidate in fit:

@@ -156,7 +156,7 @@ def _evaluation(work: Work) -> dict[str, float]:
 
 def _random(work: Work) -> dict[str, float]:
     """The control: the same adaptation of a randomly initialised base, trained and judged."""
-    from components.evaluation import evaluate_random_control
+    from components.evaluation import evaluate_adapter
 
     block = work.catalogue.adapters[work.name]
     trained = work.out.with_name(f"{work.out.name}.adapter")
@@ -165,7 +165,7 @@ def _random(work: Work) -> dict[str, float]:
     _adapt(work, trained, random_base=True)
     task = work.artifact(f"tasks/{block.task}")
     base = work.of_pipeline("base")
-    figures = evaluate_random_control(trained, task, base, work.out, work.report)
+    figures = evaluate_adapter(trained, task, base, work.out, work.report)
     shutil.rmtree(trained)
     return figures
 

@@ -1,4 +1,4 @@
-"""`prompt`: design only. Nothing is trained; zero or more worked examples stand before the prompt."""
+"""`prompt`: design only. Nothing is trained; worked examples may stand before the prompt."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PromptDesign(Adapter):
-    """Brown et al. 2020, section 2. shots: worked examples; left out: as many as the prompt says."""
+    """Brown et al. 2020, section 2. shots: worked examples; default: as many as the prompt says."""
 
     method: Literal["prompt"]
     shots: int | None = Field(default=None, ge=0)

@@ -1,4 +1,4 @@
-"""`prompt_tuning`: trained vectors stand before the input; all else is frozen (Lester et al. 2021)."""
+"""`prompt_tuning`: trained vectors before the input, all else frozen (Lester et al. 2021)."""
 
 from typing import TYPE_CHECKING, Literal
 

@@ -67,7 +67,7 @@ def load(base: Path) -> "PreTrainedModel":
 
 
 def randomised(base: Path, seed: int) -> "PreTrainedModel":
-    """A model of the form of `base` that has learned nothing: the control of what pretraining gave."""
+    """A model of `base`'s form that has learned nothing: shows what pretraining gave."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -1,0 +1,75 @@
+"""Classification by the likelihood of the label words, normalised per token.
+
+The score of a label is the mean log-probability of its answer's tokens after the prompt (Brown et
+al. 2020, section 2.4), so that a label of more tokens is at no disadvantage.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.lineage import read_json
+from components.prompts import render, variables_of, with_shots
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ROWS = 64  # of a batch
+
+
+def score_labels(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    labels: Mapping[str, str],
+) -> list[dict[str, float]]:
+    """The mean log-probability per token of each label's answer, in nats, for each prompt."""
+    import torch
+
+    from components.adapters.encoding import IGNORED, encode, room, token_losses
+
+    limit = room(model)
+    scores: list[dict[str, float]] = [{} for _ in prompts]
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    with torch.no_grad():
+        for start in range(0, len(order), ROWS):
+            chosen = order[start : start + ROWS]
+            texts = [prompts[number] for number in chosen]
+            for label, answer in labels.items():
+                batch = encode(tokenizer, texts, [answer] * len(texts), limit)
+                counts = (batch.labels != IGNORED).sum(1)
+                means = -token_losses(model, batch).sum(1) / counts
+                for number, value in zip(chosen, means.tolist(), strict=True):
+                    scores[number][label] = round(value, 6)
+    return scores
+
+
+def classify(
+    model: "PreTrainedModel", base: Path, folder: Path, texts: Sequence[str]
+) -> list[dict[str, float]]:
+    """The probability of each label for each text, with the wording that `folder` was made with.
+
+    Raises:
+        ValueError: the adapter's template has more variables than one text can fill.
+    """
+    import math
+
+    from transformers import AutoTokenizer
+
+    description = read_json(folder / "adapter.json")
+    template = description["prompt"]["template"]
+    variables = variables_of(template)
+    if len(variables) != 1:
+        raise ValueError(
+            f"adapter {description['name']} needs {', '.join(variables)}; classification takes one "
+            "text"
+        )
+    shots = description["prompt"]["shot_texts"]
+    prompts = [with_shots(shots, render(template, {variables[0]: text})) for text in texts]
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    found = []
+    for scores in score_labels(model, tokenizer, prompts, description["labels"]):
+        weights = {label: math.exp(score) for label, score in scores.items()}
+        total = sum(weights.values())
+        found.append({label: weight / total for label, weight in weights.items()})
+    return found
