@@ -40,18 +40,18 @@ Split = Literal["train", "validation", "test"]
 class Dataset(Block):
     """Where data is and how to read it.
 
-    splits: a file below `path` for each split; a split without one is taken from `train` by content
-    hash. text, label, source, target: names of columns. labels: what raw values mean. columns: the
-    names, in order, of the columns of a split's file that has no header. kinds, size, seed: of the
-    embedded `world`. max_bad_rows: so many may be skipped. on_change: what a run does when the data
-    differs from its DVC pointer.
+    splits: a file below `path` for each split; one without is taken from `train` by content hash.
+    text, label: names of columns; text may name one for each split. labels: what raw values mean.
+    columns: the names, in order, of the columns of a split's file that has no header. kinds, size,
+    seed: of the embedded `world`. max_bad_rows: so many may be skipped. on_change: what a run does
+    when the data differs from its DVC pointer.
     """
 
     path: str
     format: Literal["text", "markdown", "jsonl", "json", "tsv", "csv", "parquet", "world"]
     splits: dict[Split, str] = Field(default_factory=dict)
     columns: dict[Split, list[str]] = Field(default_factory=dict)
-    text: str = "text"
+    text: str | dict[Split, str] = "text"
     label: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     kinds: list[str] | None = None
@@ -67,6 +67,11 @@ class Dataset(Block):
         if not isinstance(labels, dict):
             return labels
         return {str(raw): name for raw, name in labels.items()}
+
+    def text_column(self, split: str) -> str:
+        if isinstance(self.text, str):
+            return self.text
+        return self.text.get(split, "text")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Dataset":
@@ -152,14 +157,15 @@ class _Intake:
 
 
 def _row(block: Dataset, split: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    wanted = [block.text, *([block.label] if block.label else [])]
-    for column in wanted:
-        if row.get(column) is None:
-            known = ", ".join(str(name) for name in row)
-            raise ValueError(f"no value in column '{column}'; the row has {known or 'no columns'}")
-    text = str(row[block.text]).strip()
+    column = block.text_column(split)
+    wanted = [column, *([block.label] if block.label else [])]
+    for name in wanted:
+        if row.get(name) is None:
+            known = ", ".join(map(str, row))
+            raise ValueError(f"no value in column '{name}'; the row has {known or 'no columns'}")
+    text = str(row[column]).strip()
     if not text:
-        raise ValueError(f"column '{block.text}' is empty")
+        raise ValueError(f"column '{column}' is empty")
     if not block.label:
         kept = {key: row[key] for key in ("kind", "logprob", "split", "group") if key in row}
         return {"text": text, **kept}
@@ -216,10 +222,7 @@ def _loaded(block: Dataset, file: Path, split: str) -> Iterator[tuple[str, Mappi
     if block.format != "parquet":
         require_utf8(file)
     if LOADERS[block.format] == "csv":
-        options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8"}
-        options |= {"names": names, "header": None} if names else {}
-    if block.format == "tsv":  # quotes are letters there, and real files have them unpaired
-        options |= {"sep": "\t", "quoting": csv.QUOTE_NONE}
+        options = _table_options(block, file, names)
     first = 1 if names or LOADERS[block.format] != "csv" else 2
     datasets.disable_progress_bars()
     with TemporaryDirectory() as cache:
@@ -237,6 +240,24 @@ def _loaded(block: Dataset, file: Path, split: str) -> Iterator[tuple[str, Mappi
         except Exception as error:  # each loader has exceptions of its own
             reason = error.__cause__ or error
             raise ValueError(f"{file}: not readable as {block.format}: {reason}") from error
+
+
+def _table_options(block: Dataset, file: Path, names: list[str] | None) -> dict[str, Any]:
+    """Read every column as text: `007` stays `007`, and `NA` is a word."""
+    from datasets import Features, Value
+
+    # quotes are letters in tsv, and real files have them unpaired
+    form = {"sep": "\t", "quoting": csv.QUOTE_NONE} if block.format == "tsv" else {"sep": ","}
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = csv.reader(lines, delimiter=form["sep"], quoting=form.get("quoting", 0))
+        columns = names or next(rows)
+    return {
+        **form,
+        "features": Features({column: Value("string") for column in columns}),
+        "keep_default_na": False,
+        "encoding": "utf-8",
+        **({"names": names, "header": None} if names else {}),
+    }
 
 
 def _write_split(

@@ -176,6 +176,7 @@ class _Training:
             clip=block.clip,
             evaluate_every=max(1, block.steps // block.evaluations),
             checkpoint_minutes=block.checkpoint_minutes,
+            precision=block.precision,
         )
         history = train(
             self.model,

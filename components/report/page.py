@@ -2,11 +2,11 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.lineage import LINEAGE, read_json
+from components.lineage import LINEAGE, content_of, read_json
 from components.report import plots
 from components.reporter import Reporter
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATE = "page.html"
-MADE = ("corpus", "tokenizer", "tokens", "base")
+HASH = 12  # characters of a content hash that are shown
+SALT = "kindling"  # of the names inside an SVG, which are drawn at random without one
 
 
 def build_report(
@@ -22,32 +23,36 @@ def build_report(
 ) -> dict[str, float]:
     """Write `index.html`, self-contained, from the folders of `artifacts`.
 
-    adapters: the names to show, in order; the first that only designs a prompt is what others are
-    compared with. The same folders give the same bytes.
+    adapters: the names to show, in order; the first that only designs a prompt is what the others
+    of its task are compared with. The same folders give the same bytes.
 
     Raises:
-        ValueError: a folder is missing.
+        ValueError: a folder is missing, or evaluations of one task cannot be compared.
     """
-    from jinja2 import Environment, FileSystemLoader
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = artifacts / pipeline
-    for needed in [*MADE, *(f"evaluations/{name}" for name in adapters)]:
-        if not (folder / needed).is_dir():
-            raise ValueError(f"{folder / needed} is missing; run 'dvc repro' to make it")
-    known = {row["name"]: row for row in plots.read_scores(folder)}
-    rows = [known[name] for name in adapters if name in known]
+    _require(artifacts, folder, adapters)
+    rows = plots.read_scores(folder, adapters)
     _compare(folder, rows)
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     page = environment.get_template(TEMPLATE).render(
         pipeline=pipeline,
         lineage=_lineage(folder, adapters),
+        versions=_versions(folder, adapters),
         corpus=read_json(folder / "corpus" / "report.json"),
         tokenizer=read_json(folder / "tokenizer" / "statistics.json"),
         base=_without_history(folder / "base" / "training.json"),
         language_model=read_json(folder / "evaluations" / "base" / "metrics.json"),
         samples=read_json(folder / "base" / "samples.json"),
         rows=rows,
-        prompts={row["adapter"]["prompt"]["name"]: row["adapter"]["prompt"] for row in rows},
+        best=_best(rows),
         figures=_figures(folder, rows),
     )
     (out / "index.html").write_text(page, encoding="utf-8")
@@ -55,63 +60,115 @@ def build_report(
     return {"adapters": float(len(rows))}
 
 
+def _require(artifacts: Path, folder: Path, adapters: Iterable[str]) -> None:
+    """Refuse before drawing what would only fail later; each folder must have its lineage."""
+    for name in [*RESULTS, "evaluations/base"]:
+        content_of(folder / name)
+    for name in adapters:
+        for kind in ("adapters", "evaluations", "controls"):
+            content_of(folder / kind / name)
+        task = read_json(folder / "adapters" / name / "adapter.json")["task"]
+        content_of(artifacts / "controls" / task)
+
+
 def _without_history(path: Path) -> dict[str, Any]:
     training = read_json(path)
     return {"last": training["history"][-1], **{k: training[k] for k in ("parameters", "tokens")}}
 
 
-def _lineage(folder: Path, adapters: Sequence[str]) -> list[dict[str, str]]:
-    """What was made, from what: content hashes of the pipeline's folders."""
-    paths = [folder / name for name in [*MADE, *(f"adapters/{name}" for name in adapters)]]
-    found = []
-    for path in paths:
-        about = read_json(path / LINEAGE)
-        inputs = [f"{name} {content[:8]}" for name, content in about["inputs"].items()]
-        found.append(
-            {
-                "name": path.relative_to(folder.parent).as_posix(),
-                "content": about["content"][:12],
-                "inputs": ", ".join(inputs),
-                "stage": about["stage"],
-            }
-        )
-    return found
+def _lineage(folder: Path, adapters: Sequence[str]) -> list[dict[str, Any]]:
+    """What was made, from what, in order; data sets and tasks appear as others' inputs."""
+    results = RESULTS | {f"adapters/{name}": _of_adapter for name in adapters}
+    made: dict[str, dict[str, Any]] = {}
+    for place, result in results.items():
+        about = read_json(folder / place / LINEAGE)
+        for given, content in about["inputs"].items():
+            made.setdefault(given, {"content": content[:HASH], "inputs": [], "result": ""})
+        made[f"{folder.name}/{place}"] = {
+            "content": about["content"][:HASH],
+            "inputs": list(about["inputs"]),
+            "result": result(folder / place),
+        }
+    return [{"name": name, **entry} for name, entry in made.items()]
+
+
+def _of_adapter(path: Path) -> str:
+    trained = read_json(path / "adapter.json")["trainable_parameters"]
+    score = read_json(path.parents[1] / "evaluations" / path.name / "metrics.json")
+    return f"{trained:,} parameters trained, {score['metric']} {score['score']:.3f}"
+
+
+RESULTS: dict[str, Callable[[Path], str]] = {
+    "corpus": lambda path: (
+        f"{read_json(path / 'report.json')['splits']['train']['rows']:,} documents to train on"
+    ),
+    "tokenizer": lambda path: (
+        f"{read_json(path / 'statistics.json')['vocab_size']:,} entries in the vocabulary"
+    ),
+    "tokens": lambda path: (
+        f"{read_json(path / 'tokens.json')['splits']['train']['tokens']:,} tokens to train on"
+    ),
+    "base": lambda path: f"{read_json(path / 'training.json')['parameters']:,} parameters",
+}
+
+
+def _versions(folder: Path, adapters: Sequence[str]) -> dict[str, str]:
+    """The libraries that shaped the results."""
+    found: dict[str, str] = {}
+    for name in [*RESULTS, *(f"adapters/{name}" for name in adapters)]:
+        found |= read_json(folder / name / LINEAGE)["versions"]
+    return dict(sorted(found.items()))
 
 
 def _compare(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Add to each row its paired difference to the first prompt design of the same task."""
     from components.evaluation.compare import difference
 
+    first: dict[str, str] = {}
     for row in rows:
-        rivals = [
-            other["name"]
-            for other in rows
-            if other["task"] == row["task"] and other["adapter"]["method"] == "prompt"
-        ]
-        row["rival"] = rivals[0] if rivals and rivals[0] != row["name"] else None
+        if row["adapter"]["method"] == "prompt":
+            first.setdefault(row["task"], row["name"])
+    for row in rows:
+        rival = first.get(row["task"])
+        row["rival"] = None if rival == row["name"] else rival
         if row["rival"]:
             evaluations = folder / "evaluations"
             row["gap"] = difference(evaluations / row["name"], evaluations / row["rival"])
 
 
+def _best(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The adaptation with the highest score of each task; of equals, the first."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        held = best.setdefault(row["task"], row)
+        if row["metrics"]["score"] > held["metrics"]["score"]:
+            best[row["task"]] = row
+    return list(best.values())
+
+
 def _figures(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The page's pictures as data addresses."""
-    drawn = {
-        **plots.scores(folder),
-        **plots.loss(folder / "base"),
-        **plots.data(folder / "corpus"),
-        **plots.tokenizer(folder / "tokenizer"),
-        **plots.language_model(folder / "evaluations" / "base"),
-    }
+    drawn = plots.of_scores(rows)
+    for kind, name in (
+        ("base", "base"),
+        ("corpus", "corpus"),
+        ("tokenizer", "tokenizer"),
+        ("language_model", "evaluations/base"),
+    ):
+        drawn |= plots.of_stage(kind, folder / name)
     confusions = {
-        row["name"]: plots.evaluation(folder / "evaluations" / row["name"])["confusion"]
+        row["name"]: _address(figure)
         for row in rows
+        for figure in plots.of_stage("evaluation", folder / "evaluations" / row["name"]).values()
     }
-    pictures = {name: _address(figure) for name, figure in drawn.items()}
-    return {**pictures, "confusions": {name: _address(f) for name, f in confusions.items()}}
+    return {name: _address(figure) for name, figure in drawn.items()} | {"confusions": confusions}
 
 
 def _address(figure: "Figure") -> str:
+    """The picture inside an address: an SVG without a date, on a transparent ground."""
+    import matplotlib
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    with matplotlib.rc_context({"svg.hashsalt": SALT}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

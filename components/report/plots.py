@@ -1,208 +1,295 @@
-"""The pictures of a stage's result: one function a kind of stage, Figures without global state."""
+"""The pictures of a stage's result: one function a kind of stage, drawn from its folder alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.lineage import read_json
+from components.report import canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY, GREEN = "#2f6db3", "#d9822b", "#8a8f98", "#3f8f5f"
-DPI = 120
+SHOWN_GROUPS = 24  # labels or kinds in one picture, the most frequent first
+NUMBERED_LABELS = 16  # a larger confusion matrix has no room for numbers
+
+Figures = dict[str, "Figure"]
 
 
-def of_stage(kind: str, folder: Path) -> dict[str, "Figure"]:
-    """The figures of a finished stage by name; none for a kind, or a folder, without pictures."""
+def of_stage(kind: str, folder: Path) -> Figures:
+    """The figures of a finished stage by name; none for a kind, or a folder, without pictures.
+
+    For the kind `report`, `folder` is the pipeline's own: `artifacts/PIPELINE`.
+    """
+    import matplotlib
+
     draw = DRAWN.get(kind)
-    return draw(folder) if draw else {}
-
-
-def _axes(width: float = 7.0, height: float = 3.6) -> tuple["Figure", "Axes"]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e6e8eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def loss(folder: Path) -> dict[str, "Figure"]:
-    """Training and validation loss over tokens, or over steps where tokens are not counted."""
-    if not (folder / "training.json").is_file():
+    if draw is None:
         return {}
-    history = read_json(folder / "training.json")["history"]
-    over = "tokens" if history[-1]["tokens"] else "steps"
-    key = "tokens" if over == "tokens" else "step"
-    figure, axes = _axes()
-    axes.plot(
-        [p[key] for p in history],
-        [p["loss"] for p in history],
-        color=BLUE,
-        lw=1.4,
-        label="training",
-    )
-    held = [p for p in history if "validation_loss" in p]
-    axes.plot(
-        [p[key] for p in held],
-        [p["validation_loss"] for p in held],
-        "o-",
-        color=ORANGE,
-        lw=1.4,
-        ms=4,
-        label="validation",
-    )
-    axes.set_xlabel(over)
-    axes.set_ylabel("loss, nats per token")
-    axes.xaxis.set_major_formatter(_thousands)
-    axes.legend(frameon=False)
-    return {"loss": figure}
+    with matplotlib.rc_context(canvas.STYLE):
+        return draw(folder)
 
 
-def _thousands(value: float, _position: int) -> str:
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
+def of_scores(rows: Sequence[Mapping[str, Any]]) -> Figures:
+    """The scores of `rows`, as `read_scores` gives them, in their order."""
+    import matplotlib
+
+    with matplotlib.rc_context(canvas.STYLE):
+        return _scores(rows)
 
 
-def data(folder: Path) -> dict[str, "Figure"]:
-    """Rows of each label or kind in the training split."""
-    groups: Mapping[str, int] = read_json(folder / "report.json")["splits"]["train"]["groups"]
-    figure, axes = _axes(height=max(1.6, 0.34 * len(groups) + 0.9))
-    names = list(groups)[::-1]
-    bars = axes.barh(names, [groups[name] for name in names], color=BLUE, height=0.62)
-    axes.bar_label(bars, padding=4, fontsize=9, fmt=lambda value: f"{value:,.0f}")
-    axes.set_xlabel("training rows")
-    axes.xaxis.set_major_formatter(_thousands)
-    axes.margins(x=0.12)
-    axes.grid(axis="y", visible=False)
-    return {"rows": figure}
+def read_scores(pipeline: Path, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """What is known of the adaptations `names` of `artifacts/PIPELINE`, in that order.
 
-
-def tokenizer(folder: Path) -> dict[str, "Figure"]:
-    """How long the vocabulary's entries are."""
-    statistics = read_json(folder / "statistics.json")
-    lengths = {int(key): value for key, value in statistics["token_length"].items()}
-    figure, axes = _axes()
-    axes.bar(list(lengths), list(lengths.values()), color=BLUE, width=0.8)
-    held = statistics["bytes_per_token"]["validation"]
-    axes.axvline(held, color=ORANGE, lw=1.6)
-    axes.annotate(
-        f"{held:.2f} bytes per token of text",
-        (held, 0.94),
-        xytext=(6, 0),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        color=ORANGE,
-    )
-    axes.set_xlabel("length of an entry, bytes")
-    axes.set_ylabel(f"entries (of {statistics['vocab_size']:,})")
-    return {"token_length": figure}
-
-
-def evaluation(folder: Path) -> dict[str, "Figure"]:
-    """The confusion of labels, counts written into the cells."""
-    import numpy as np
-
-    figures = read_json(folder / "metrics.json")
-    labels, matrix = figures["confusion"]["labels"], np.array(figures["confusion"]["matrix"])
-    figure, axes = _axes(1.1 * len(labels) + 2.2, 1.0 * len(labels) + 1.6)
-    axes.grid(visible=False)
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*matrix.shape):
-        colour = "white" if shares[row, column] > 0.55 else "black"
-        axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(labels)), labels)
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    return {"confusion": figure}
-
-
-def language_model(folder: Path) -> dict[str, "Figure"]:
-    """The model's nats over the exact ones, by kind of document, where those are known."""
-    by_kind = read_json(folder / "metrics.json")["by_kind"]
-    if not all("ratio" in entry for entry in by_kind.values()):
-        return {}
-    figure, axes = _axes(height=max(1.8, 0.36 * len(by_kind) + 0.9))
-    names = sorted(by_kind, key=lambda name: -by_kind[name]["ratio"])
-    bars = axes.barh(names, [by_kind[name]["ratio"] for name in names], color=BLUE, height=0.62)
-    axes.bar_label(bars, fmt="%.2f", padding=4, fontsize=9)
-    axes.axvline(1, color=ORANGE, lw=1.6)
-    axes.set_xlabel("nats over the exact entropy (1 is the best possible)")
-    axes.margins(x=0.12)
-    axes.grid(axis="y", visible=False)
-    return {"limit": figure}
-
-
-def scores(pipeline: Path) -> dict[str, "Figure"]:
-    """Every adaptation's score with its interval, beside its control on an untrained base."""
-    rows = read_scores(pipeline)
-    if not rows:
-        return {}
-    figure, axes = _axes(height=0.46 * len(rows) + 1.5)
-    places = range(len(rows) - 1, -1, -1)
-    for place, row in zip(places, rows, strict=True):
-        _point(axes, place, row["metrics"], BLUE, "o", "adaptation" if place == 0 else None)
-        if row["random"]:
-            label = "the same on an untrained base" if place == 0 else None
-            _point(axes, place - 0.22, row["random"], GREY, "D", label)
-    for task, control in {row["task"]: row["controls"] for row in rows}.items():
-        for name, colour in (("majority", GREY), ("tfidf", GREEN)):
-            if control:
-                label = f"{name} ({task})" if len({r["task"] for r in rows}) > 1 else name
-                axes.axvline(control[name]["score"], color=colour, ls="--", lw=1.2, label=label)
-    axes.set_yticks(list(places), [row["name"] for row in rows])
-    axes.set_xlabel(f"{rows[0]['metrics']['metric']} on test data, with 95 % intervals")
-    axes.grid(axis="y", visible=False)
-    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
-    return {"scores": figure}
-
-
-def _point(axes: "Axes", y: float, metrics: Mapping, colour: str, mark: str, label) -> None:
-    low, high = metrics["interval"]
-    axes.plot([low, high], [y, y], color=colour, lw=1.6, solid_capstyle="round")
-    face = "white" if mark == "D" else colour
-    axes.plot(metrics["score"], y, mark, color=colour, mfc=face, ms=6, ls="none", label=label)
-
-
-def read_scores(pipeline: Path) -> list[dict[str, Any]]:
-    """What is known of each adaptation of `artifacts/PIPELINE`: adapter, metrics and controls."""
+    Without names: of all that were judged, those that train least first. Each row has "name",
+    "task", "adapter" (adapter.json), "metrics", and "random" and "controls", None where missing.
+    """
+    judged = sorted(path.parent.name for path in pipeline.glob("evaluations/*/metrics.json"))
     rows = []
-    for folder in sorted((pipeline / "evaluations").glob("*/")):
-        adapter = pipeline / "adapters" / folder.name / "adapter.json"
-        if not adapter.is_file() or not (folder / "metrics.json").is_file():
-            continue
-        description = read_json(adapter)
-        controls = pipeline.parent / "controls" / description["task"] / "metrics.json"
-        random = pipeline / "controls" / folder.name / "metrics.json"
+    for name in judged if names is None else names:
+        adapter = _read(pipeline / "adapters" / name / "adapter.json")
+        if not adapter:
+            continue  # the base, which is no adaptation
+        task = adapter["task"]
         rows.append(
             {
-                "name": folder.name,
-                "task": description["task"],
-                "adapter": description,
-                "metrics": read_json(folder / "metrics.json"),
-                "random": read_json(random) if random.is_file() else None,
-                "controls": read_json(controls) if controls.is_file() else None,
+                "name": name,
+                "task": task,
+                "adapter": adapter,
+                "metrics": read_json(pipeline / "evaluations" / name / "metrics.json"),
+                "random": _read(pipeline / "controls" / name / "metrics.json"),
+                "controls": _read(pipeline.parent / "controls" / task / "metrics.json"),
             }
         )
+    if names is None:
+        rows.sort(key=lambda row: (row["adapter"]["trainable_parameters"], row["name"]))
     return rows
 
 
-DRAWN: dict[str, Callable[[Path], dict[str, "Figure"]]] = {
-    "dataset": data,
-    "corpus": data,
-    "tokenizer": tokenizer,
-    "base": loss,
-    "adapter": loss,
-    "language_model": language_model,
-    "evaluation": evaluation,
-    "random": evaluation,
-    "report": scores,
+def _read(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.is_file() else None
+
+
+def _data(folder: Path) -> Figures:
+    counts = (_read(folder / "report.json") or {"splits": {}})["splits"]
+    splits = {name: counts[name] for name in canvas.SPLITS if counts.get(name, {}).get("rows")}
+    if not splits:
+        return {}
+    return {"rows": _groups(folder.name, splits), "lengths": _lengths(folder.name, splits)}
+
+
+def _groups(name: str, splits: Mapping[str, Mapping]) -> "Figure":
+    """Rows by label or kind, the splits end to end."""
+    totals: dict[str, int] = {}
+    for counts in splits.values():
+        for group, rows in counts["groups"].items():
+            totals[group] = totals.get(group, 0) + rows
+    shown = sorted(totals, key=lambda group: (-totals[group], group))[:SHOWN_GROUPS]
+    figure, axes = canvas.figure_with_axes(f"Rows of {name}", canvas.ROW * len(shown) + 1.35)
+    ends = [0] * len(shown)
+    for split, counts in splits.items():
+        rows = [counts["groups"].get(group, 0) for group in shown]
+        axes.barh(range(len(shown)), rows, 0.62, ends, color=canvas.SPLITS[split], label=split)
+        ends = [end + more for end, more in zip(ends, rows, strict=True)]
+    canvas.rows(axes, shown)
+    for place, end in enumerate(ends):
+        canvas.note(axes, f"{end:,}", (end, place), (4, 0), va="center")
+    axes.set_xlabel("rows")
+    axes.xaxis.set_major_formatter(canvas.short)
+    axes.margins(x=0.12)
+    figure.legend(loc="outside lower center", ncols=len(splits))
+    return figure
+
+
+def _lengths(name: str, splits: Mapping[str, Mapping]) -> "Figure":
+    """The middle nine tenths of the lengths as a bar, all of them as a line, the median a point."""
+    figure, axes = canvas.figure_with_axes(
+        f"Length of the texts of {name}", canvas.ROW * len(splits) + 1.2
+    )
+    for place, (split, counts) in enumerate(splits.items()):
+        least, low, median, high, most = (
+            counts["length_quantiles"][key] for key in ("0", "5", "50", "95", "100")
+        )
+        colour = canvas.SPLITS[split]
+        axes.plot([least, most], [place, place], color=colour, linewidth=1)
+        axes.plot([low, high], [place, place], color=colour, linewidth=7, solid_capstyle="butt")
+        axes.plot(median, place, "o", color="white", markeredgecolor=canvas.INK, markersize=6)
+        canvas.beside(axes, place, f"median {median:,}")
+    canvas.rows(axes, list(splits))
+    axes.set(xlabel="characters (bar: 5 to 95 % of the rows; line: all)", xlim=(0, None))
+    axes.xaxis.set_major_formatter(canvas.short)
+    return figure
+
+
+def _tokenizer(folder: Path) -> Figures:
+    statistics = _read(folder / "statistics.json")
+    if not statistics:
+        return {}
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(canvas.WIDTH, 3.0))
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    lengths = {int(length): count for length, count in statistics["token_length"].items()}
+    left.bar(list(lengths), list(lengths.values()), 0.86, color=canvas.GREY)
+    left.grid(axis="x", visible=False)
+    left.set(title=f"{statistics['vocab_size']:,} tokens by length", xlabel="bytes")
+    left.set_ylabel("tokens")
+    left.xaxis.get_major_locator().set_params(integer=True)
+    ratios = statistics["bytes_per_token"]
+    splits = [split for split in canvas.SPLITS if split in ratios]
+    values, colours = [ratios[s] for s in splits], [canvas.SPLITS[s] for s in splits]
+    right.barh(range(len(splits)), values, 0.55, color=colours)
+    canvas.rows(right, splits)
+    for place, value in enumerate(values):
+        canvas.note(right, f"{value:.2f}", (value, place), (4, 0), va="center")
+    right.set(title="Text by token", xlabel="bytes per token")
+    right.margins(x=0.22)
+    return {"token_length": figure}
+
+
+def _loss(folder: Path) -> Figures:
+    """Training and validation loss over tokens, or over steps where tokens are not counted."""
+    history = (_read(folder / "training.json") or {"history": []})["history"]
+    if not history:
+        return {}
+    over = "tokens" if history[-1]["tokens"] else "step"
+    figure, axes = canvas.figure_with_axes(f"Loss of {folder.name}", 3.4)
+    for key, name, style in (
+        ("loss", "training", {"color": canvas.ORANGE, "linewidth": 1.3}),
+        ("validation_loss", "validation", {"color": canvas.GREEN, "linewidth": 1.9, "marker": "o"}),
+    ):
+        points = [(point[over], point[key]) for point in history if key in point]
+        if points:
+            label = f"{name}: {points[-1][1]:.3f} at the end"
+            axes.plot(*zip(*points, strict=True), label=label, markersize=4.5, **style)
+    axes.set(xlabel={"tokens": "tokens seen", "step": "steps"}[over], ylabel="nats per token")
+    axes.xaxis.set_major_formatter(canvas.short)
+    axes.set_xlim(left=0)
+    axes.legend(loc="upper right")
+    return {"loss": figure}
+
+
+def _evaluation(folder: Path) -> Figures:
+    """The confusion of labels, counts and shares of the true label written into the cells."""
+    figures = _read(folder / "metrics.json") or {}
+    labels = figures.get("confusion", {}).get("labels", [])
+    if not labels:
+        return {}
+    matrix = figures["confusion"]["matrix"]
+    shares = [[count / max(sum(row), 1) for count in row] for row in matrix]
+    side = min(1.6 + 0.8 * len(labels), 9.0)
+    title = f"{folder.name}: {figures['metric']} {figures['score']:.3f}"
+    figure, axes = canvas.figure_with_axes(title, side, side + 0.5)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.3)  # beyond 1: a blue, not a black
+    axes.set_xticks(range(len(labels)), labels, rotation=0 if len(labels) < 5 else 90)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    for row, counts in enumerate(matrix if len(labels) <= NUMBERED_LABELS else []):
+        for column, count in enumerate(counts):
+            share = shares[row][column]
+            style = {
+                "ha": "center",
+                "va": "center",
+                "color": "white" if share > 0.6 else canvas.INK,
+            }
+            axes.text(column, row, f"{count:,}\n{share:.0%}", fontsize=9, **style)
+    return {"confusion": figure}
+
+
+def _language_model(folder: Path) -> Figures:
+    """The model's nats beside those of the source, which no model can undercut."""
+    kinds = (_read(folder / "metrics.json") or {}).get("by_kind", {})
+    names = [name for name in kinds if "ratio" in kinds[name]]
+    if not names:
+        return {}
+    names.sort(key=lambda name: (-kinds[name]["ratio"], name))
+    figure, axes = canvas.figure_with_axes(
+        "Distance to the best possible model", canvas.ROW * len(names) + 1.4
+    )
+    model = [kinds[name]["nats_per_token"] for name in names]
+    exact = [kinds[name]["nats_per_token"] / kinds[name]["ratio"] for name in names]
+    places = range(len(names))
+    axes.hlines(places, exact, model, color=canvas.BLUE, linewidth=2.5, alpha=0.45)
+    axes.plot(
+        exact, places, "|", color=canvas.INK, markersize=13, label="exact −log p of the source"
+    )
+    axes.plot(model, places, "o", color=canvas.BLUE, markersize=6.5, label="model")
+    for place, name in enumerate(names):
+        canvas.beside(axes, place, f"× {kinds[name]['ratio']:.3f}")
+    canvas.rows(axes, names)
+    axes.set(xlabel="nats per token", xlim=(0, None))
+    figure.legend(loc="outside lower center", ncols=2)
+    return {"limit": figure}
+
+
+def _report(pipeline: Path) -> Figures:
+    return {**_scores(read_scores(pipeline)), **_loss(pipeline / "base")}
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> Figures:
+    """Every adaptation's score with its interval, beside its controls; a panel for each task."""
+    from matplotlib.figure import Figure
+
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    if not tasks:
+        return {}
+    by_task = [[row for row in rows if row["task"] == task] for task in tasks]
+    heights = [1.2 * canvas.ROW * len(part) + 1.3 for part in by_task]
+    figure = Figure(figsize=(canvas.WIDTH, sum(heights)))
+    panels = figure.subplots(len(tasks), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, task, part in zip(panels, tasks, by_task, strict=True):
+        _task_scores(axes, task, part)
+    return {"scores": figure}
+
+
+def _task_scores(axes: "Axes", task: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    for key, name, line in (("majority", "majority label", ":"), ("tfidf", "TF-IDF", "--")):
+        if rows[0]["controls"]:
+            score = rows[0]["controls"][key]["score"]
+            style = {"color": canvas.INK, "linewidth": 1.1, "linestyle": line}
+            axes.axvline(score, label=f"{name} {score:.3f}", **style)
+    hollow = {"color": canvas.GREY, "linewidth": 1.2, "markerfacecolor": "white"}
+    for place, row in enumerate(rows):
+        if row["random"]:
+            _point(axes, place + 0.24, row["random"], "the same on an untrained base", hollow)
+        _point(
+            axes,
+            place - 0.06,
+            row["metrics"],
+            "adaptation",
+            {"color": canvas.BLUE, "linewidth": 2.4},
+        )
+        low, high = row["metrics"]["interval"]
+        canvas.beside(axes, place, f"{row['metrics']['score']:.3f} [{low:.3f}, {high:.3f}]")
+    canvas.rows(axes, [row["name"] for row in rows])
+    metric = rows[0]["metrics"]["metric"]
+    axes.set(title=f"Scores on {task}", xlabel=f"{metric} on test data, with 95 % intervals")
+    axes.margins(x=0.06)
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))  # each label stands for all rows
+    above = {"loc": "lower left", "bbox_to_anchor": (-0.01, 1.0), "borderaxespad": 0.2}
+    axes.legend(once.values(), once, ncols=4, fontsize=8, columnspacing=1.2, **above)
+    axes.set_title(axes.get_title(loc="left"), pad=26)
+
+
+def _point(axes: "Axes", place: float, metrics: Mapping, label: str, style: dict) -> None:
+    axes.plot(metrics["interval"], [place, place], solid_capstyle="round", **style)
+    style = style | {"marker": "o", "markersize": 6.5, "linestyle": "none"}
+    axes.plot(metrics["score"], place, label=label, **style)
+
+
+DRAWN: dict[str, Callable[[Path], Figures]] = {
+    "dataset": _data,
+    "corpus": _data,
+    "tokenizer": _tokenizer,
+    "base": _loss,
+    "adapter": _loss,
+    "language_model": _language_model,
+    "evaluation": _evaluation,
+    "random": _evaluation,
+    "report": _report,
 }

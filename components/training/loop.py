@@ -7,7 +7,7 @@ resumed run sees what an uninterrupted one would have seen.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from components.reporter import Reporter
 from components.training.checkpoint import Checkpoints
@@ -16,6 +16,7 @@ from components.training.schedule import learning_rate
 if TYPE_CHECKING:
     import torch
 
+Precision = Literal["float32", "bfloat16"]
 REPORTS = 100  # points of a loss curve
 BETAS = (0.9, 0.95)  # Brown et al. 2020, appendix B (GPT-3)
 
@@ -27,7 +28,8 @@ class Diverged(ValueError):
 @dataclass(frozen=True)
 class Plan:
     """How to train. learning_rate: the peak. warmup: part of the steps. clip: the largest gradient
-    norm. tokens: those of a step, counted in reports; 0 counts steps instead.
+    norm. precision: of the matrix products, weights stay float32. tokens: those of a step, counted
+    in reports; 0 counts steps instead.
     """
 
     steps: int
@@ -37,6 +39,7 @@ class Plan:
     clip: float
     evaluate_every: int
     checkpoint_minutes: float
+    precision: Precision
     tokens: int = 0
 
 
@@ -110,7 +113,8 @@ class _Run:
         rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = batch_loss(step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=plan.precision == "bfloat16"):
+            loss = batch_loss(step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, plan.clip)
         self.optimizer.step()

@@ -1,0 +1,236 @@
+"""Pictures and page, drawn from made-up folders as the stages leave them."""
+
+import base64
+import math
+import re
+
+import pytest
+
+from components.evaluation.metrics import summarise
+from components.lineage import folder_hash, read_json, write_json, write_jsonl
+from components.report import plots
+from components.report.page import build_report
+from components.reporter import Silent
+
+LABELS = {"negative": " bad", "positive": " good"}
+PROMPT = {
+    "name": "sentiment",
+    "template": "{{text}} This <film> & cast is",
+    "answer": LABELS,
+    "shots": 0,
+    "shot_texts": [],
+    "sha": "5" * 64,
+}
+ADAPTERS = {  # score: on the base, on an untrained base
+    "zero_shot": ("prompt", 0, [], (0.55, 0.5)),
+    "few_shot": ("prompt", 0, ["Dull. This is bad"], (0.6, 0.5)),
+    "lora": ("lora", 98_304, [], (0.9, 0.6)),
+}
+
+
+def write_stage(folder, inputs, **files):
+    """A folder with `files` (name without suffix: JSON value) and a lineage."""
+    folder.mkdir(parents=True)
+    for name, value in files.items():
+        write_json(folder / f"{name}.json", value)
+    origin = {"stage": "some@stage", "block": {}, "versions": {"torch": "2.13.0"}}
+    hashes = dict.fromkeys(inputs, "d" * 64)
+    content = folder_hash(folder)
+    write_json(folder / "lineage.json", {"content": content, "inputs": hashes, **origin})
+
+
+def write_evaluation(folder, score, prompt):
+    records = []
+    for number in range(100):
+        label, other = sorted(LABELS)[:: 1 if number % 2 else -1]
+        right = number < score * 100
+        record = {"id": f"{number:03}", "label": label, "correct": right}
+        records.append({**record, "prediction": label if right else other})
+    figures = summarise(records, "test", LABELS, "accuracy", prompt, "tokenizer", {})
+    write_stage(folder, [], metrics=figures)
+    write_jsonl(folder / "records.jsonl", records)
+
+
+def data_report(groups):
+    quantiles = {"0": 8, "5": 20, "50": 60, "95": 200, "100": 900}
+    counts = {"rows": 1000, "words": 9000, "characters": 50_000, "length_quantiles": quantiles}
+    split = {**counts, "groups": dict.fromkeys(groups, 1000 // len(groups))}
+    return {"splits": dict.fromkeys(("train", "validation", "test"), split)}
+
+
+def training(tokens):
+    history = []
+    for step in range(1, 61):
+        point = {"step": step, "tokens": step * tokens, "loss": 1 + 6 * math.exp(-step / 12)}
+        held_out = {"validation_loss": point["loss"] + 0.1} if step % 20 == 0 else {}
+        history.append({**point, "learning_rate": 0.001, **held_out})
+    return {"history": history, "parameters": 1_300_000, "tokens": 60 * tokens}
+
+
+def language_model(kinds):
+    """Without kinds: of a text whose own entropy nobody knows."""
+    figures = {"bits_per_byte": 0.62, "nats_per_token": 1.9, "perplexity_per_word": 9.3}
+    known = {"nats": 1100.0, "exact_nats": 1000.0, "ratio": 1.1}
+    by_kind = dict.fromkeys(kinds, figures | known)
+    return {**figures, **(known | {"by_kind": by_kind} if kinds else {}), "documents": 50}
+
+
+def write_artifacts(artifacts, kinds=("bank", "review")):
+    """Everything that the report of the pipeline `demo` reads."""
+    demo = artifacts / "demo"
+    statistics = {
+        "vocab_size": 2048,
+        "bytes_per_token": {"train": 4.8, "validation": 4.7, "test": 4.75},
+        "vocabulary_used": 0.97,
+        "round_trip_failures": 0,
+        "token_length": {"1": 256, "2": 700, "10": 12},
+    }
+    samples = [{"prompt": "The <b>king", "text": " & the queen.\n<script>alert(1)</script>"}]
+    splits = {"train": {"tokens": 245_760, "documents": 1000, "bytes": 10**6}}
+    write_stage(demo / "corpus", ["datasets/world"], report=data_report(kinds or ["text"]))
+    write_stage(demo / "tokenizer", ["demo/corpus"], statistics=statistics)
+    write_stage(demo / "tokens", ["demo/corpus", "demo/tokenizer"], tokens={"splits": splits})
+    write_stage(demo / "base", ["demo/tokens"], training=training(4096), samples=samples)
+    write_stage(demo / "evaluations" / "base", ["demo/base"], metrics=language_model(kinds))
+    control = {"score": 0.5, "interval": [0.4, 0.6], "n": 100}
+    both = {"majority": control, "tfidf": control | {"score": 0.8}}
+    write_stage(artifacts / "controls" / "sentiment", ["tasks/sentiment"], metrics=both)
+    for name, (method, trained, shots, scores) in ADAPTERS.items():
+        prompt = PROMPT | {"shots": len(shots), "shot_texts": shots}
+        adapter = {"name": name, "method": method, "task": "sentiment", "prompt": prompt}
+        adapter |= {"labels": LABELS, "trainable_parameters": trained}
+        files = {"adapter": adapter} | ({"training": training(0)} if trained else {})
+        write_stage(demo / "adapters" / name, ["demo/base", "tasks/sentiment"], **files)
+        write_evaluation(demo / "evaluations" / name, scores[0], prompt)
+        write_evaluation(demo / "controls" / name, scores[1], prompt)
+    return artifacts
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    return write_artifacts(tmp_path / "artifacts")
+
+
+def build(artifacts, out):
+    out.mkdir()
+    figures = build_report("demo", artifacts, list(ADAPTERS), out, Silent())
+    assert figures == {"adapters": 3.0}
+    return (out / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "names"),
+    [
+        ("dataset", "demo/corpus", {"rows", "lengths"}),
+        ("corpus", "demo/corpus", {"rows", "lengths"}),
+        ("tokenizer", "demo/tokenizer", {"token_length"}),
+        ("base", "demo/base", {"loss"}),
+        ("adapter", "demo/adapters/lora", {"loss"}),
+        ("adapter", "demo/adapters/zero_shot", set()),
+        ("evaluation", "demo/evaluations/lora", {"confusion"}),
+        ("random", "demo/controls/lora", {"confusion"}),
+        ("language_model", "demo/evaluations/base", {"limit"}),
+        ("report", "demo", {"scores", "loss"}),
+        ("tokens", "demo/tokens", set()),
+    ],
+)
+def test_every_kind_has_its_pictures(artifacts, tmp_path, kind, place, names):
+    figures = plots.of_stage(kind, artifacts / place)
+    assert set(figures) == names
+    for name, figure in figures.items():
+        assert all(axes.get_title(loc="left") for axes in figure.axes)
+        assert all(axes.get_xlabel() for axes in figure.axes)
+        figure.savefig(tmp_path / f"{name}.png")
+
+
+@pytest.mark.parametrize("kind", sorted(plots.DRAWN))
+def test_an_empty_folder_has_no_pictures(tmp_path, kind):
+    assert plots.of_stage(kind, tmp_path) == {}
+
+
+def test_drawing_leaves_global_settings_alone(artifacts):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    plots.of_stage("report", artifacts / "demo")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_scores_show_the_figures_of_the_folders(artifacts):
+    axes = plots.of_stage("report", artifacts / "demo")["scores"].axes[0]
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows == ["few_shot", "zero_shot", "lora"]  # those that train least first
+    low, high = read_json(artifacts / "demo/evaluations/lora/metrics.json")["interval"]
+    assert f"0.900 [{low:.3f}, {high:.3f}]" in [text.get_text() for text in axes.texts]
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "TF-IDF 0.800" in legend and "the same on an untrained base" in legend
+
+
+def test_a_task_of_its_own_has_a_panel_of_its_own(artifacts):
+    demo = artifacts / "demo"
+    other = read_json(demo / "adapters/lora/adapter.json") | {"task": "irony"}
+    write_json(demo / "adapters/lora/adapter.json", other)
+    figure = plots.of_stage("report", demo)["scores"]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["Scores on sentiment", "Scores on irony"]
+
+
+def test_page_stands_alone(artifacts, tmp_path):
+    page = build(artifacts, tmp_path / "out")
+    pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert len(pictures) == 6 + len(ADAPTERS)  # and a confusion each
+    assert all(b"<svg" in base64.b64decode(picture) for picture in pictures)
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "@import" not in page and "url(" not in page
+
+
+def test_page_tells_the_figures(artifacts, tmp_path):
+    page = build(artifacts, tmp_path / "out")
+    lineage = read_json(artifacts / "demo/base/lineage.json")
+    for part in (
+        "<b>lora</b> scores highest",
+        lineage["content"][:12],
+        "d" * 12,  # the data set's
+        "1,300,000",
+        "over zero_shot",
+        "98,304",
+        "Dull. This is bad",  # the shots of the only one that has some
+        "× 1.100",
+        "dvc repro report@demo",
+        "torch 2.13.0",
+    ):
+        assert part in page
+    assert page.count("[0.") >= 2 and "undefined" not in page.lower()
+
+
+def test_texts_are_escaped(artifacts, tmp_path):
+    page = build(artifacts, tmp_path / "out")
+    assert "<script>" not in page and "&lt;script&gt;alert(1)" in page
+    assert "The &lt;b&gt;king" in page
+    assert "{{text}} This &lt;film&gt; &amp; cast is" in page
+
+
+def test_the_same_folders_give_the_same_bytes(artifacts, tmp_path):
+    again = write_artifacts(tmp_path / "elsewhere" / "artifacts")
+    assert build(artifacts, tmp_path / "one") == build(again, tmp_path / "two")
+
+
+def test_text_of_unknown_entropy_has_no_limit(tmp_path):
+    page = build(write_artifacts(tmp_path / "artifacts", kinds=()), tmp_path / "out")
+    assert "Distance to the limit" not in page and "0.620" in page
+
+
+def test_adapters_not_asked_for_stay_out(artifacts, tmp_path):
+    """A folder of an adapter that left the catalogue must not come back in the report."""
+    build_report("demo", artifacts, ["lora"], tmp_path, Silent())
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "few_shot" not in page and "over zero_shot" not in page
+
+
+@pytest.mark.parametrize(
+    "place", ["demo/tokens", "demo/evaluations/base", "demo/controls/lora", "controls/sentiment"]
+)
+def test_a_missing_folder_is_named(artifacts, tmp_path, place):
+    (artifacts / place).rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=rf"{place} has no .*`dvc repro`"):
+        build_report("demo", artifacts, list(ADAPTERS), tmp_path, Silent())
