@@ -83,6 +83,11 @@ class Registry:
         except MlflowException:
             return None
 
+    def aliases_of(self, version: "ModelVersion") -> list[str]:
+        """The aliases that point to `version`."""
+        aliases = self.client.get_registered_model(version.name).aliases
+        return [alias for alias, number in aliases.items() if int(number) == int(version.version)]
+
     def folder(self, name: str, version: int) -> Path:
         """The files of a version, on this machine; downloaded where the store is elsewhere.
 

@@ -1,12 +1,13 @@
 """`kindling`: the commands. Each finds its workspace, asks another module, and prints."""
 
+import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from components.catalogue import CatalogueError
+from components.catalogue import CatalogueError, load, suggestion
 from flows import settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -14,6 +15,10 @@ registry_app = typer.Typer(no_args_is_help=True, help="Registered versions and r
 app.add_typer(registry_app, name="registry")
 
 EXPECTED = (ValueError, OSError, RuntimeError)  # what a user can mend; anything else is a defect
+MEGABYTE = 10**6
+
+Pipeline = Annotated[str, typer.Argument(help="As pipelines.yaml calls it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
@@ -29,27 +34,249 @@ def workspace(
         settings.apply(context.obj)
 
 
+def _known(where: Path, pipeline: str) -> Any:
+    """The catalogue, which has `pipeline`."""
+    catalogue = load(where)
+    if pipeline not in catalogue.pipelines:
+        raise CatalogueError(f"no pipeline '{pipeline}'{suggestion(pipeline, catalogue.pipelines)}")
+    return catalogue
+
+
 @app.command()
 def run(
     context: typer.Context,
-    pipeline: Annotated[str, typer.Argument(help="As pipelines.yaml calls it.")],
+    pipeline: Pipeline,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the catalogue first; it stays so."),
     ] = None,
-    force: Annotated[bool, typer.Option(help="Run every stage, up to date or not.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run every stage anew.")] = False,
 ) -> None:
     """Bring a pipeline up to date, register what is new, and judge it."""
-    from components.catalogue import edit, load
+    from components.catalogue import edit
 
-    where = context.obj
-    load(where)
+    _known(context.obj, pipeline)
     if change:
-        print(edit(where, change) or "--set: the catalogue says so already", end="\n")
+        print(edit(context.obj, change) or "--set: the catalogue says so already", end="\n")
     from flows import summary
     from flows.pipeline import pipeline as flow
 
-    summary.text(flow(pipeline, workspace=str(where), force=force))
+    summary.text(flow(pipeline, workspace=str(context.obj), force=force))
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+) -> None:
+    """Make a new workspace with a commented catalogue that runs as it is."""
+    from flows.workspace import make
+
+    make(directory)
+    print(f"made {directory}. Next:\n  cd {directory}\n  kindling run quickstart")
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    pipeline: Pipeline,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    alias: Annotated[str, typer.Option(help="Serve these registered versions.")] = "champion",
+    base: Annotated[
+        Path | None, typer.Option(help="A base folder, instead of the registry.")
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="An adapter folder on --base; may be repeated."),
+    ] = None,
+) -> None:
+    """Serve a pipeline's base and adapters to OpenAI clients."""
+    from flows.serving import serve as start
+
+    start(context.obj, pipeline, host, port, alias, base, adapter or [])
+
+
+@app.command()
+def register(context: typer.Context, pipeline: Pipeline) -> None:
+    """Register and judge a pipeline's artifacts, as after a bare 'dvc repro'."""
+    from flows.release import release
+
+    _known(context.obj, pipeline)
+    told = release(context.obj, pipeline, None, print)
+    if not told["registered"]:
+        print("everything was registered already")
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    task: Annotated[str, typer.Argument(help="A task: its adapters are compared.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare a task's adapters on the same examples, with paired intervals."""
+    from components.evaluation.compare import compare as side_by_side
+
+    catalogue = load(context.obj)
+    if task not in catalogue.tasks:
+        raise CatalogueError(f"no task '{task}'{suggestion(task, catalogue.tasks)}")
+    folders = {
+        name: context.obj / "artifacts" / block.pipeline / "evaluations" / name
+        for name, block in catalogue.adapters.items()
+        if block.task == task
+    }
+    rows = side_by_side(folders)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        low, high = row["interval"]
+        line = f"{row['name']:20} {row['metric']} {row['score']:.3f} [{low:.3f}, {high:.3f}]"
+        if row["difference"]:
+            mean, low, high = row["difference"]
+            line += f"   {mean:+.3f} [{low:+.3f}, {high:+.3f}] over {rows[0]['name']}"
+        print(line)
+
+
+@app.command()
+def evaluate(context: typer.Context, pipeline: Pipeline) -> None:
+    """Bring a pipeline's evaluations up to date, without registering or promoting."""
+    import os
+
+    from flows import graph
+
+    catalogue = _known(context.obj, pipeline)
+    graph.ensure_repository(context.obj)
+    for name in catalogue.adapters_of(pipeline):
+        graph.reproduce(context.obj, f"evaluation@{name}", dict(os.environ), print, upstream=True)
+        metrics = context.obj / "artifacts" / pipeline / "evaluations" / name / "metrics.json"
+        figures = json.loads(metrics.read_text(encoding="utf-8"))
+        low, high = figures["interval"]
+        print(f"{name}: {figures['metric']} {figures['score']:.3f} [{low:.3f}, {high:.3f}]")
+
+
+@app.command()
+def trace(
+    context: typer.Context,
+    identity: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ID",
+            help="A response id, fingerprint, registered version or artifact folder.",
+        ),
+    ] = None,
+    changed: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Say what a change of FILE would rebuild.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what made an answer, a version or a folder: data, blocks, commits, runs."""
+    from flows import graph
+    from flows import trace as tracing
+
+    if not identity and not changed:
+        raise CatalogueError("give an ID, or --changed FILE; see 'kindling trace --help'")
+    told: dict[str, Any] = tracing.explain(context.obj, identity) if identity else {}
+    if changed:
+        told["changed"] = changed
+        told["rebuilt"] = graph.affected(context.obj, changed)
+    if as_json:
+        print(json.dumps(told, indent=1, ensure_ascii=False))
+        return
+    if identity:
+        print(tracing.text(told))
+    if changed:
+        print(f"a change of {changed} rebuilds:", *told["rebuilt"], sep="\n  ")
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Check interpreter, pins, catalogue, disk, locks, ports, artifacts and registry."""
+    from flows import care
+
+    findings = list(care.doctor(context.obj))
+    for fine, what, said in findings:
+        print(f"{'ok  ' if fine else 'FAIL'} {what:12} {said}")
+    raise typer.Exit(0 if all(fine for fine, _, _ in findings) else 1)
+
+
+@app.command()
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Say what is up to date, at work, and released."""
+    from flows import care
+
+    told = care.status(context.obj)
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return
+    for name, who in told["running"].items():
+        print(f"at work: {name} ({who})")
+    for pipeline, entry in told["pipelines"].items():
+        stale = [stage for stage, state in entry["stages"].items() if state == "stale"]
+        print(
+            f"{pipeline}: {len(entry['stages']) - len(stale)} stages up to date, {len(stale)} not"
+        )
+        print(*(f"  stale: {stage}" for stage in stale), sep="\n", end="\n" if stale else "")
+        release = entry["release"]
+        members = [f"{n} {v}" for n, v in release["adapters"].items()] if release else []
+        shown = (
+            f"release {release['number']}: base {release['base']}, " if release else "no release"
+        )
+        print(f"  {shown}{', '.join(members)}")
+
+
+@app.command()
+def clean(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Free disk space: shows what would go, then asks."""
+    from flows import care
+
+    paths = []
+    for what, found in care.leftovers(context.obj).items():
+        print(f"{what}: {sum(map(care.size, found)) / MEGABYTE:.1f} MB")
+        print(*(f"  {path.relative_to(context.obj)}" for path in found), sep="\n")
+        paths += found
+    print("DVC's cache: results that no workspace of this repository names any more")
+    print(care.unused_cache(context.obj))
+    if yes or typer.confirm("delete them?"):
+        care.clean(context.obj, paths)
+        print("done")
+
+
+@registry_app.command("list")
+def list_versions(context: typer.Context, as_json: AsJson = False) -> None:
+    """List registered versions, their aliases, and releases."""
+    from flows import shelves
+
+    told = shelves.listing(context.obj)
+    print(json.dumps(told, indent=1) if as_json else shelves.text(told))
+
+
+@registry_app.command()
+def promote(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="PIPELINE.ADAPTER")],
+    version: Annotated[int, typer.Argument()],
+    reason: Annotated[str, typer.Option(help="Why, against or without a gate.")],
+) -> None:
+    """Put a version into a new release by hand; the reason is kept."""
+    from flows import shelves
+
+    print(shelves.promote(context.obj, name, version, reason))
+
+
+@registry_app.command()
+def rollback(
+    context: typer.Context,
+    pipeline: Pipeline,
+    release: Annotated[int | None, typer.Argument(help="Default: the one before.")] = None,
+) -> None:
+    """Serve an earlier release again: base, adapters and prompts as one."""
+    from flows.release import registry
+
+    number, members = registry(context.obj).rollback(pipeline, release)
+    print(f"release {number} is current: base {members.base}, adapters {dict(members.adapters)}")
 
 
 def main() -> None:

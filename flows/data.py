@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.catalogue import Catalogue
-from flows.graph import DVC, _call, stale
+from flows.graph import DVC, call, stale
 
 
 class DataError(RuntimeError):
@@ -61,7 +61,7 @@ def _mend(workspace: Path, pointer: str, catalogue: Catalogue, names: list[str])
             f"change as a new version run 'dvc add {pointer.removesuffix('.dvc')}' (or set "
             f"datasets.{names[0]}.on_change=version), to drop it 'dvc checkout --force {pointer}'"
         )
-    _call(workspace, "add", "-q", pointer.removesuffix(".dvc"))
+    call(workspace, "add", "-q", pointer.removesuffix(".dvc"))
     return "changed: versioned"
 
 

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal
-KEPT_FILES = ("report.json", "statistics.json", "metrics.json", "samples.json", "adapter.json")
+KEPT_FILES = (
+    "lineage.json",
+    "report.json",
+    "statistics.json",
+    "metrics.json",
+    "samples.json",
+    "adapter.json",
+)
 
 
 def bar(stage: str) -> Callable[[float, float, str], None]:

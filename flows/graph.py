@@ -21,7 +21,12 @@ class Busy(RuntimeError):
     """DVC is at work on the same files for another process: waiting helps."""
 
 
-def _call(workspace: Path, *arguments: str) -> str:
+def call(workspace: Path, *arguments: str) -> str:
+    """What a DVC command prints.
+
+    Raises:
+        StageFailed: it failed; with what it said.
+    """
     done = subprocess.run(
         [*DVC, *arguments], cwd=workspace, capture_output=True, text=True, check=False
     )
@@ -46,13 +51,13 @@ def ensure_repository(workspace: Path) -> None:
     )
     scm = [] if inside.returncode == 0 else ["--no-scm"]
     sub = ["--subdir"] if inside.returncode == 0 and inside.stdout.strip() else []
-    _call(workspace, "init", "-q", *scm, *sub)
-    _call(workspace, "config", "core.analytics", "false")
+    call(workspace, "init", "-q", *scm, *sub)
+    call(workspace, "config", "core.analytics", "false")
 
 
 def stale(workspace: Path) -> dict[str, list]:
     """The stages and pointers that are not up to date, each with DVC's reasons. One call."""
-    return json.loads(_call(workspace, "status", "--json") or "{}")
+    return json.loads(call(workspace, "status", "--json") or "{}")
 
 
 def reproduce(
@@ -61,8 +66,11 @@ def reproduce(
     environment: dict[str, str],
     say: Callable[[str], None],
     force: bool = False,
+    upstream: bool = False,
 ) -> None:
-    """Bring one stage up to date, its output handed to `say` line by line as it comes.
+    """Bring one stage up to date (with `upstream`, what it depends on first).
+
+    Its output is handed to `say` line by line as it comes.
 
     The process group of DVC and its stage ends with this call, however it ends.
 
@@ -70,7 +78,8 @@ def reproduce(
         StageFailed: with the last lines of the stage's output.
         Busy: another DVC process works on the same files.
     """
-    command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage]
+    single = [] if upstream else ["--single-item"]
+    command = [*DVC, "repro", *single, *(["--force"] if force else []), stage]
     process = subprocess.Popen(
         command,
         cwd=workspace,

@@ -1,0 +1,182 @@
+"""Looking after a workspace: `doctor` finds what is wrong, `status` says what is, `clean` frees."""
+
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from components.catalogue import Catalogue, load
+from components.lineage import content_of, folder_hash
+from flows import disk, graph, locks, settings
+
+PORTS = {4200: "Prefect server", 5000: "MLflow server", 8000: "kindling serve"}
+Finding = tuple[bool, str, str]  # (fine, what, said)
+
+
+def doctor(workspace: Path) -> Iterator[Finding]:
+    """Check interpreter, pins, catalogue, disk, locks, ports, artifacts and the registry."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    right = sys.version_info[:2] == (3, 11)
+    yield right, "interpreter", f"{sys.executable} {version}" + ("" if right else ": use 3.11")
+    yield _pins()
+    try:
+        catalogue = load(workspace)
+    except ValueError as error:
+        yield False, "catalogue", str(error)
+        return
+    yield (
+        True,
+        "catalogue",
+        f"{len(catalogue.pipelines)} pipelines, {len(catalogue.adapters)} adapters",
+    )
+    try:
+        disk.require(workspace, catalogue.compute.disk_gb)
+        yield True, "disk", f"{shutil.disk_usage(workspace).free / disk.GB:.1f} GB free"
+    except OSError as error:
+        yield False, "disk", str(error)
+    held = list(running(workspace))
+    yield True, "locks", "; ".join(f"{n}: {who}" for n, who in held) or "nothing is at work"
+    for port, name in PORTS.items():
+        taken = _taken(port)
+        yield True, f"port {port}", f"{'in use' if taken else 'free'} ({name})"
+    yield from _artifacts(workspace)
+    yield from _registry(workspace, catalogue)
+
+
+def _pins() -> Finding:
+    from ruamel.yaml import YAML
+
+    pins = YAML(typ="safe").load(Path(load.__code__.co_filename).with_name("versions.yaml"))
+    wrong = [
+        f"{name} {found} (pinned: {pin})"
+        for name, pin in pins.items()
+        if (found := metadata.version(name).split("+")[0]) != pin
+    ]
+    remedy = "; run 'pip install -c constraints.txt -e .'" if wrong else ""
+    return not wrong, "pins", (", ".join(wrong) or "as in components/versions.yaml") + remedy
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _artifacts(workspace: Path) -> Iterator[Finding]:
+    """Whether folders still hold what their lineage says."""
+    checked = altered = 0
+    for path in sorted((workspace / "artifacts").rglob("lineage.json")):
+        checked += 1
+        if content_of(path.parent) != folder_hash(path.parent):
+            altered += 1
+            place = path.parent.relative_to(workspace)
+            yield False, "artifacts", f"{place} was altered; 'dvc checkout --force' restores it"
+    if not altered:
+        yield True, "artifacts", f"{checked} folders hold what their lineage says"
+
+
+def _registry(workspace: Path, catalogue: Catalogue) -> Iterator[Finding]:
+    from flows.release import registry
+
+    store = registry(workspace)
+    for pipeline in catalogue.pipelines:
+        folders = {"base": workspace / "artifacts" / pipeline / "base"}
+        adapters = workspace / "artifacts" / pipeline / "adapters"
+        folders |= {name: adapters / name for name in catalogue.adapters_of(pipeline)}
+        made = {name: folder for name, folder in folders.items() if folder.is_dir()}
+        missing = [
+            name
+            for name, folder in made.items()
+            if store.with_content(f"{pipeline}.{name}", content_of(folder)) is None
+        ]
+        said = f"{', '.join(missing)} not registered: run 'kindling register {pipeline}'"
+        fine = f"{len(made)} artifacts of {pipeline} are registered"
+        yield not missing, "registry", said if missing else fine
+
+
+def running(workspace: Path) -> Iterator[tuple[str, str]]:
+    """Stages and runs at work now: (name, process)."""
+    state = workspace / ".kindling"
+    for path in [state / "run.lock", *sorted((state / "locks").glob("*@*"))]:
+        who = locks.holder(path)
+        if who is not None:
+            yield path.name, who
+
+
+def status(workspace: Path) -> dict[str, Any]:
+    """What is up to date, what is at work, and what is registered and served."""
+    from flows.release import registry
+
+    catalogue = load(workspace)
+    graph.ensure_repository(workspace)
+    stale = graph.stale(workspace)
+    store = registry(workspace)
+    told: dict[str, Any] = {"running": dict(running(workspace)), "pipelines": {}}
+    for pipeline in catalogue.pipelines:
+        stages = catalogue.stages_of(pipeline)
+        current = store.current(pipeline)
+        release = None
+        if current is not None:
+            number, members = current
+            release = {"number": number, "base": members.base, "adapters": dict(members.adapters)}
+        told["pipelines"][pipeline] = {
+            "stages": {s: "stale" if s in stale else "up to date" for s in stages},
+            "release": release,
+        }
+    return told
+
+
+def leftovers(workspace: Path) -> dict[str, list[Path]]:
+    """What `clean` may delete: folders and files by what they are."""
+    state = workspace / ".kindling"
+    busy = {name for name, _ in running(workspace)}
+    idle = [
+        path
+        for kind in ("checkpoints", "work")
+        for path in sorted((state / kind).glob("*@*"))
+        if path.name not in busy
+    ]
+    return {
+        "checkpoints and half-written folders of stages that do not run": idle,
+        "evaluations made for the gate": sorted((state / "rejudged").glob("*")),
+    }
+
+
+def size(path: Path) -> int:
+    """Bytes below `path`."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(p.stat().st_size for p in files if p.is_file())
+
+
+def clean(workspace: Path, paths: list[Path]) -> None:
+    """Delete `paths`, and from DVC's cache what no workspace of the repository uses any more.
+
+    Raises:
+        Held: a run is at work.
+    """
+    with locks.hold(workspace / ".kindling" / "run.lock"):
+        for path in paths:
+            shutil.rmtree(path, ignore_errors=True)
+        graph.call(workspace, "gc", "--workspace", "--force", *_mates(workspace))
+
+
+def unused_cache(workspace: Path) -> str:
+    """What DVC says it would delete from its cache."""
+    return graph.call(
+        workspace, "gc", "--workspace", "--force", "--dry", *_mates(workspace)
+    ).strip()
+
+
+def _mates(workspace: Path) -> list[str]:
+    """DVC's options that keep what the other workspaces of the repository use."""
+    others = [path for path in workspaces(workspace) if path.resolve() != workspace.resolve()]
+    return ["--projects", *map(str, others)] if others else []
+
+
+def workspaces(workspace: Path) -> list[Path]:
+    """All workspaces that share this one's DVC cache."""
+    top = settings.home(workspace)
+    found = [top, *sorted(path.parent for path in top.glob("recipes/*/pipelines.yaml"))]
+    return [path for path in found if (path / ".dvc").is_dir()]

@@ -1,0 +1,104 @@
+"""`kindling registry`: what is registered, and moving it by hand."""
+
+from pathlib import Path
+from typing import Any
+
+from components.catalogue import load
+from components.registry import DECISION, RegistryError, Release
+from flows.release import registry
+
+
+def listing(workspace: Path) -> dict[str, Any]:
+    """Models with versions and aliases, prompts with versions, releases: as JSON values."""
+    catalogue = load(workspace, check_files=False)
+    store = registry(workspace)
+    told: dict[str, Any] = {"models": {}, "prompts": {}, "releases": {}}
+    for pipeline in catalogue.pipelines:
+        for name in ("base", *catalogue.adapters_of(pipeline)):
+            versions = [
+                {
+                    "version": int(version.version),
+                    "content": version.tags.get("kindling.content", ""),
+                    "aliases": sorted(store.aliases_of(version)),
+                    "decision": _summary(version.tags.get(DECISION)),
+                }
+                for version in store.versions(f"{pipeline}.{name}")
+            ]
+            if versions:
+                told["models"][f"{pipeline}.{name}"] = versions
+        current = store.current(pipeline)
+        told["releases"][pipeline] = {
+            "current": current[0] if current else None,
+            "all": {
+                number: {
+                    "base": release.base,
+                    "adapters": dict(release.adapters),
+                    "prompts": dict(release.prompts),
+                    "reason": release.reason,
+                    "time": release.time,
+                }
+                for number, release in store.releases(pipeline).items()
+            },
+        }
+    for name in catalogue.prompts:
+        found = store.prompt_versions(name)
+        if found:
+            told["prompts"][name] = [{"version": int(p.version)} for p in found]
+    return told
+
+
+def _summary(decision: str | None) -> str:
+    import json
+
+    return json.loads(decision)["summary"] if decision else ""
+
+
+def text(told: dict[str, Any]) -> str:
+    """`listing` for people."""
+    lines = []
+    for name, versions in told["models"].items():
+        for entry in versions:
+            marks = f" [{', '.join(entry['aliases'])}]" if entry["aliases"] else ""
+            said = f"  {entry['decision']}" if entry["decision"] else ""
+            head = f"{name}/{entry['version']}{marks}"
+            lines.append(f"{head:44} {entry['content'][:12]}{said}")
+    for name, versions in told["prompts"].items():
+        lines.append(f"prompt {name}: versions {', '.join(str(v['version']) for v in versions)}")
+    for pipeline, releases in told["releases"].items():
+        for number, release in releases["all"].items():
+            mark = "*" if number == releases["current"] else " "
+            members = ", ".join(f"{n} {v}" for n, v in release["adapters"].items())
+            lines.append(
+                f"{mark} {pipeline} release {number}: base {release['base']}, {members} "
+                f"({release['reason']}, {release['time']})"
+            )
+    return "\n".join(lines) or "nothing is registered; run 'kindling run PIPELINE'"
+
+
+def promote(workspace: Path, name: str, version: int, reason: str) -> str:
+    """Make a release with this version of adapter `name`; return what to print.
+
+    Raises:
+        RegistryError: no such version, or it was made on another base than is served.
+    """
+    store = registry(workspace)
+    found = {int(v.version): v for v in store.versions(name)}
+    if version not in found:
+        known = ", ".join(map(str, found)) or "none"
+        raise RegistryError(f"{name} has no version {version}; it has {known}")
+    pipeline, _, adapter = name.partition(".")
+    tags = found[version].tags
+    if "kindling.base" not in tags:
+        raise RegistryError(f"{name} is a base; promote an adapter, which brings its base along")
+    base = int(tags["kindling.base"])
+    current = store.current(pipeline)
+    members = current[1] if current else Release(base)
+    if members.base != base:
+        raise RegistryError(
+            f"{name}/{version} was made on base {base}, release {current[0]} serves base "
+            f"{members.base}; 'kindling run {pipeline}' adapts the new base"
+        )
+    prompts = {**members.prompts, tags["kindling.prompt"]: int(tags["kindling.prompt_version"])}
+    adapters = {**members.adapters, adapter: version}
+    number = store.promote(pipeline, Release(base, adapters, prompts, reason=f"by hand: {reason}"))
+    return f"release {number} is current: base {base}, adapters {adapters}"

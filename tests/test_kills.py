@@ -1,0 +1,138 @@
+"""Killed at any place, then the same command: the result is that of an uninterrupted run."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from components.lineage import content_of
+from tests.conftest import isolate, make_workspace
+
+pytestmark = pytest.mark.slow
+DVC = [sys.executable, "-m", "dvc", "repro"]
+BASE = "artifacts/quickstart/base"
+
+
+def run(workspace: Path, *command: str) -> subprocess.CompletedProcess:
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A workspace whose next stage is a base that trains for some seconds, checkpointing often."""
+    folder = make_workspace(tmp_path_factory.mktemp("kills") / "prepared")
+    catalogue = folder / "pipelines.yaml"
+    text = catalogue.read_text(encoding="utf-8")
+    longer = "tokens: 409600, checkpoint_minutes: 0.005, batch_tokens: 512"
+    catalogue.write_text(text.replace("tokens: 20480, batch_tokens: 512", longer))
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder)
+        run(folder, *DVC, "-q", "tokens@quickstart")
+        reference = folder.with_name("reference")
+        shutil.copytree(folder, reference, symlinks=True)
+        isolate(patch, reference)
+        run(reference, *DVC, "-q", "--single-item", "base@quickstart")
+    return folder, content_of(reference / BASE)
+
+
+@pytest.fixture
+def workspace(prepared, tmp_path, monkeypatch):
+    folder = tmp_path / "workspace"
+    shutil.copytree(prepared[0], folder, symlinks=True)
+    isolate(monkeypatch, folder)
+    return folder
+
+
+def wait_for(condition, seconds: float = 90.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def stages_at_work(workspace: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd", "status"]):
+        command = process.info["cmdline"] or []
+        if command[1:3] == ["-m", "flows.stage"] and process.info["cwd"] == str(workspace):
+            found.append(process)
+    return found
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def kill(*processes: psutil.Process) -> None:
+    for process in processes:
+        if process.is_running():
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def runs_of(workspace: Path, stage: str):
+    from flows import tracking
+
+    mlflow = tracking.client(workspace)
+    ids = [e.experiment_id for e in mlflow.search_experiments()]
+    return mlflow, mlflow.search_runs(ids, f"tags.`kindling.stage` = '{stage}'")
+
+
+@pytest.mark.parametrize("victim", ["dvc", "stage", "all"])
+def test_killed_then_the_same_command(workspace, prepared, victim):
+    command = [*DVC, "--single-item", "base@quickstart"]
+    process = subprocess.Popen(
+        command, cwd=workspace, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoints = workspace / ".kindling" / "checkpoints" / "base@quickstart"
+    wait_for(lambda: list(checkpoints.glob("step-*.pt")) and stages_at_work(workspace))
+    dvc = psutil.Process(process.pid)
+    victims = {"dvc": [dvc], "stage": stages_at_work(workspace), "all": family(dvc)}
+    kill(*victims[victim])
+    process.wait(timeout=30)
+    wait_for(lambda: not stages_at_work(workspace), seconds=5)
+    assert not (workspace / BASE).exists(), "a half-made result stands where a whole one belongs"
+
+    done = run(workspace, *command)
+    assert "resumed at step" in done.stdout
+    assert content_of(workspace / BASE) == prepared[1]
+    mlflow, runs = runs_of(workspace, "base@quickstart")
+    assert [r.info.status for r in runs] == ["FINISHED"], "the killed run was not reopened"
+    steps = [m.step for m in mlflow.get_metric_history(runs[0].info.run_id, "loss")]
+    assert len(steps) == len(set(steps)), "steps are told twice"
+    assert run(workspace, *command).stdout.count("didn't change")
+
+
+def test_two_at_once_do_not_mix(workspace, prepared):
+    """A second process of the same stage waits, or says who holds it."""
+    command = [sys.executable, "-m", "flows.stage", "base@quickstart"]
+    first = subprocess.Popen(command, cwd=workspace, stdout=subprocess.DEVNULL)
+    wait_for(lambda: (workspace / ".kindling" / "work" / "base@quickstart").exists())
+    second = subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=200)
+    assert first.wait(timeout=200) == 0
+    assert second.returncode == 0 or f"process {first.pid}" in second.stderr
+    assert content_of(workspace / BASE) == prepared[1]
+
+
+def test_a_torn_checkpoint_is_known_and_the_one_before_taken(workspace, prepared):
+    command = [sys.executable, "-m", "flows.stage", "base@quickstart"]
+    process = subprocess.Popen(command, cwd=workspace, stdout=subprocess.DEVNULL)
+    checkpoints = workspace / ".kindling" / "checkpoints" / "base@quickstart"
+    wait_for(lambda: len(list(checkpoints.glob("step-*.pt"))) == 2)
+    kill(psutil.Process(process.pid))
+    process.wait()
+    newest = max(checkpoints.glob("step-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    done = run(workspace, *command)
+    assert f"checkpoint {newest.name} is torn or altered" in done.stdout
+    assert content_of(workspace / BASE) == prepared[1]
