@@ -153,18 +153,34 @@ def _line(document: Any, location: Iterable[Any]) -> int | None:
     return line
 
 
-def _known_keys(location: list[str]) -> list[str]:
-    """The keys that the block at `location` may have, where a single model answers that."""
+def _known_keys(location: list[Any], document: Any) -> list[str]:
+    """The keys that the block at `location` may have."""
     model: Any = Catalogue
     for part in location:
-        field = model.model_fields.get(part)
+        document = document[part] if isinstance(document, dict) else None
+        field = model.model_fields.get(str(part))
         if field is None:
             continue  # the name of a block
-        arguments = getattr(field.annotation, "__args__", None)
-        model = arguments[-1] if arguments else field.annotation
-        if not (isinstance(model, type) and issubclass(model, Block)):
+        kinds = _models(field.annotation)
+        if not kinds:
             return []
+        model = kinds[0]
+        if len(kinds) > 1:  # adapters: the method says which
+            method = document.get(location[-1], {}).get("method")
+            model = next((k for k in kinds if method in _methods(k)), model)
     return list(model.model_fields)
+
+
+def _models(annotation: Any) -> list[type[Block]]:
+    """The blocks that a field's annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return [annotation]
+    inner = getattr(annotation, "__args__", ())
+    return [model for argument in inner for model in _models(argument)]
+
+
+def _methods(model: type[Block]) -> tuple[str, ...]:
+    return getattr(model.model_fields["method"].annotation, "__args__", ())
 
 
 def _describe(error: dict[str, Any], document: Any, file: str) -> str:
@@ -179,7 +195,7 @@ def _describe(error: dict[str, Any], document: Any, file: str) -> str:
     where = f"{file}:{line}" if line else file
     place = ".".join(str(part) for part in kept) or "the file"
     if error["type"] == "extra_forbidden":
-        known = _known_keys([str(part) for part in kept[:-1]])
+        known = _known_keys(kept[:-1], document)
         more = suggestion(str(kept[-1]), known) if known else ""
         return f"{where}: {place}: unknown key '{kept[-1]}'{more}"
     if error["type"] == "missing":

@@ -1,6 +1,7 @@
 """A tiny workspace that has every stage and takes seconds to run."""
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -98,5 +99,6 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(folder / ".prefect"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     settings.home.cache_clear()

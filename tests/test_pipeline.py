@@ -1,0 +1,198 @@
+"""The whole pipeline at tiny size: through Prefect, through DVC, twice, and after changes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.lineage import content_of, read_json
+from flows import graph
+from tests.conftest import isolate, make_workspace
+
+pytestmark = pytest.mark.slow
+KINDLING = [sys.executable, "-m", "flows.cli"]
+DVC = [sys.executable, "-m", "dvc"]
+
+
+def call(workspace: Path, *command: str, code: int = 0) -> str:
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=600)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def kindling(workspace: Path, *arguments: str, code: int = 0) -> str:
+    return call(workspace, *KINDLING, *arguments, code=code)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A workspace after `kindling run quickstart`, and what that printed."""
+    folder = make_workspace(tmp_path_factory.mktemp("pipeline") / "workspace")
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder)
+        printed = kindling(folder, "run", "quickstart")
+        yield folder, printed
+
+
+def contents(workspace: Path) -> dict[str, str]:
+    artifacts = workspace / "artifacts"
+    return {
+        p.parent.relative_to(artifacts).as_posix(): content_of(p.parent)
+        for p in sorted(artifacts.rglob("lineage.json"))
+    }
+
+
+def test_the_summary_tells_stages_scores_and_decisions(ran):
+    folder, printed = ran
+    for said in ("base@quickstart", "soft_prompt", "the baseline", "kindling serve quickstart"):
+        assert said in printed
+    assert (folder / "artifacts/quickstart/report/index.html").stat().st_size > 10_000
+
+
+def test_dvc_has_nothing_left_to_do(ran):
+    assert "Data and pipelines are up to date" in call(ran[0], *DVC, "repro")
+
+
+def test_a_second_run_starts_no_stage_and_registers_nothing(ran):
+    printed = kindling(ran[0], "run", "quickstart")
+    assert "Running stage" not in printed
+    assert "registered " not in printed
+
+
+def test_bare_dvc_makes_the_same_bytes(ran, tmp_path, monkeypatch):
+    folder = make_workspace(tmp_path / "workspace")
+    isolate(monkeypatch, folder)
+    call(folder, *DVC, "repro", "-q", "evaluation@lora", "evaluation@soft_prompt")
+    made = contents(folder)
+    theirs = contents(ran[0])
+    assert made == {name: theirs[name] for name in made}
+    assert {"quickstart/base", "quickstart/adapters/lora"} <= set(made)
+
+
+def test_saved_folders_open_in_transformers_and_peft(ran):
+    """The golden logits were written by our own loading; another library must agree."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = ran[0] / "artifacts" / "quickstart"
+    for name in ("lora", "soft_prompt", "full"):
+        if name == "full":
+            model = AutoModelForCausalLM.from_pretrained(place / "adapters" / name)
+        else:
+            base = AutoModelForCausalLM.from_pretrained(place / "base")
+            model = PeftModel.from_pretrained(base, place / "adapters" / name)
+        for golden in read_json(place / "evaluations" / name / "golden.json")["prompts"]:
+            ids = torch.tensor([golden["token_ids"]])
+            with torch.no_grad():
+                logits = model.eval()(input_ids=ids).logits[0, -1]
+            for token, value in golden["logits"].items():
+                assert logits[int(token)].item() == pytest.approx(value, abs=2e-3)
+    tokenizer = AutoTokenizer.from_pretrained(place / "base")
+    text = "The plot of film 3 is good."
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_mlflow_holds_parent_children_plots_and_data(ran):
+    from flows import tracking
+
+    mlflow = tracking.client(ran[0])
+    experiment = mlflow.get_experiment_by_name("quickstart")
+    runs = mlflow.search_runs([experiment.experiment_id], max_results=200)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    base = next(r for r in runs if r.data.tags.get("kindling.stage") == "base@quickstart")
+    parent = mlflow.get_run(base.data.tags["mlflow.parentRunId"])
+    assert parent.data.tags["kindling.started_by"] == "flow"
+    assert "soft_prompt.score" in parent.data.metrics
+    assert base.data.params["pretrain.learning_rate"] == "0.01"
+    assert mlflow.get_metric_history(base.info.run_id, "loss")[-1].step == 20480
+    plots = {f.path for f in mlflow.list_artifacts(base.info.run_id, "plots")}
+    assert "plots/loss.png" in plots
+    used = [entry.dataset for entry in base.inputs.dataset_inputs]
+    assert used[0].name == "datasets/tales"
+    assert used[0].digest == graph.locked_hashes(ran[0])["artifacts/datasets/tales"]
+
+
+def test_the_registry_lists_and_a_registered_adapter_predicts(ran):
+    import mlflow
+
+    from flows.release import registry
+
+    listed = json.loads(kindling(ran[0], "registry", "list", "--json"))
+    assert {"quickstart.base", "quickstart.lora"} <= set(listed["models"])
+    assert listed["prompts"]["sentiment"] == [{"version": 1}]
+    registry(ran[0])
+    found = mlflow.pyfunc.load_model("models:/quickstart.lora@candidate")
+    told = found.predict(["The plot of film 3 is good and warm."])
+    assert set(told[0]) == {"positive", "negative"}
+    assert sum(told[0].values()) == pytest.approx(1)
+
+
+def test_promotion_by_hand_and_rollback(ran):
+    kindling(ran[0], "registry", "promote", "quickstart.lora", "1", "--reason", "a test")
+    listed = json.loads(kindling(ran[0], "registry", "list", "--json"))
+    number = listed["releases"]["quickstart"]["current"]
+    assert listed["releases"]["quickstart"]["all"][str(number)]["adapters"]["lora"] == 1
+    said = kindling(ran[0], "registry", "promote", "quickstart.lora", "9", "--reason", "x", code=1)
+    assert "has no version 9; it has 1" in said
+    kindling(ran[0], "registry", "promote", "quickstart.full", "1", "--reason", "a test")
+    assert f"release {number} is current" in kindling(ran[0], "registry", "rollback", "quickstart")
+
+
+def test_trace_leads_from_an_adapter_to_the_data(ran):
+    told = json.loads(kindling(ran[0], "trace", "quickstart.lora/1", "--json"))
+    behind = {entry["artifact"] for entry in told["chain"]}
+    assert {"artifacts/quickstart/base", "artifacts/datasets/tales"} <= behind
+    assert all(entry["runs"] for entry in told["chain"])
+    said = kindling(ran[0], "trace", "artifacts/quickstart/adapters/lora")
+    assert "artifacts/datasets/reviews" in said
+    assert "nothing is known of 'lorra'" in kindling(ran[0], "trace", "lorra", code=1)
+
+
+def test_trace_says_what_a_change_would_rebuild(ran):
+    said = kindling(ran[0], "trace", "--changed", "data/reviews.jsonl")
+    assert "adapter@lora" in said and "base@quickstart" not in said
+
+
+def test_status_doctor_compare_and_clean(ran):
+    assert "0 not" in kindling(ran[0], "status")
+    assert "FAIL" not in kindling(ran[0], "doctor")
+    assert "over zero_shot" in kindling(ran[0], "compare", "sentiment")
+    assert "did you mean 'sentiment'" in kindling(ran[0], "compare", "sentimant", code=1)
+    assert "done" in kindling(ran[0], "clean", "--yes")
+
+
+@pytest.fixture
+def copied(ran, tmp_path, monkeypatch):
+    folder = tmp_path / "workspace"
+    shutil.copytree(ran[0], folder, symlinks=True)
+    isolate(monkeypatch, folder)
+    return folder
+
+
+def stale(workspace: Path) -> set[str]:
+    return {name.split("@")[0] for name in graph.stale(workspace) if "@" in name}
+
+
+def test_what_a_change_makes_stale(copied):
+    """One byte of data, one value of the catalogue: the stages next to it, and no others."""
+    reviews = copied / "data" / "reviews.jsonl"
+    reviews.write_text(reviews.read_text().replace("film 7 ", "film 7007 "))
+    assert stale(copied) == {"dataset"}
+    catalogue = copied / "pipelines.yaml"
+    catalogue.write_text(catalogue.read_text().replace("rank: 2", "rank: 4"))
+    assert stale(copied) == {"dataset", "adapter", "random"}
+
+
+def test_set_changes_the_catalogue_and_keeps_comments(copied):
+    catalogue = copied / "pipelines.yaml"
+    catalogue.write_text("# a comment\n" + catalogue.read_text())
+    said = kindling(copied, "run", "quickstart", "--set", "adapters.lora.rnk=4", code=1)
+    assert "unknown key 'rnk'; did you mean 'rank'" in said
+    from components.catalogue import edit
+
+    assert "rank: 4" in edit(copied, ["adapters.lora.rank=4"])
+    assert catalogue.read_text().startswith("# a comment")
