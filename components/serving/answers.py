@@ -1,0 +1,95 @@
+"""One generated choice as text: stop strings, pieces for streaming, log-probabilities."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.serving.engine import Engine, Sampling, Token
+
+UNFINISHED = "\ufffd"  # what decoding gives for the first bytes of a character
+
+
+@dataclass
+class Choice:
+    """What was generated so far. text: without what a stop string cut off."""
+
+    text: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    finish_reason: str = "length"
+
+
+def generate(
+    engine: Engine, model: str, ids: Sequence[int], sampling: Sampling, stop: Sequence[str]
+) -> Iterator[tuple[str, Choice]]:
+    """New pieces of text as they become certain, each with the choice so far; the last one whole.
+
+    What could be the beginning of a stop string, or of a character, is held back.
+    """
+    choice = Choice()
+    made: list[int] = []
+    told = 0
+    tokens = engine.generate(model, ids, sampling)
+    for token in tokens:
+        made.append(token.id)
+        choice.tokens.append(token)
+        text = engine.decode(made)
+        cut = min((place for s in stop if (place := text.find(s)) >= 0), default=-1)
+        if cut >= 0:
+            tokens.close()
+            choice.text, choice.finish_reason = text[:cut], "stop"
+            yield choice.text[told:], choice
+            return
+        choice.text = text
+        safe = len(text) - _held_back(text, stop)
+        if safe > told:
+            yield text[told:safe], choice
+            told = safe
+    if len(made) < sampling.max_tokens:
+        choice.finish_reason = "stop"
+    yield choice.text[told:], choice
+
+
+def _held_back(text: str, stop: Sequence[str]) -> int:
+    if text.endswith(UNFINISHED):
+        return 1
+    lengths = (
+        size
+        for s in stop
+        for size in range(min(len(s) - 1, len(text)), 0, -1)
+        if text.endswith(s[:size])
+    )
+    return max(lengths, default=0)
+
+
+def completion_logprobs(engine: Engine, choice: Choice, wanted: int | None) -> dict | None:
+    """OpenAI's form for completions."""
+    if wanted is None:
+        return None
+    pieces = [engine.decode([token.id]) for token in choice.tokens]
+    offsets = [sum(map(len, pieces[:place])) for place in range(len(pieces))]
+    return {
+        "tokens": pieces,
+        "token_logprobs": [token.logprob for token in choice.tokens],
+        "top_logprobs": [
+            {engine.decode([i]): value for i, value in token.alternatives.items()}
+            for token in choice.tokens
+        ],
+        "text_offset": offsets,
+    }
+
+
+def chat_logprobs(engine: Engine, choice: Choice, wanted: bool) -> dict | None:
+    """OpenAI's form for chat."""
+    if not wanted:
+        return None
+
+    def entry(number: int, logprob: float) -> dict[str, Any]:
+        piece = engine.decode([number])
+        return {"token": piece, "logprob": logprob, "bytes": list(piece.encode())}
+
+    content = [
+        entry(token.id, token.logprob)
+        | {"top_logprobs": [entry(i, value) for i, value in token.alternatives.items()]}
+        for token in choice.tokens
+    ]
+    return {"content": content, "refusal": None}

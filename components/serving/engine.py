@@ -1,0 +1,61 @@
+"""What the server asks of an engine: tokens in, tokens out. Nothing here knows of HTTP."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+BASE = "base"
+
+
+class RequestError(ValueError):
+    """A request that cannot be answered. param: the field at fault; code: as OpenAI names it."""
+
+    def __init__(self, message: str, param: str | None = None, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.param, self.code = param, code
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose tokens. temperature 0 is greedy; top: how many alternatives to report."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    top: int = 0
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token. logprob: natural log, before temperature. alternatives: by token."""
+
+    id: int
+    logprob: float
+    alternatives: Mapping[int, float]
+
+
+class Engine(Protocol):
+    """A base and its adapters, ready to answer; one caller at a time."""
+
+    def models(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is served, by name: `base` first; `path`, `content`, `method`, `task`, `prompt`."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The tokens of a conversation, up to where the assistant answers."""
+
+    def room(self, model: str) -> int:
+        """How many tokens a prompt and its answer may have in all."""
+
+    def generate(self, model: str, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
+        """Tokens one by one, the end token not among them. Closing the iterator stops the work."""
+
+    def classify(self, model: str, texts: Sequence[str]) -> list[dict[str, float]]:
+        """The probability of each label for each text."""
+
+    def about(self) -> Mapping[str, str]:
+        """Name and versions, for fingerprints."""

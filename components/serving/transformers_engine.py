@@ -1,0 +1,146 @@
+"""An engine on transformers: one model in memory for each adapter, one request at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, DynamicCache
+
+from components.adapters import load_adapter
+from components.adapters.encoding import room
+from components.evaluation.classification import classify
+from components.lineage import content_of, read_json
+from components.models import llama
+from components.serving.engine import BASE, RequestError, Sampling, Token
+
+PROBE = "The"
+ACTS = 1e-4  # the least change of a logit that proves an adapter at work; float32 noise is 1e-6
+
+
+class TransformersEngine:
+    """Serves the base of a folder and adapters, each with its own copy of the model."""
+
+    def __init__(self, base: Path, adapters: Mapping[str, Path]) -> None:
+        """Load everything, and prove that each trained adapter changes what the base says.
+
+        Raises:
+            ValueError: an adapter belongs to another base, or does nothing.
+        """
+        self.base = base
+        self.tokenizer = AutoTokenizer.from_pretrained(base)
+        self._models = {BASE: llama.load(base)}
+        self._folders = dict(adapters)
+        about = {"content": content_of(base), "path": str(base), "method": None}
+        self._about: dict[str, dict[str, Any]] = {BASE: about}
+        for name, folder in adapters.items():
+            self._add(name, folder)
+
+    def _add(self, name: str, folder: Path) -> None:
+        described = read_json(folder / "adapter.json")
+        model = load_adapter(self.base, folder)
+        if described["trainable_parameters"] and not self._acts(model):
+            raise ValueError(
+                f"adapter '{name}' of {folder} changes nothing: it would answer as base"
+            )
+        self._models[name] = model
+        self._about[name] = {
+            "content": content_of(folder),
+            "path": str(folder),
+            "method": described["method"],
+            "task": described["task"],
+            "prompt": {key: described["prompt"][key] for key in ("name", "sha")},
+        }
+
+    def _acts(self, model: "torch.nn.Module") -> bool:
+        ids = torch.tensor([[self.tokenizer.bos_token_id, *self.encode(PROBE)]])
+        mask = torch.ones_like(ids)
+        with torch.no_grad():
+            ours, theirs = (
+                m(input_ids=ids, attention_mask=mask, use_cache=False).logits[0, -1]
+                for m in (model, self._models[BASE])
+            )
+        return bool((ours - theirs).abs().max() > ACTS)
+
+    def models(self) -> Mapping[str, Mapping[str, Any]]:
+        return self._about
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        text = self.tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True
+        )
+        return self.encode(text)
+
+    def room(self, model: str) -> int:
+        return room(self._models[model]) - 1  # a document begins with the end of another
+
+    def generate(self, model: str, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
+        served = self._models[model]
+        random = torch.Generator()
+        if sampling.seed is not None:
+            random.manual_seed(sampling.seed)
+        else:
+            random.seed()
+        known = torch.tensor([[self.tokenizer.bos_token_id, *ids]])
+        cache = None
+        with torch.inference_mode():
+            for _ in range(sampling.max_tokens):
+                logits, cache = _next(served, known, cache)
+                token = _choose(logits, sampling, random)
+                if token.id == self.tokenizer.eos_token_id:
+                    return
+                yield token
+                known = torch.cat([known, torch.tensor([[token.id]])], 1)
+
+    def classify(self, model: str, texts: Sequence[str]) -> list[dict[str, float]]:
+        if model == BASE:
+            raise RequestError("the base has no labels; name an adapter", "model")
+        return classify(self._models[model], self.base, self._folders[model], texts)
+
+    def about(self) -> Mapping[str, str]:
+        libraries = ("torch", "transformers", "peft", "tokenizers")
+        return {"engine": "transformers", **{name: metadata.version(name) for name in libraries}}
+
+
+def _next(
+    model: "torch.nn.Module", known: "torch.Tensor", cache: DynamicCache | None
+) -> tuple["torch.Tensor", DynamicCache]:
+    """The logits of the token after `known` (shape (1, tokens)), and the cache that holds it."""
+    first = cache is None
+    cache = DynamicCache() if first else cache
+    if first:
+        mask = torch.ones_like(known)
+        out = model(input_ids=known, attention_mask=mask, past_key_values=cache, use_cache=True)
+    else:
+        # a soft prompt's vectors are in the cache already: go past PEFT to the model below
+        inner = model.get_base_model() if _is_prompt(model) else model
+        out = inner(input_ids=known[:, -1:], past_key_values=cache, use_cache=True)
+    return out.logits[0, -1].float(), cache
+
+
+def _is_prompt(model: "torch.nn.Module") -> bool:
+    config = getattr(model, "peft_config", {}).get("default")
+    return bool(config is not None and config.is_prompt_learning)
+
+
+def _choose(logits: "torch.Tensor", sampling: Sampling, random: "torch.Generator") -> Token:
+    """Greedy, or nucleus sampling (Holtzman et al. 2020): the fewest tokens of mass top_p."""
+    logprobs = logits.log_softmax(0)
+    if sampling.temperature == 0:
+        chosen = int(logits.argmax())
+    else:
+        weights = (logits / sampling.temperature).softmax(0)
+        ordered, order = weights.sort(descending=True)
+        before = ordered.cumsum(0) - ordered
+        ordered[before >= sampling.top_p] = 0
+        chosen = int(order[torch.multinomial(ordered, 1, generator=random)])
+    top = logprobs.topk(sampling.top) if sampling.top else None
+    alternatives = dict(zip(top.indices.tolist(), top.values.tolist(), strict=True)) if top else {}
+    return Token(chosen, float(logprobs[chosen]), alternatives)
