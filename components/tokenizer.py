@@ -3,7 +3,9 @@
 The folder is one that `AutoTokenizer` opens, written without importing transformers.
 """
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,20 +26,22 @@ END, PAD, USER, ASSISTANT, SYSTEM = (
     "<|system|>",
 )
 SPECIAL = (END, PAD, USER, ASSISTANT, SYSTEM)
-BYTES = 256
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% for message in messages %}"
+    "{% if message['role'] not in ['system', 'user', 'assistant'] %}"
+    "{{ raise_exception('unknown role ' + message['role']) }}{% endif %}"
+    "<|{{ message['role'] }}|>{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}<|endoftext|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPLITS = ("train", "validation", "test")
-MEASURED_DOCUMENTS = 2000  # of a split: bytes per token moves by less than 1 % beyond
+BATCH = 256  # documents encoded at once
 
 
 class Tokenizer(Block):
     """vocab_size: bytes and special tokens included. min_frequency: a merge's least count."""
 
-    vocab_size: int = Field(ge=BYTES + len(SPECIAL))
+    vocab_size: int = Field(ge=300, description="256 bytes, the special tokens, and merges")
     min_frequency: int = Field(default=2, ge=1)
 
 
@@ -49,33 +53,27 @@ def train_tokenizer(
     A small corpus may give fewer merges than asked for; the statistics say how many.
 
     Raises:
-        ValueError: a text of the validation split does not come back as it was.
+        ValueError: `corpus` lacks a split, or a text of the validation split does not come back as
+            it was.
     """
-    from tokenizers import Tokenizer as Engine
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    engine = Engine(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    engine.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=block.vocab_size,
-        min_frequency=block.min_frequency,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+    for split in SPLITS:
+        if not (corpus / f"{split}.jsonl").is_file():
+            raise ValueError(f"{corpus / f'{split}.jsonl'}: no such file; run 'dvc repro'")
+    engine = _untrained()
     report.progress(0, 2, "merging")
-    engine.train_from_iterator(_texts(corpus, "train"), trainer)
+    engine.train_from_iterator(_texts(corpus, "train"), _trainer(block))
     engine.save(str(out / "tokenizer.json"))
     _write_settings(out)
+    if engine.get_vocab_size() < block.vocab_size:
+        report.params({"vocab_size_reached": engine.get_vocab_size()})
     report.progress(1, 2, "measuring")
-    statistics = _measure(engine, corpus)
+    statistics = _measure(open_engine(out), corpus)
     write_json(out / "statistics.json", statistics)
-    report.progress(2, 2)
+    report.progress(2, 2, f"{statistics['vocab_size']:,} tokens")
     if statistics["round_trip_failures"]:
         raise ValueError(
             f"{statistics['round_trip_failures']} validation texts of {corpus} do not survive "
-            "encoding and decoding: the tokenizer would lose text"
+            "encoding and decoding: the tokenizer would lose text; report this as a bug"
         )
     return {
         "vocab_size": float(statistics["vocab_size"]),
@@ -84,10 +82,38 @@ def train_tokenizer(
     }
 
 
+def _untrained() -> "tokenizers.Tokenizer":
+    from tokenizers import Tokenizer as Engine
+    from tokenizers import decoders, models, pre_tokenizers
+
+    engine = Engine(models.BPE())
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    engine.decoder = decoders.ByteLevel()
+    return engine
+
+
+def _trainer(block: Tokenizer) -> "tokenizers.trainers.BpeTrainer":
+    from tokenizers import pre_tokenizers, trainers
+
+    return trainers.BpeTrainer(
+        vocab_size=block.vocab_size,
+        min_frequency=block.min_frequency,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+
+
 def open_engine(folder: Path) -> "tokenizers.Tokenizer":
-    """The tokenizer of `folder` for data: special tokens in a text are text, never commands."""
+    """The tokenizer of `folder` for data: special tokens in a text are text, never commands.
+
+    Raises:
+        ValueError: `folder` holds no tokenizer.
+    """
     from tokenizers import Tokenizer as Engine
 
+    if not (folder / "tokenizer.json").is_file():
+        raise ValueError(f"{folder} has no tokenizer.json; run 'dvc repro'")
     engine = Engine.from_file(str(folder / "tokenizer.json"))
     engine.encode_special_tokens = True
     return engine
@@ -112,30 +138,39 @@ def _write_settings(out: Path) -> None:
     )
 
 
+def _batches(corpus: Path, split: str) -> Iterator[list[str]]:
+    texts = _texts(corpus, split)
+    while batch := list(islice(texts, BATCH)):
+        yield batch
+
+
 def _measure(engine: "tokenizers.Tokenizer", corpus: Path) -> dict:
-    engine.encode_special_tokens = True
+    """What the tokenizer makes of each split, all of it.
+
+    bytes_per_token: higher is more text in a context. vocabulary_used: share of the tokens that
+    occur in train. token_length: how many tokens have so many bytes.
+    """
     used: set[int] = set()
     bytes_per_token, failures = {}, 0
     for split in SPLITS:
-        texts = [t for t, _ in zip(_texts(corpus, split), range(MEASURED_DOCUMENTS), strict=False)]
-        encoded = [e.ids for e in engine.encode_batch_fast(texts)]
-        tokens = sum(map(len, encoded))
-        size = sum(len(text.encode()) for text in texts)
+        tokens = size = 0
+        for texts in _batches(corpus, split):
+            encoded = [e.ids for e in engine.encode_batch_fast(texts)]
+            tokens += sum(map(len, encoded))
+            size += sum(len(text.encode()) for text in texts)
+            if split == "train":
+                used.update(*encoded)
+            if split == "validation":
+                decoded = engine.decode_batch(encoded, skip_special_tokens=False)
+                failures += sum(a != b for a, b in zip(texts, decoded, strict=True))
         bytes_per_token[split] = round(size / max(tokens, 1), 4)
-        if split == "train":
-            used.update(*encoded)
-        if split == "validation":
-            decoded = engine.decode_batch(encoded, skip_special_tokens=False)
-            failures = sum(a != b for a, b in zip(texts, decoded, strict=True))
     vocabulary = engine.get_vocab()
-    lengths: dict[str, int] = {}
-    for token, number in vocabulary.items():
-        if number >= len(SPECIAL):  # byte-level: one letter of a token stands for one byte
-            lengths[str(len(token))] = lengths.get(str(len(token)), 0) + 1
+    # byte-level: one letter of a token stands for one byte
+    lengths = Counter(len(token) for token in vocabulary if token not in SPECIAL)
     return {
         "vocab_size": len(vocabulary),
         "bytes_per_token": bytes_per_token,
         "vocabulary_used": round(len(used) / len(vocabulary), 4),
         "round_trip_failures": failures,
-        "token_length": dict(sorted(lengths.items(), key=lambda item: int(item[0]))),
+        "token_length": {str(length): lengths[length] for length in sorted(lengths)},
     }

@@ -1,0 +1,340 @@
+"""Data sets: what is refused, what is dropped, and where a row falls."""
+
+import json
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from components.corpus import SPLITS, Dataset, build_corpus, ingest
+from components.lineage import folder_hash, read_json, read_jsonl
+from components.reporter import Silent
+
+MIRROR = Path(__file__).parents[1].parent / "shared"
+LABELS = {"0": "negative", "1": "positive"}
+SST2 = {
+    "path": "data/sst2",
+    "format": "tsv",
+    "splits": {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"},
+    "text": {"train": "sentence", "validation": "content", "test": "sentence"},
+    "label": "label",
+    "labels": {0: "negative", 1: "positive"},
+    "columns": {"test": ["sentence", "label"]},
+}
+
+
+def block(**keys: Any) -> Dataset:
+    return Dataset.model_validate({"path": "data", "format": "jsonl", **keys})
+
+
+def run(dataset: Dataset, path: Path, out: Path) -> tuple[dict[str, float], dict[str, list[dict]]]:
+    out.mkdir(parents=True)
+    figures = ingest(dataset, path, out, Silent())
+    return figures, {split: list(read_jsonl(out / f"{split}.jsonl")) for split in SPLITS}
+
+
+def write_rows(file: Path, rows: list[Mapping[str, Any]]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def three_files(folder: Path, **texts: list[str]) -> Dataset:
+    for split, rows in texts.items():
+        write_rows(folder / f"{split}.jsonl", [{"text": text} for text in rows])
+    return block(splits={split: f"{split}.jsonl" for split in texts})
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"label": "stars"}, "'stars' with labels {}"),
+        ({"labels": LABELS}, "label None"),
+        ({"label": "y", "labels": {"0": "same", "1": "same"}}, "two names or more"),
+        ({"kinds": ["review"]}, "not to jsonl"),
+        ({"seed": 1}, "seed belongs to format: world"),
+        ({"size": 5}, "size: 5"),
+        ({"format": "world"}, "size: None"),
+        ({"format": "world", "size": 5, "splits": {"train": "a"}}, "its own splits"),
+        ({"format": "world", "size": 5, "kinds": []}, "kinds"),
+        ({"splits": {"dev": "dev.jsonl"}}, "dev"),
+        ({"splits": {"test": "test.jsonl"}}, "no train, only test"),
+        ({"source": "en"}, "'en', target None"),
+        ({"source": "en", "target": "fr", "text": "en"}, "pairs have no text"),
+        ({"format": "text", "text": "body"}, "text has none"),
+        ({"columns": {"train": ["text"]}}, "not to jsonl"),
+        ({"format": "tsv", "columns": {"train": ["a", "b"]}}, "['a', 'b']"),
+        ({"format": "tsv", "columns": {"train": ["text", "text"]}}, "each name once"),
+        ({"format": "tsv", "columns": {"test": ["text"]}}, "columns of test"),
+        ({"text": {"test": "body"}}, "files for train"),
+        ({"max_bad_rows": -1}, "max_bad_rows"),
+        ({"on_change": "ignore"}, "on_change"),
+        ({"format": "xml"}, "xml"),
+    ],
+)
+def test_impossible_combinations_are_refused(keys: dict, told: str):
+    with pytest.raises(ValidationError) as error:
+        block(**keys)
+    assert told in str(error.value)
+
+
+def test_numbers_as_yaml_keys_are_labels():
+    """YAML reads `0:` as a number, files hold the text "0", JSON may hold either."""
+    assert block(label="y", labels={0: "no", 1: "yes"}).labels == {"0": "no", "1": "yes"}
+
+
+GOOD = b'{"text": "one"}\n'
+REFUSED = [
+    ("jsonl", b"", {}, "data.jsonl: the file is empty"),
+    ("jsonl", GOOD + b'{"text": "caf\xe9"}\n', {}, "data.jsonl:2: not UTF-8 (byte b'\\xe9'"),
+    ("jsonl", GOOD + b"\n{'text'}\n", {}, "data.jsonl:3: \"{'text'}\" is no JSON"),
+    ("jsonl", GOOD + b"[1]\n", {}, "data.jsonl:2: '[1]' is no JSON object"),
+    ("jsonl", b'{"body": "one"}\n', {}, "no value in column 'text'; the row has body"),
+    ("jsonl", GOOD + b'{"text": " "}\n', {}, "data.jsonl:2: column 'text' is empty"),
+    ("jsonl", b'{"text": ["a"]}\n', {}, "which is no text"),
+    ("jsonl", b'{"text": "\\ud83d"}\n', {}, "half a character"),
+    ("jsonl", b'{"text": "a", "y": 2}\n', {"label": "y", "labels": LABELS}, "unknown label '2'"),
+    ("tsv", b"text\ty\none\t0\ntwo\n", {}, "data.tsv:3: 1 cells for the 2 columns text, y: 'two'"),
+    ("tsv", b"text\ty\none\t0\tx\n", {}, "data.tsv:2: 3 cells"),
+    ("tsv", b"body\ty\none\t0\n", {}, "data.tsv:1: no column 'text' in the header, only body, y"),
+    ("csv", b'text,y\n"a\nb",0\nc\n', {}, "data.csv:4: 1 cells"),
+    ("csv", b'text,y\n"a,0\nb,1\n', {}, "is a quote open?"),
+    ("json", b'[{"text": "a"}, {]', {}, "not readable as json"),
+    ("parquet", b"PAR0 nothing of the kind", {}, "not readable as parquet"),
+    ("text", b"caf\xe9\n", {}, "data.text:1: not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("form", "content", "keys", "told"), REFUSED)
+def test_bad_data_is_refused_by_place_and_value(
+    form: str, content: bytes, keys: dict, told: str, tmp_path: Path
+):
+    file = tmp_path / f"data.{form}"
+    file.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        run(block(format=form, **keys), file, tmp_path / "out")
+    assert told in str(error.value)
+
+
+def test_missing_and_misplaced_files_are_refused(tmp_path: Path):
+    folder = tmp_path / "data"
+    with pytest.raises(ValueError, match=r"run 'dvc pull data\.dvc'"):
+        run(block(), folder, tmp_path / "a")
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"holds no \.jsonl file"):
+        run(block(), folder, tmp_path / "b")
+    (folder / "train.jsonl").mkdir()
+    with pytest.raises(ValueError, match=r"is no file \(split train\)"):
+        run(block(splits={"train": "train.jsonl"}), folder, tmp_path / "c")
+    file = write_rows(tmp_path / "rows.jsonl", [{"text": "one"}])
+    with pytest.raises(ValueError, match="below a folder"):
+        run(block(splits={"train": "train.jsonl"}), file, tmp_path / "d")
+    with pytest.raises(ValueError, match="train 1, validation 0, test 0"):
+        run(block(), file, tmp_path / "e")
+
+
+@pytest.mark.parametrize(("allowed", "accepted"), [(1, False), (2, True)])
+def test_bad_rows_are_skipped_up_to_the_limit(allowed: int, accepted: bool, tmp_path: Path):
+    folder = tmp_path / "data"
+    dataset = three_files(folder, train=["a", "b"], validation=["c"], test=["d"])
+    with (folder / "train.jsonl").open("a") as file:
+        file.write('{"text": ""}\nnot JSON\n{"text": "e"}\n')
+    dataset = dataset.model_copy(update={"max_bad_rows": allowed})
+    if not accepted:
+        with pytest.raises(ValueError, match=r"train\.jsonl:4: .*max_bad_rows is 1"):
+            run(dataset, folder, tmp_path / "out")
+        return
+    figures, rows = run(dataset, folder, tmp_path / "out")
+    assert figures["bad_rows"] == 2
+    assert [row["text"] for row in rows["train"]] == ["a", "b", "e"]
+
+
+def test_duplicates_and_leaks_are_dropped_and_counted(tmp_path: Path):
+    folder = tmp_path / "data"
+    dataset = three_files(
+        folder,
+        train=["own", "own", "Seen  in test", "seen in validation", "other"],
+        validation=["seen in VALIDATION", "in both", "kept"],
+        test=["seen in test", "In both"],
+    )
+    figures, rows = run(dataset, folder, tmp_path / "out")
+    assert [row["text"] for row in rows["train"]] == ["own", "other"]
+    assert [row["text"] for row in rows["validation"]] == ["seen in VALIDATION", "kept"]
+    assert (figures["duplicates"], figures["leaks"], figures["dropped"]) == (1, 3, 4)
+    report = read_json(tmp_path / "out" / "report.json")
+    assert (report["duplicates"], report["leaks"], report["bad_rows"]) == (1, 3, 0)
+    assert report["splits"]["train"] == {
+        "rows": 2,
+        "characters": 8,
+        "words": 2,
+        "groups": {"text": 2},
+        "length_quantiles": {"0": 3, "5": 3, "50": 3, "95": 5, "100": 5},
+        "word_quantiles": {"0": 1, "5": 1, "50": 1, "95": 1, "100": 1},
+    }
+
+
+def test_a_row_stays_in_its_split_when_data_grows(tmp_path: Path):
+    rows = [{"text": f"text number {n}"} for n in range(600)]
+    small = run(block(), write_rows(tmp_path / "s.jsonl", rows[:300]), tmp_path / "small")[1]
+    large = run(block(), write_rows(tmp_path / "l.jsonl", rows[::-1]), tmp_path / "large")[1]
+    for split in SPLITS:
+        assert {r["text"] for r in small[split]} <= {r["text"] for r in large[split]}
+        assert 0.02 < len(large["validation"]) / 600 < 0.1
+
+
+def test_what_differs_in_case_or_label_falls_in_one_split(tmp_path: Path):
+    """Hashed as they stand, such rows would leak from a split into another."""
+    texts = [f"text number {n}" for n in range(200)]
+    rows = [{"text": t, "y": 0} for t in texts] + [{"text": t.upper(), "y": 1} for t in texts]
+    dataset = block(label="y", labels=LABELS)
+    figures, found = run(dataset, write_rows(tmp_path / "d.jsonl", rows), tmp_path / "out")
+    assert figures["leaks"] == 0
+    assert sum(map(len, found.values())) == 400
+
+
+def test_pairs_are_split_by_their_source(tmp_path: Path):
+    """Tatoeba repeats English sentences with several translations."""
+    rows = [{"en": f"sentence {n // 2}", "fr": f"phrase {n}"} for n in range(400)]
+    dataset = block(source="en", target="fr")
+    figures, found = run(dataset, write_rows(tmp_path / "d.jsonl", rows), tmp_path / "out")
+    sources = [{row["source"] for row in found[split]} for split in SPLITS]
+    assert not sources[0] & sources[1] and not sources[0] & sources[2]
+    assert figures["train"] + figures["validation"] + figures["test"] == 400
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    build_corpus(tmp_path / "out", corpus, Silent())
+    first = found["train"][0]
+    document = next(read_jsonl(corpus / "train.jsonl"))
+    assert document == {"text": f"{first['source']}\n{first['target']}"}
+
+
+def test_columns_of_the_same_name_as_ours_stay_out(tmp_path: Path):
+    """`split`, `group`, `kind` are the world's; a user's file may have such columns too."""
+    rows = [{"text": f"t {n}", "split": "dev", "group": 1, "kind": 7} for n in range(300)]
+    found = run(block(), write_rows(tmp_path / "d.jsonl", rows), tmp_path / "out")[1]
+    assert all(set(row) == {"text"} for split in SPLITS for row in found[split])
+
+
+def test_formats_agree(tmp_path: Path):
+    """One set of rows, with quotes, in every format with columns."""
+    import pyarrow
+    from pyarrow import parquet
+
+    texts = [f'he said "{n}' if n % 2 else f"plain {n}" for n in range(300)]
+    table = [{"text": text, "y": n % 2} for n, text in enumerate(texts)]
+    files = {form: tmp_path / f"d.{form}" for form in ("jsonl", "json", "tsv", "csv", "parquet")}
+    write_rows(files["jsonl"], table)
+    files["json"].write_text(json.dumps(table))
+    files["tsv"].write_bytes(
+        b"text\ty\r\n" + b"".join(b"%b\t%d\r\n" % (r["text"].encode(), r["y"]) for r in table)
+    )
+    quoted = (row["text"].replace('"', '""') for row in table)
+    lines = (f'"{text}",{row["y"]}\n' for text, row in zip(quoted, table, strict=True))
+    files["csv"].write_text("\ufefftext,y\n" + "".join(lines), encoding="utf-8")
+    parquet.write_table(pyarrow.Table.from_pylist(table), files["parquet"])
+    found = set()
+    for form, file in files.items():
+        run(block(format=form, label="y", labels=LABELS), file, tmp_path / "out" / form)
+        found.add(folder_hash(tmp_path / "out" / form))
+    assert len(found) == 1
+
+
+def test_names_that_look_like_patterns_are_names(tmp_path: Path):
+    file = write_rows(tmp_path / "a[1]*.jsonl", [{"text": f"t {n}"} for n in range(300)])
+    assert sum(map(len, run(block(), file, tmp_path / "out")[1].values())) == 300
+
+
+def test_a_book_is_in_one_split(tmp_path: Path):
+    books = tmp_path / "books"
+    books.mkdir()
+    for book in range(120):
+        body = "\n\n".join(f"Book {book} says {n}. {'word ' * 150}" for n in range(4))
+        (books / f"{book}.md").write_text(f"# Title: T{book}\n\n## Author: A\n\n-----\n\n{body}\n")
+    found = run(block(format="markdown"), books, tmp_path / "out")[1]
+    held = {s: {row["text"].split()[1] for row in found[s]} for s in SPLITS}
+    assert all(row["text"].startswith("Book") for row in found["train"])
+    assert all(held.values()) and sum(map(len, held.values())) == 120
+
+
+def test_rows_are_streamed(tmp_path: Path):
+    """Twenty megabytes are read with a small part of that in memory."""
+    file = tmp_path / "d.jsonl"
+    with file.open("w") as rows:
+        for n in range(1000):
+            rows.write(json.dumps({"text": f"{n} " + "x" * 21_000}) + "\n")
+    run(
+        block(),
+        write_rows(tmp_path / "warm.jsonl", [{"text": f"{n}"} for n in range(300)]),
+        tmp_path / "w",
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    tracemalloc.start()
+    ingest(block(), file, out, Silent())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert file.stat().st_size > 20e6
+    assert peak < 10e6
+
+
+def test_the_world_keeps_its_splits_and_probabilities(tmp_path: Path):
+    from components.world import documents, split_of
+
+    dataset = block(format="world", size=400, seed=3)
+    found = run(dataset, tmp_path, tmp_path / "out")[1]
+    places = {row["text"]: split_of(row) for row in documents(400, 3, None)}
+    for split in SPLITS:
+        assert all(set(row) == {"text", "kind", "logprob"} for row in found[split])
+        assert all(places[row["text"]] == split for row in found[split])
+
+
+def test_a_corpus_keeps_texts_and_drops_what_leaks(tmp_path: Path):
+    for split, texts in {"train": ["A b", "c"], "validation": ["d"], "test": ["a  B"]}.items():
+        write_rows(tmp_path / "d" / f"{split}.jsonl", [{"text": t, "label": "x"} for t in texts])
+    out = tmp_path / "out"
+    out.mkdir()
+    figures = build_corpus(tmp_path / "d", out, Silent())
+    assert list(read_jsonl(out / "train.jsonl")) == [{"text": "c"}]
+    assert (figures["train"], figures["dropped"], figures["words"]) == (1, 1, 4)
+    (tmp_path / "d" / "test.jsonl").unlink()
+    with pytest.raises(ValueError, match="run 'dvc repro dataset@d'"):
+        build_corpus(tmp_path / "d", out, Silent())
+
+
+def test_the_block_is_read_without_heavy_libraries():
+    code = "import sys, components.corpus, components.tokenizer, components.tokens; " + (
+        "print({'torch', 'transformers', 'datasets', 'tokenizers'} & set(sys.modules))"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+@pytest.fixture(scope="session")
+def sst2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not (MIRROR / "dvc").is_dir() or not (MIRROR / "datasets" / "sst2.dvc").is_file():
+        pytest.skip("SST-2 is pulled from a DVC mirror beside the repository, and there is none")
+    folder = tmp_path_factory.mktemp("sst2")
+    (folder / "sst2.dvc").write_bytes((MIRROR / "datasets" / "sst2.dvc").read_bytes())
+    for command in (
+        ["init", "-q", "--no-scm"],
+        ["remote", "add", "--local", "mirror", str(MIRROR / "dvc")],
+        ["pull", "-q", "-r", "mirror", "sst2.dvc"],
+    ):
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=folder, check=True)
+    return folder / "sst2"
+
+
+def test_sst2_as_it_is(sst2: Path, tmp_path: Path):
+    """Carriage returns, stray quotes, a second name for a column, a file without a header."""
+    figures, rows = run(block(**SST2), sst2, tmp_path / "out")
+    counts = {split: int(figures[split]) for split in SPLITS}
+    assert counts == {"train": 66978, "validation": 872, "test": 1821}
+    assert (figures["duplicates"], figures["leaks"]) == (366, 5)
+    assert {row["label"] for row in rows["test"]} == {"negative", "positive"}
+    assert not any("\r" in row["text"] or "\t" in row["text"] for row in rows["train"])

@@ -1,0 +1,275 @@
+"""The server, driven by the real `openai` client over a real socket, on tiny real models."""
+
+import json
+import socket
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import torch
+import uvicorn
+
+from components.adapters import load_adapter, train_adapter
+from components.adapters.lora import Lora
+from components.adapters.prompt import PromptDesign
+from components.adapters.prompt_tuning import PromptTuning
+from components.lineage import LINEAGE, folder_hash, write_json, write_jsonl
+from components.models import llama
+from components.prompts import Prompt, Task, build_task
+from components.reporter import Silent
+from components.serving import server as server_module
+from components.serving.fingerprints import digest_of
+from components.serving.server import create_app
+from components.serving.templates import FolderTemplates
+from components.serving.transformers_engine import TransformersEngine
+from components.tokenizer import Tokenizer, train_tokenizer
+
+TEXTS = [f"the {thing} was {word} ." for thing in ("film", "plot", "cast") for word in "abcdefgh"]
+COMMON = {"pipeline": "tiny", "task": "taste", "seed": 1}
+TRAINING = {"steps": 8, "batch_size": 8, "precision": "float32"}
+
+
+def signed(folder: Path) -> Path:
+    write_json(folder / LINEAGE, {"content": folder_hash(folder), "inputs": {}})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """A base that learned nothing, and three adapters of it, made by the real components."""
+    from transformers import AutoTokenizer
+
+    top = tmp_path_factory.mktemp("server")
+    made = {name: top / name for name in ("corpus", "tokenizer", "data", "taste", "base")}
+    made |= {name: top / name for name in ("zero_shot", "lora", "soft_prompt")}
+    for folder in made.values():
+        folder.mkdir()
+    for split in ("train", "validation", "test"):
+        write_jsonl(made["corpus"] / f"{split}.jsonl", ({"text": text} for text in TEXTS))
+        rows = [{"text": t, "label": "good" if n % 2 else "bad"} for n, t in enumerate(TEXTS)]
+        write_jsonl(made["data"] / f"{split}.jsonl", rows)
+    train_tokenizer(Tokenizer(vocab_size=300), made["corpus"], made["tokenizer"], Silent())
+    tokenizer = AutoTokenizer.from_pretrained(made["tokenizer"])
+    block = llama.Model(layers=2, width=32, heads=2, context=96)
+    llama.build(block, tokenizer, seed=3).save_pretrained(made["base"])
+    tokenizer.save_pretrained(made["base"])
+    signed(made["base"])
+    prompt = Prompt(template="{{text}} it was", answer={"good": " good", "bad": " bad"})
+    task = Task(dataset="data", kind="classification", prompt="ask")
+    build_task(task, "taste", prompt, "ask", made["data"], made["taste"], Silent())
+    blocks = {
+        "zero_shot": PromptDesign(method="prompt", shots=2, **COMMON),
+        "lora": Lora(method="lora", rank=2, learning_rate=0.05, **TRAINING, **COMMON),
+        "soft_prompt": PromptTuning(
+            method="prompt_tuning", virtual_tokens=4, learning_rate=0.5, **TRAINING, **COMMON
+        ),
+    }
+    for name, adapter in blocks.items():
+        folder, kept = made[name], top / f"{name}.checkpoints"
+        train_adapter(
+            adapter, name, made["taste"], made["base"], folder,
+            checkpoints=kept, identity="x", report=Silent(),
+        )  # fmt: skip
+        signed(folder)
+    return made
+
+
+@pytest.fixture(scope="module")
+def served(folders, tmp_path_factory):
+    """(address, app, fingerprint folder) of a server that listens."""
+    adapters = {name: folders[name] for name in ("zero_shot", "lora", "soft_prompt")}
+    engine = TransformersEngine(folders["base"], adapters)
+    kept = tmp_path_factory.mktemp("fingerprints")
+    app = create_app(engine, FolderTemplates(adapters), kept, {"pipeline": "tiny"})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    while not running.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}", app, kept
+    running.should_exit = True
+    thread.join(timeout=10)
+
+
+@pytest.fixture
+def client(served):
+    return openai.OpenAI(base_url=f"{served[0]}/v1", api_key="none", max_retries=0)
+
+
+MODELS = ("base", "zero_shot", "lora", "soft_prompt")
+
+
+def test_models_are_base_and_adapters(client):
+    assert tuple(model.id for model in client.models.list()) == MODELS
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_greedy_text_is_that_of_transformers(client, folders, model):
+    """`generate` of transformers and PEFT is the independent implementation."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    loaded = llama.load(folders["base"])
+    if model != "base":
+        loaded = load_adapter(folders["base"], folders[model])
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer("the film")["input_ids"]]])
+    made = loaded.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
+    )
+    new = made[0] if made.shape[1] <= 12 else made[0, ids.shape[1] :]
+    expected = tokenizer.decode(new, skip_special_tokens=True)
+    answer = client.completions.create(model=model, prompt="the film", max_tokens=12, temperature=0)
+    assert answer.choices[0].text == expected
+
+
+def test_a_seed_repeats_and_n_choices_differ(client):
+    ask = {"model": "base", "prompt": "the", "max_tokens": 12, "seed": 5, "n": 3}
+    first, second = (
+        [choice.text for choice in client.completions.create(**ask).choices] for _ in range(2)
+    )
+    assert first == second and len(set(first)) == 3
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_streamed_equals_whole(client, stopped):
+    ask = {"model": "lora", "prompt": "the", "max_tokens": 20, "seed": 2}
+    stop = client.completions.create(**ask).choices[0].text[8:10] if stopped else None
+    ask["stop"] = stop
+    whole = client.completions.create(**ask).choices[0]
+    pieces = list(client.completions.create(**ask, stream=True))
+    assert "".join(p.choices[0].text for p in pieces) == whole.text
+    assert pieces[-1].choices[0].finish_reason == whole.finish_reason
+    if stop:
+        assert stop not in whole.text and whole.finish_reason == "stop"
+
+
+def test_chat_streams_with_usage(client):
+    said = [{"role": "user", "content": "hello"}]
+    ask = {"model": "soft_prompt", "messages": said, "max_tokens": 6, "temperature": 0}
+    whole = client.chat.completions.create(**ask, logprobs=True, top_logprobs=2)
+    entry = whole.choices[0].logprobs.content[0]
+    assert entry.logprob == pytest.approx(entry.top_logprobs[0].logprob)
+    options = {"include_usage": True}
+    pieces = list(client.chat.completions.create(**ask, stream=True, stream_options=options))
+    text = "".join(p.choices[0].delta.content or "" for p in pieces if p.choices)
+    assert text == whole.choices[0].message.content
+    assert pieces[-1].usage == whole.usage
+
+
+def test_logprobs_are_those_of_a_forward_pass(client, folders):
+    answer = client.completions.create(
+        model="base", prompt="the", max_tokens=1, temperature=0, logprobs=3
+    )
+    model = llama.load(folders["base"])
+    tokens = httpx.post(f"{client.base_url}tokenize", json={"input": "the"}).json()["tokens"]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[0, *tokens]])).logits[0, -1]
+    told = answer.choices[0].logprobs.token_logprobs[0]
+    assert told == pytest.approx(logits.log_softmax(0).max().item(), abs=1e-4)
+
+
+def post(served, path: str, **body) -> httpx.Response:
+    return httpx.post(f"{served[0]}{path}", json=body, timeout=30)
+
+
+def test_a_template_is_rendered_and_named(served, client):
+    call = {"id": "ask", "variables": {"text": "fine"}}
+    ask = {"model": "lora", "max_tokens": 4, "temperature": 0}
+    templated = post(served, "/v1/completions", **ask, template=call).json()
+    assert templated["template"] == {"id": "ask", "version": 1}
+    plain = client.completions.create(**ask, prompt="fine it was")
+    assert templated["choices"][0]["text"] == plain.choices[0].text
+    assert templated["system_fingerprint"] != plain.system_fingerprint
+    listed = httpx.get(f"{served[0]}/v1/templates").json()["data"]
+    assert listed[0]["variables"] == ["text"]
+
+
+def test_classify_uses_the_adapters_own_wording(served, folders):
+    from components.evaluation.classification import classify
+
+    texts = ["the film was a .", "the plot was b ."]
+    found = post(served, "/v1/classify", model="lora", input=texts).json()
+    model = load_adapter(folders["base"], folders["lora"])
+    expected = classify(model, folders["base"], folders["lora"], texts)
+    for result, probabilities in zip(found["results"], expected, strict=True):
+        assert result["probabilities"] == pytest.approx(probabilities)
+    alone = post(served, "/v1/classify", model="lora", input=texts[1]).json()
+    assert alone["results"][0]["probabilities"] == pytest.approx(expected[1], abs=1e-5)
+
+
+def test_a_fingerprint_is_written_before_the_answer(served, client):
+    answer = client.completions.create(model="lora", prompt="the", max_tokens=1)
+    digest = digest_of(answer.id)
+    assert answer.system_fingerprint == f"fp_{digest}"
+    record = json.loads((served[2] / f"{digest}.json").read_text(encoding="utf-8"))
+    assert record["adapter"]["path"].endswith("adapters/lora")
+    assert {"content", "method", "prompt"} <= record["adapter"].keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("completions", {"model": "lara", "prompt": "x"}, 404, "there are: base, zero_shot"),
+        ("completions", {"model": "base"}, 400, "prompt is missing"),
+        ("completions", {"model": "base", "prompt": "x", "best_of": 3}, 400, "best_of"),
+        ("completions", {"model": "base", "prompt": "x", "max_tokens": 500}, 400, "room for"),
+        ("completions", {"model": "base", "prompt": "x", "temperature": 9}, 400, "temperature"),
+        ("completions", {"model": "base", "template": {"id": "asc"}}, 404, "there are: ask"),
+        ("completions", {"model": "base", "template": {"id": "ask"}}, 400, "missing: text"),
+        (
+            "completions",
+            {"model": "base", "template": {"id": "ask", "version": 7}},
+            404,
+            "has no version 7; it has 1",
+        ),
+        ("chat/completions", {"model": "base", "messages": []}, 400, "messages is empty"),
+        ("classify", {"model": "base", "input": "x"}, 400, "has no labels"),
+        ("nothing", {}, 404, "Not Found"),
+    ],
+)
+def test_errors_have_openais_shape(served, path, body, status, said):
+    response = post(served, f"/v1/{path}", **body)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert said in error["message"] and {"type", "param", "code"} <= error.keys()
+
+
+def test_malformed_and_huge_bodies_are_refused(served):
+    address = f"{served[0]}/v1/completions"
+    headers = {"Content-Type": "application/json"}
+    assert httpx.post(address, content=b"{", headers=headers).status_code == 400
+    assert httpx.post(address, content=b" " * (2 << 20), headers=headers).status_code == 413
+
+
+def test_health_answers_and_a_full_queue_refuses_while_the_engine_works(served, monkeypatch):
+    monkeypatch.setattr(server_module, "LONGEST_QUEUE", 0)
+    response = post(served, "/v1/completions", model="base", prompt="the")
+    assert response.status_code == 429 and response.headers["retry-after"]
+    with served[1].state.gateway._lock:
+        assert httpx.get(f"{served[0]}/health", timeout=5).json()["status"] == "ok"
+
+
+def test_metrics_and_playground(served):
+    assert "kindling_requests_total" in httpx.get(f"{served[0]}/metrics").text
+    assert "<textarea" in httpx.get(f"{served[0]}/playground").text
+
+
+def test_an_adapter_that_does_nothing_is_refused(folders, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    dead = tmp_path / "dead"
+    shutil.copytree(folders["lora"], dead)
+    weights = load_file(dead / "adapter_model.safetensors")
+    save_file(
+        {k: torch.zeros_like(v) for k, v in weights.items()}, dead / "adapter_model.safetensors"
+    )
+    with pytest.raises(ValueError, match="adapter 'dead' .* changes nothing"):
+        TransformersEngine(folders["base"], {"dead": dead})
