@@ -338,7 +338,8 @@ def _run_tracked(
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(out, target)
-        tracker.metrics(figures, step=last_step + 1 if last_step >= 0 else 0)
+        new = {key: value for key, value in figures.items() if key not in tracker.last}
+        tracker.metrics(new, step=last_step + 1)
         seconds = time.monotonic() - started
         evidence.log(mlflow, run_id, workspace, stage, target, origin, content, seconds)
     except BaseException:
