@@ -66,7 +66,7 @@ def collect(
         )
     following = [
         f"kindling serve {pipeline}",
-        "make ui        # MLflow and Prefect in the browser",
+        "mlflow ui      # runs, plots, models",
         f"kindling trace artifacts/{pipeline}/base",
         "kindling registry list",
     ]
