@@ -44,12 +44,12 @@ class Draw:
     def weigh(self, options: Sequence[Item], weights: Sequence[float]) -> Item:
         """One of `options`, by `weights`, which add up to 1."""
         place = self._random.random()
-        for option, weight in zip(options, weights, strict=True):
-            place -= weight
-            if place < 0:
-                break
-        self.logprob += math.log(weight)
-        return option
+        chosen = 0
+        while chosen < len(weights) - 1 and place >= weights[chosen]:
+            place -= weights[chosen]
+            chosen += 1
+        self.logprob += math.log(weights[chosen])
+        return options[chosen]
 
     def happens(self, probability: float) -> bool:
         return self.weigh((True, False), (probability, 1 - probability))

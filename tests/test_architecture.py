@@ -121,12 +121,12 @@ def test_every_stage_is_in_the_graph():
     document = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     assert set(document["stages"]) == set(STAGES) == set(ENTRY)
     for name, stage in document["stages"].items():
-        versions = [
-            entry["${root}/components/versions.yaml"]
+        declared_versions = {
+            library
             for entry in stage["do"].get("params", [])
-            if "${root}/components/versions.yaml" in entry
-        ]
-        assert set(sum(versions, [])) == set(STAGES[name].libraries), name
+            for library in entry.get("${root}/components/versions.yaml", [])
+        }
+        assert declared_versions == set(STAGES[name].libraries), name
 
 
 def test_versions_are_those_of_the_constraints():

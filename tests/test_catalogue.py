@@ -46,7 +46,7 @@ def test_missing_files_are_named(tmp_path: Path):
     with pytest.raises(CatalogueError, match="is no kindling workspace"):
         load(tmp_path)
     (tmp_path / "pipelines.yaml").write_text(CATALOGUE.format(root=ROOT))
-    with pytest.raises(CatalogueError, match="there is no data/tales.txt"):
+    with pytest.raises(CatalogueError, match=r"there is no data/tales\.txt"):
         load(tmp_path)
 
 

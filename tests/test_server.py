@@ -271,5 +271,5 @@ def test_an_adapter_that_does_nothing_is_refused(folders, tmp_path):
     save_file(
         {k: torch.zeros_like(v) for k, v in weights.items()}, dead / "adapter_model.safetensors"
     )
-    with pytest.raises(ValueError, match="adapter 'dead' .* changes nothing"):
+    with pytest.raises(ValueError, match=r"adapter 'dead' .* changes nothing"):
         TransformersEngine(folders["base"], {"dead": dead})

@@ -330,7 +330,9 @@ class _Answer:
             for number in range(self.body.n):
                 if self.is_chat:
                     yield self._event(number, {"role": "assistant", "content": ""}, None)
-                for piece, choice in self._pieces(number):
+                choice = answers.Choice()
+                for piece, made in self._pieces(number):
+                    choice = made
                     yield self._event(number, {"content": piece}, None)
                 written += len(choice.tokens)
                 yield self._event(number, {}, choice.finish_reason)
