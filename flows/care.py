@@ -47,16 +47,15 @@ def doctor(workspace: Path) -> Iterator[Finding]:
 
 
 def _pins() -> Finding:
-    from ruamel.yaml import YAML
+    from flows.stage import pinned
 
-    pins = YAML(typ="safe").load(Path(load.__code__.co_filename).with_name("versions.yaml"))
     wrong = [
         f"{name} {found} (pinned: {pin})"
-        for name, pin in pins.items()
+        for name, pin in pinned().items()
         if (found := metadata.version(name).split("+")[0]) != pin
     ]
     remedy = "; run 'pip install -c constraints.txt -e .'" if wrong else ""
-    return not wrong, "pins", (", ".join(wrong) or "as in components/versions.yaml") + remedy
+    return not wrong, "pins", (", ".join(wrong) or "as in components/versions") + remedy
 
 
 def _taken(port: int) -> bool:

@@ -251,20 +251,24 @@ def installed(libraries: tuple[str, ...]) -> dict[str, str]:
     """The installed versions of `libraries`, which must be those that DVC's key states.
 
     Raises:
-        ValueError: a version differs from `components/versions.yaml`, so that a result would be
-            cached under a version that did not make it.
+        ValueError: a version differs from its file in `components/versions/`, so that a result
+            would be cached under a version that did not make it.
     """
-    from ruamel.yaml import YAML
-
-    pins = YAML(typ="safe").load(Path(lineage.__file__).with_name("versions.yaml"))
+    pins = pinned()
     found = {name: metadata.version(name).split("+")[0] for name in libraries}
     wrong = [f"{n} {v} (pinned: {pins[n]})" for n, v in found.items() if v != pins[n]]
     if wrong:
         raise ValueError(
             f"{sys.executable} has {', '.join(wrong)}; activate the project's environment, or run "
-            "'pip install -c constraints.txt -e .', or change components/versions.yaml"
+            "'pip install -c constraints.txt -e .', or change components/versions"
         )
     return found
+
+
+def pinned() -> dict[str, str]:
+    """The versions of the libraries that shape results: one file each, a DVC dep of its stages."""
+    folder = Path(lineage.__file__).with_name("versions")
+    return {path.name: path.read_text(encoding="utf-8").strip() for path in folder.iterdir()}
 
 
 def _identity(catalogue: Catalogue, stage: str, inputs: dict[str, str], versions: dict) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from components.lineage import content_of, read_json
 from flows import graph
-from tests.conftest import isolate, make_workspace
+from tests.conftest import ROOT, isolate, make_workspace
 
 pytestmark = pytest.mark.slow
 KINDLING = [sys.executable, "-m", "flows.cli"]
@@ -196,3 +196,19 @@ def test_set_changes_the_catalogue_and_keeps_comments(copied):
 
     assert "rank: 4" in edit(copied, ["adapters.lora.rank=4"])
     assert catalogue.read_text().startswith("# a comment")
+
+
+def test_the_repositorys_own_workspace_stays_up_to_date(tmp_path, monkeypatch):
+    """DVC 3.67 loses params of a file named `./x`, which `root: .` gives: stages stayed stale."""
+    for name in ("components", "flows"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
+    for name in ("pipelines.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    isolate(monkeypatch, tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    call(tmp_path, "git", "init", "-q")
+    call(tmp_path, *DVC, "init", "-q")
+    call(tmp_path, *DVC, "repro", "-q", "controls@sentiment")
+    named = {"dataset@reviews", "task@sentiment", "controls@sentiment"}
+    assert not named & set(graph.stale(tmp_path))
