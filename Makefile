@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quickstart test serve bench format lint install clean-install
+.PHONY: quickstart test serve ui ui-stop bench format lint install clean-install
 
 quickstart: $(READY)
 	@kindling run quickstart
@@ -15,6 +15,12 @@ test: $(READY)
 
 serve: $(READY)
 	@kindling serve quickstart
+
+ui: $(READY)
+	@python -m infra.stack start
+
+ui-stop: $(READY)
+	@python -m infra.stack stop
 
 bench: $(READY)
 	@for script in bench/*.py; do echo "== $$script"; python $$script || exit 1; done

@@ -1,0 +1,183 @@
+"""Background processes: each in a session of its own, with a pid file and a log."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+TAIL_LINES = 15
+POLL_SECONDS = 0.2
+
+
+class StackError(RuntimeError):
+    """A part of the stack cannot start or stop; the message says which, why, and what next."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process of the stack. port: None for one that listens nowhere; key: its setting."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    url: str
+    port: int | None = None
+    key: str = ""
+    health: str = ""
+
+    @property
+    def pid_file(self) -> Path:
+        return self.folder / f"{self.name}.pid"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    def leader(self) -> psutil.Process | None:
+        """The process itself, if it lives; one that only took over its number does not count."""
+        noted = self._noted()
+        if noted is None:
+            return None
+        try:
+            process = psutil.Process(noted[0])
+            same = abs(process.create_time() - noted[1]) < 1.0
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+    def members(self) -> list[psutil.Process]:
+        """Every living process of this service: its session's, and all that these started."""
+        noted = self._noted()
+        if noted is None:
+            return []
+        session = [p for p in psutil.process_iter() if _session(p) == noted[0]]
+        leader = self.leader()
+        if leader is None and psutil.pid_exists(noted[0]) and not _zombie(noted[0]):
+            return []  # somebody else has this number now
+        found = {p.pid: p for p in session}
+        for process in session:
+            found |= {child.pid: child for child in _descendants(process)}
+        return list(found.values())
+
+    def start(self, cwd: Path) -> None:
+        """Start the process and note its pid. Its output goes to `log`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                self.command,
+                cwd=cwd,
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        born = psutil.Process(process.pid).create_time()
+        self.pid_file.write_text(f"{process.pid} {born}\n", encoding="utf-8")
+
+    def stop(self, seconds: float) -> bool:
+        """End every process of the service: asked first, by force after `seconds`.
+
+        Returns: whether something had to be ended.
+        """
+        members = self.members()
+        _signal(members, signal.SIGTERM)
+        _gone, left = psutil.wait_procs(members, timeout=seconds)
+        left += self.members()  # what was started meanwhile
+        _signal(left, signal.SIGKILL)
+        psutil.wait_procs(left, timeout=seconds)
+        self.pid_file.unlink(missing_ok=True)
+        return bool(members)
+
+    def tail(self) -> str:
+        """The last lines of the log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
+
+    def _noted(self) -> tuple[int, float] | None:
+        try:
+            pid, born = self.pid_file.read_text(encoding="utf-8").split()
+        except (FileNotFoundError, ValueError):
+            return None
+        return int(pid), float(born)
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return None if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return None
+
+
+def _zombie(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def port_free(host: str, port: int) -> bool:
+    """Whether a server could listen on `host`:`port`."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def port_holder(port: int) -> str:
+    """Who listens on `port`, as far as the system tells."""
+    try:
+        connections = psutil.net_connections("tcp")
+    except psutil.AccessDenied:
+        return "another process"
+    for connection in connections:
+        listens = connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+        if listens and connection.pid:
+            command = " ".join(psutil.Process(connection.pid).cmdline())
+            return f"process {connection.pid} ({command[:120]})"
+    return "another process"
+
+
+def wait_for(service: Service, healthy, seconds: float) -> None:
+    """Wait until `healthy()` is true.
+
+    Raises:
+        StackError: the process ended, or `seconds` went by; with the end of its log.
+    """
+    deadline = time.monotonic() + seconds
+    while not healthy():
+        if service.leader() is None:
+            raise StackError(
+                f"{service.name} ended while starting; {service.log}:\n{service.tail()}"
+            )
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"{service.name} did not answer within start_seconds ({seconds:g} s); "
+                f"{service.log}:\n{service.tail()}"
+            )
+        time.sleep(POLL_SECONDS)
