@@ -102,3 +102,8 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     settings.home.cache_clear()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first, so that a failure shows early."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
