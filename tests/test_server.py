@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import openai
@@ -20,7 +21,7 @@ from components.lineage import LINEAGE, folder_hash, write_json, write_jsonl
 from components.models import llama
 from components.prompts import Prompt, Task, build_task
 from components.reporter import Silent
-from components.serving import server as server_module
+from components.serving import gateway as gateway_module
 from components.serving.fingerprints import digest_of
 from components.serving.server import create_app
 from components.serving.templates import FolderTemplates
@@ -247,12 +248,68 @@ def test_malformed_and_huge_bodies_are_refused(served):
     assert httpx.post(address, content=b" " * (2 << 20), headers=headers).status_code == 413
 
 
-def test_health_answers_and_a_full_queue_refuses_while_the_engine_works(served, monkeypatch):
-    monkeypatch.setattr(server_module, "LONGEST_QUEUE", 0)
+def test_a_full_queue_refuses(served, monkeypatch):
+    monkeypatch.setattr(gateway_module, "LONGEST_QUEUE", 0)
     response = post(served, "/v1/completions", model="base", prompt="the")
     assert response.status_code == 429 and response.headers["retry-after"]
-    with served[1].state.gateway._lock:
-        assert httpx.get(f"{served[0]}/health", timeout=5).json()["status"] == "ok"
+
+
+@pytest.fixture
+def slow_engine(served, monkeypatch):
+    """The served engine, slowed down; .made counts its tokens, .free lets it make more of them."""
+    engine = served[1].state.gateway.engine
+    real, slowed = engine.generate, SimpleNamespace(made=0, free=threading.Event())
+
+    def generate(*args):
+        for token in real(*args):
+            slowed.made += 1
+            if slowed.made > 2:
+                slowed.free.wait(20)
+            yield token
+
+    monkeypatch.setattr(engine, "generate", generate)
+    yield slowed
+    slowed.free.set()
+
+
+def raw_request(served, **body) -> socket.socket:
+    """A connection on which a completion was asked for, and nothing read."""
+    address = httpx.URL(served[0])
+    body = {"model": "base", "prompt": "the", "max_tokens": 60, "temperature": 0, **body}
+    sent = json.dumps(body).encode()
+    connection = socket.create_connection((address.host, address.port))
+    connection.sendall(
+        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        + f"Content-Length: {len(sent)}\r\n\r\n".encode()
+        + sent
+    )
+    return connection
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_ends_with_its_client_and_the_next_is_served(served, slow_engine, stream):
+    gateway = served[1].state.gateway
+    working = raw_request(served, stream=stream)
+    wait_until(lambda: slow_engine.made == 3)
+    waiting = raw_request(served, stream=stream)
+    wait_until(lambda: gateway._waiting == 1)
+    assert httpx.get(f"{served[0]}/health", timeout=5).json()["status"] == "ok"
+    waiting.close()  # gone while in line
+    wait_until(lambda: gateway._waiting == 0)
+    working.close()  # gone while its tokens are made
+    time.sleep(0.2)
+    slow_engine.free.set()
+    wait_until(lambda: not gateway._engine_free.locked())
+    assert slow_engine.made < 10
+    said = post(served, "/v1/completions", model="base", prompt="the", max_tokens=2)
+    assert said.status_code == 200
 
 
 def test_metrics_and_playground(served):

@@ -19,13 +19,17 @@ class Choice:
 
 
 def generate(
-    engine: Engine, model: str, ids: Sequence[int], sampling: Sampling, stop: Sequence[str]
-) -> Iterator[tuple[str, Choice]]:
-    """New pieces of text as they become certain, each with the choice so far; the last one whole.
+    engine: Engine,
+    model: str,
+    ids: Sequence[int],
+    sampling: Sampling,
+    stop: Sequence[str],
+    choice: Choice,
+) -> Iterator[str]:
+    """New pieces of text as they become certain; `choice` is filled, and whole after the last.
 
     What could be the beginning of a stop string, or of a character, is held back.
     """
-    choice = Choice()
     made: list[int] = []
     told = 0
     tokens = engine.generate(model, ids, sampling)
@@ -37,16 +41,16 @@ def generate(
         if cut >= 0:
             tokens.close()
             choice.text, choice.finish_reason = text[:cut], "stop"
-            yield choice.text[told:], choice
+            yield choice.text[told:]
             return
         choice.text = text
         safe = len(text) - _held_back(text, stop)
         if safe > told:
-            yield text[told:safe], choice
+            yield text[told:safe]
             told = safe
     if len(made) < sampling.max_tokens:
         choice.finish_reason = "stop"
-    yield choice.text[told:], choice
+    yield choice.text[told:]
 
 
 def _held_back(text: str, stop: Sequence[str]) -> int:

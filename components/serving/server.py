@@ -1,95 +1,36 @@
 """The HTTP API: what OpenAI's clients expect, templates, classification and fingerprints."""
 
-import json
 import logging
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import generate_latest
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from components.prompts import render
-from components.serving import answers, schemas
-from components.serving.engine import BASE, Engine, RequestError, Sampling
-from components.serving.fingerprints import Fingerprints, answer_id
-from components.serving.templates import Template, Templates, find
+from components.serving import schemas
+from components.serving.engine import Engine, RequestError
+from components.serving.fingerprints import answer_id
+from components.serving.gateway import Gateway
+from components.serving.generation import Answer
+from components.serving.templates import Templates
 
-LONGEST_QUEUE = 32  # requests that wait; beyond that a client does better to come again
 RETRY_SECONDS = "1"
+PATIENCE_SECONDS = 30  # with a client that reads nothing, while others wait for the engine
 LARGEST_BODY = 1 << 20
+TEXTS_AT_ONCE = 16  # a client that left is noticed in between
+CLIENT_LEFT = 499  # as nginx names it; nobody reads it but the figures
 STATUS = {"not_found": 404, "model_not_found": 404, "overloaded": 429}
 TYPES = {404: "not_found_error", 429: "rate_limit_error", 500: "server_error"}
 log = logging.getLogger("kindling.server")
-
-
-class Gateway:
-    """What the endpoints share: the engine behind its queue, templates, fingerprints, figures."""
-
-    def __init__(
-        self, engine: Engine, templates: Templates, folder: Path, identity: Mapping[str, Any]
-    ) -> None:
-        self.engine, self.templates = engine, templates
-        self.fingerprints, self.identity = Fingerprints(folder), dict(identity)
-        self._lock, self._waiting = threading.Lock(), 0
-        self.figures = CollectorRegistry()
-        labels = ["endpoint", "model", "status"]
-        self.requests = Counter("kindling_requests", "Answered.", labels, registry=self.figures)
-        self.seconds = Histogram(
-            "kindling_seconds", "Of an answer.", ["endpoint"], registry=self.figures
-        )
-        self.tokens = Counter(
-            "kindling_tokens", "Read and written.", ["direction"], registry=self.figures
-        )
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for the engine; refuse where too many wait already."""
-        if self._waiting >= LONGEST_QUEUE:
-            raise RequestError(f"{self._waiting} requests wait; come again", None, "overloaded")
-        self._waiting += 1
-        try:
-            self._lock.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._lock.release()
-
-    def known(self, model: str) -> Mapping[str, Any]:
-        models = self.engine.models()
-        if model not in models:
-            known = ", ".join(models)
-            raise RequestError(
-                f"no model '{model}'; there are: {known}", "model", "model_not_found"
-            )
-        return models[model]
-
-    def fingerprint(self, model: str, template: Template | None = None) -> str:
-        """The fingerprint of answers of `model`, on disk when this returns."""
-        described = self.known(model)
-        models = self.engine.models()
-        record = {
-            **self.identity,
-            "base": self._placed(BASE, models[BASE]),
-            "adapter": self._placed(model, described) if model != BASE else None,
-            "template": template.described() if template else None,
-            "engine": dict(self.engine.about()),
-        }
-        return self.fingerprints.of(record)
-
-    def _placed(self, name: str, about: Mapping[str, Any]) -> dict[str, Any]:
-        pipeline = self.identity["pipeline"]
-        path = f"{pipeline}/base" if name == BASE else f"{pipeline}/adapters/{name}"
-        versions = self.identity.get("versions", {})
-        return {**about, "name": name, "path": path, "version": versions.get(name)}
 
 
 def create_app(
@@ -103,26 +44,46 @@ def create_app(
     gateway = Gateway(engine, templates, fingerprints, identity)
     app = FastAPI(title="kindling", docs_url="/docs", redoc_url=None)
     app.state.gateway = gateway
-    _watch(app, gateway)
+    app.add_middleware(_Measured, gateway=gateway)
     _errors(app)
     _information(app, gateway)
     _work(app, gateway)
     return app
 
 
-def _watch(app: FastAPI, gateway: Gateway) -> None:
-    @app.middleware("http")
-    async def measured(request: Request, following: Any) -> Response:
-        size = int(request.headers.get("content-length") or 0)
+class _Measured:
+    """Refuses huge bodies, and counts each answer once it is said to its end."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self.app, self.gateway = app, gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        size = int(Headers(scope=scope).get("content-length") or 0)
         if size > LARGEST_BODY:
-            return _failure(413, f"a body of {size} bytes; at most {LARGEST_BODY}")
-        started = time.monotonic()
-        response = await following(request)
-        if request.url.path.startswith("/v1/"):
-            model = getattr(request.state, "model", "")
-            gateway.requests.labels(request.url.path, model, response.status_code).inc()
-            gateway.seconds.labels(request.url.path).observe(time.monotonic() - started)
-        return response
+            refusal = _failure(413, f"a body of {size} bytes; at most {LARGEST_BODY}")
+            await refusal(scope, receive, send)
+            return
+        started, status = time.monotonic(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            with anyio.fail_after(PATIENCE_SECONDS):
+                await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        finally:
+            if scope["path"].startswith("/v1/"):
+                self._count(scope, status, time.monotonic() - started)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        model = scope.get("state", {}).get("model", "")
+        self.gateway.requests.labels(scope["path"], model, status).inc()
+        self.gateway.seconds.labels(scope["path"]).observe(seconds)
 
 
 def _failure(
@@ -200,155 +161,92 @@ def _information(app: FastAPI, gateway: Gateway) -> None:
 
 def _work(app: FastAPI, gateway: Gateway) -> None:
     @app.post("/v1/classify")
-    def classify(body: schemas.ClassifyRequest, request: Request) -> dict[str, Any]:
+    async def classify(body: schemas.ClassifyRequest, request: Request) -> Any:
         request.state.model = body.model
         gateway.known(body.model)
-        with gateway.turn():
-            found = gateway.engine.classify(body.model, body.input)
-        digest = gateway.fingerprint(body.model)
-        results = [{"label": max(p, key=p.__getitem__), "probabilities": p} for p in found]
-        return {
-            "id": answer_id("cls", digest),
-            "object": "classification",
-            "model": body.model,
-            "results": results,
-            "system_fingerprint": f"fp_{digest}",
-        }
+
+        async def work() -> dict[str, Any]:
+            results = []
+            async with gateway.turn():
+                for first in range(0, len(body.input), TEXTS_AT_ONCE):
+                    texts = body.input[first : first + TEXTS_AT_ONCE]
+                    results += await run_in_threadpool(engine.classify, body.model, texts)
+            return _classified(gateway, body.model, results)
+
+        engine = gateway.engine
+        return await _attended(request, work)
 
     @app.post("/v1/completions", response_model=None)
-    def complete(body: schemas.CompletionRequest, request: Request) -> Any:
-        request.state.model = body.model
-        return _Answer(gateway, body, "text_completion").respond()
+    async def complete(body: schemas.CompletionRequest, request: Request) -> Any:
+        return await _generated(gateway, body, "text_completion", request)
 
     @app.post("/v1/chat/completions", response_model=None)
-    def chat(body: schemas.ChatRequest, request: Request) -> Any:
-        request.state.model = body.model
-        return _Answer(gateway, body, "chat.completion").respond()
+    async def chat(body: schemas.ChatRequest, request: Request) -> Any:
+        return await _generated(gateway, body, "chat.completion", request)
 
 
-class _Answer:
-    """One completion or chat answer, whole or streamed."""
+def _classified(gateway: Gateway, model: str, found: list[dict[str, float]]) -> dict[str, Any]:
+    digest = gateway.fingerprint(model)
+    return {
+        "id": answer_id("cls", digest),
+        "object": "classification",
+        "model": model,
+        "results": [{"label": max(p, key=p.__getitem__), "probabilities": p} for p in found],
+        "system_fingerprint": f"fp_{digest}",
+    }
 
-    def __init__(self, gateway: Gateway, body: schemas.Generation, kind: str) -> None:
-        self.gateway, self.body, self.kind = gateway, body, kind
-        self.is_chat = kind == "chat.completion"
-        gateway.known(body.model)
-        call = body.template
-        self.template = find(gateway.templates, call.id, call.version) if call else None
-        self.ids = self._prompt()
-        self.sampling = self._sampling()
-        self.digest = gateway.fingerprint(body.model, self.template)
-        self.head = {
-            "id": answer_id("chatcmpl" if self.is_chat else "cmpl", self.digest),
-            "created": int(time.time()),
-            "model": body.model,
-            "system_fingerprint": f"fp_{self.digest}",
-        }
-        if self.template:
-            self.head["template"] = {"id": self.template.id, "version": self.template.version}
 
-    def _prompt(self) -> list[int]:
-        engine, body = self.gateway.engine, self.body
-        text = render(self.template.text, body.template.variables) if self.template else ""
-        if self.is_chat:
-            said = [message.model_dump() for message in body.messages]
-            if not said and not self.template:
-                raise RequestError("messages is empty, and no template is named", "messages")
-            if self.template and not said:
-                return engine.encode(text)
-            return [*(engine.encode(text) if text else []), *engine.chat(said)]
-        if body.prompt is None and not self.template:
-            raise RequestError("prompt is missing, and no template is named", "prompt")
-        if isinstance(body.prompt, list):
-            return [*(engine.encode(text) if text else []), *body.prompt]
-        return engine.encode(text + (body.prompt or ""))
+async def _generated(
+    gateway: Gateway, body: schemas.Generation, kind: str, request: Request
+) -> Any:
+    request.state.model = body.model
+    answer = await run_in_threadpool(Answer, gateway, body, kind)
+    if not body.stream:
+        return await _attended(request, answer.whole)
+    events = answer.stream()
+    # a refusal comes as a status, before the stream begins: wait in line here
+    first = await _attended(request, lambda: anext(events))
+    return first if isinstance(first, Response) else _Stream(first, events)
 
-    def _sampling(self) -> Sampling:
-        body = self.body
-        room = self.gateway.engine.room(body.model)
-        left = room - len(self.ids)
-        wanted = body.max_tokens
-        if self.is_chat:
-            wanted = body.max_completion_tokens or wanted or left
-        if left < max(wanted, 1):
-            raise RequestError(
-                f"the prompt has {len(self.ids)} tokens and max_tokens is {wanted}: together more "
-                f"than the {room} that '{body.model}' has room for",
-                "max_tokens",
-                "context_length_exceeded",
-            )
-        top = (body.top_logprobs or 0) if self.is_chat else (body.logprobs or 0)
-        return Sampling(wanted, body.temperature, body.top_p, body.seed, top)
 
-    def respond(self) -> Any:
-        if self.body.stream:
-            turn = self.gateway.turn()
-            turn.__enter__()  # a refusal comes as a status, before the stream begins
-            return StreamingResponse(self._stream(turn), media_type="text/event-stream")
-        with self.gateway.turn():
-            choices = [self._whole(number) for number in range(self.body.n)]
-        usage = self._usage(sum(len(choice.tokens) for choice in choices))
-        entries = [self._entry(number, choice) for number, choice in enumerate(choices)]
-        return {**self.head, "object": self.kind, "choices": entries, "usage": usage}
+async def _attended(request: Request, work: Callable[[], Awaitable[Any]]) -> Any:
+    """What `work` gives; it is cancelled where the client leaves before, in line or at work."""
+    found: Any = Response(status_code=CLIENT_LEFT)
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
 
-    def _pieces(self, number: int) -> Iterator[tuple[str, answers.Choice]]:
-        seed = self.body.seed
-        sampling = self.sampling
-        if seed is not None and number:
-            sampling = Sampling(**{**vars(sampling), "seed": seed + number})
-        return answers.generate(
-            self.gateway.engine, self.body.model, self.ids, sampling, self.body.stop
-        )
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            group.cancel_scope.cancel()
 
-    def _whole(self, number: int) -> answers.Choice:
-        *_, (_, choice) = self._pieces(number)
-        return choice
-
-    def _entry(self, number: int, choice: answers.Choice) -> dict[str, Any]:
-        common = {"index": number, "finish_reason": choice.finish_reason}
-        engine, wanted = self.gateway.engine, self.body.logprobs
-        if self.is_chat:
-            message = {"role": "assistant", "content": choice.text, "refusal": None}
-            told = answers.chat_logprobs(engine, choice, wanted)
-            return {**common, "message": message, "logprobs": told}
-        told = answers.completion_logprobs(engine, choice, wanted)
-        return {**common, "text": choice.text, "logprobs": told}
-
-    def _usage(self, written: int) -> dict[str, int]:
-        read = len(self.ids)
-        self.gateway.tokens.labels("in").inc(read)
-        self.gateway.tokens.labels("out").inc(written)
-        return {
-            "prompt_tokens": read,
-            "completion_tokens": written,
-            "total_tokens": read + written,
-        }
-
-    def _stream(self, turn: Any) -> Iterator[str]:
-        written = 0
+        group.start_soon(watch)
         try:
-            for number in range(self.body.n):
-                if self.is_chat:
-                    yield self._event(number, {"role": "assistant", "content": ""}, None)
-                choice = answers.Choice()
-                for piece, made in self._pieces(number):
-                    choice = made
-                    yield self._event(number, {"content": piece}, None)
-                written += len(choice.tokens)
-                yield self._event(number, {}, choice.finish_reason)
+            found = await work()
+        except Exception as error:  # raised below: a task group would wrap it
+            failure = error
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return found
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events whose source is closed however the stream ends."""
+
+    def __init__(self, first: str, rest: AsyncGenerator[str]) -> None:
+        super().__init__(self._all(first, rest), media_type="text/event-stream")
+        self._rest = rest
+
+    @staticmethod
+    async def _all(first: str, rest: AsyncGenerator[str]) -> AsyncIterator[str]:
+        yield first
+        async for line in rest:
+            yield line
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
         finally:
-            turn.__exit__(None, None, None)
-        usage = self._usage(written)
-        if self.body.stream_options and self.body.stream_options.include_usage:
-            yield self._line({"choices": [], "usage": usage})
-        yield "data: [DONE]\n\n"
-
-    def _event(self, number: int, delta: dict[str, str], finish: str | None) -> str:
-        entry: dict[str, Any] = {"index": number, "finish_reason": finish, "logprobs": None}
-        entry |= {"delta": delta} if self.is_chat else {"text": delta.get("content", "")}
-        return self._line({"choices": [entry]})
-
-    def _line(self, rest: dict[str, Any]) -> str:
-        kind = "chat.completion.chunk" if self.is_chat else self.kind
-        body = {**self.head, "object": kind, **rest}
-        return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
+            with anyio.CancelScope(shield=True):
+                await self._rest.aclose()
