@@ -38,10 +38,13 @@ def ensure_pool(api: "SyncPrefectClient", pool: str) -> None:
         return
 
 
-def online(api: "SyncPrefectClient", pool: str, worker: str) -> bool:
-    """Whether the worker `worker` reports to `pool`."""
-    answer = api._client.post(f"/work_pools/{pool}/workers/filter", json={})
-    return any(w["name"] == worker and w["status"] == "ONLINE" for w in answer.json())
+def online(api: "SyncPrefectClient", pool: str, worker: str, since: float) -> bool:
+    """Whether `worker` has reported to `pool` after `since` (seconds since the epoch).
+
+    Prefect itself calls a killed worker online for another minute and a half.
+    """
+    found = [w for w in api.read_workers_for_work_pool(pool) if w.name == worker]
+    return any(w.last_heartbeat_time.timestamp() > since for w in found)
 
 
 def deploy(workspace: Path, environment: Mapping[str, str]) -> str:
@@ -101,12 +104,35 @@ def lost_runs(settings: Prefect) -> "AutomationCore":
 
 
 def ensure_automation(api: "SyncPrefectClient", settings: Prefect) -> None:
-    """Create the automation, or bring the one of its name up to date."""
+    """Create the automation, or bring the one of its name up to date.
+
+    One that is right is left alone: an update would forget whose heartbeats are awaited.
+    """
+    from prefect.events.schemas.automations import AutomationCore
+
     wanted = lost_runs(settings)
     found = api.read_automations_by_name(AUTOMATION)
     for extra in found[1:]:
         api.delete_automation(extra.id)
-    if found:
-        api.update_automation(found[0].id, wanted)
-    else:
+    if not found:
         api.create_automation(wanted)
+    elif AutomationCore.model_validate(found[0].model_dump(exclude={"id"})) != wanted:
+        api.update_automation(found[0].id, wanted)
+
+
+def end_runs(api: "SyncPrefectClient", pool: str) -> int:
+    """End the runs of `pool` whose processes the caller has ended; return how many there were."""
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    alive = filters.FlowRunFilterStateType(
+        any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    )
+    runs = api.read_flow_runs(
+        flow_run_filter=filters.FlowRunFilter(state=filters.FlowRunFilterState(type=alive)),
+        work_pool_filter=filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=[pool])),
+    )
+    for run in runs:
+        api.set_flow_run_state(run.id, Crashed(message="The stack was stopped."), force=True)
+    return len(runs)

@@ -1,6 +1,5 @@
 """Background processes: each in a session of its own, with a pid file and a log."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import psutil
 
 TAIL_LINES = 15
 POLL_SECONDS = 0.2
+MARK = "KINDLING_STACK"  # what the processes of a service inherit
 
 
 class StackError(RuntimeError):
@@ -37,6 +37,10 @@ class Service:
         return self.folder / f"{self.name}.pid"
 
     @property
+    def mark(self) -> str:
+        return str(self.pid_file)
+
+    @property
     def log(self) -> Path:
         return self.folder / f"{self.name}.log"
 
@@ -53,18 +57,12 @@ class Service:
             return None
 
     def members(self) -> list[psutil.Process]:
-        """Every living process of this service: its session's, and all that these started."""
-        noted = self._noted()
-        if noted is None:
-            return []
-        session = [p for p in psutil.process_iter() if _session(p) == noted[0]]
-        leader = self.leader()
-        if leader is None and psutil.pid_exists(noted[0]) and not _zombie(noted[0]):
-            return []  # somebody else has this number now
-        found = {p.pid: p for p in session}
-        for process in session:
-            found |= {child.pid: child for child in _descendants(process)}
-        return list(found.values())
+        """Every living process of this service: the process, and all that came of it.
+
+        They are known by a variable that they inherit: a run's process and its stages have
+        sessions of their own, and outlive a killed worker.
+        """
+        return [p for p in psutil.process_iter() if _mark(p) == self.mark]
 
     def start(self, cwd: Path) -> None:
         """Start the process and note its pid. Its output goes to `log`."""
@@ -73,7 +71,7 @@ class Service:
             process = subprocess.Popen(
                 self.command,
                 cwd=cwd,
-                env=dict(self.environment),
+                env={**self.environment, MARK: self.mark},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -96,10 +94,11 @@ class Service:
         self.pid_file.unlink(missing_ok=True)
         return bool(members)
 
-    def tail(self) -> str:
-        """The last lines of the log."""
+    def said(self) -> str:
+        """Where the log is, and its last lines."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])
+        tail = "".join(f"\n  {line}" for line in lines[-TAIL_LINES:])
+        return f"The end of {self.log}:{tail}"
 
     def _noted(self) -> tuple[int, float] | None:
         try:
@@ -109,25 +108,11 @@ class Service:
         return int(pid), float(born)
 
 
-def _session(process: psutil.Process) -> int | None:
+def _mark(process: psutil.Process) -> str | None:
     try:
-        return None if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
-    except (ProcessLookupError, psutil.NoSuchProcess):
-        return None
-
-
-def _zombie(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _descendants(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+        return process.environ().get(MARK)
+    except (psutil.Error, OSError):
+        return None  # it ended, or is another user's
 
 
 def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
@@ -177,7 +162,7 @@ def wait_for(service: Service, healthy, seconds: float) -> None:
             )
         if time.monotonic() > deadline:
             raise StackError(
-                f"{service.name} did not answer within start_seconds ({seconds:g} s); "
-                f"{service.log}:\n{service.tail()}"
+                f"{service.name} did not answer within start_seconds ({seconds:g} s). "
+                f"{service.said()}"
             )
         time.sleep(POLL_SECONDS)

@@ -111,12 +111,16 @@ class Stack:
 
     def healthy(self, service: Service) -> bool:
         """Whether it answers."""
-        if service.leader() is None:
+        leader = service.leader()
+        if leader is None:
             return False
         if service.health:
             return answers(service.health)
+        if not self.healthy(self.prefect):
+            return False
+        pool = self.settings.prefect.pool
         with deployments.client(self.settings.api_url) as api:
-            return deployments.online(api, self.settings.prefect.pool, WORKER)
+            return deployments.online(api, pool, WORKER, leader.create_time())
 
     def start(self, say: Callable[[str], None]) -> None:
         """Start what does not run yet, wait until it answers, deploy.
@@ -145,15 +149,12 @@ class Stack:
                 f"MLFLOW_TRACKING_URI is {store}, a server already; unset it, or do without a stack"
             )
         for service in missing:
-            for left in service.members():
-                raise StackError(
-                    f"{service.name} ended but left process {left.pid} behind; "
-                    "run 'python -m infra.stack stop' first"
-                )
             if service.port and not port_free(self.settings.host, service.port):
+                ours = "run 'python -m infra.stack stop' first"
+                theirs = "end that, or set another port"
                 raise StackError(
                     f"port {service.port} ({service.key} in the settings) is taken by "
-                    f"{port_holder(service.port)}; end that, or set another port"
+                    f"{port_holder(service.port)}; {ours if service.members() else theirs}"
                 )
 
     def _start(self, missing: list[Service], say: Callable[[str], None]) -> None:
@@ -181,8 +182,15 @@ class Stack:
         say("deployed " + ", ".join(f"'pipeline/{entry['name']}'" for entry in wanted))
 
     def stop(self, say: Callable[[str], None]) -> None:
-        """End every process of the stack, the worker first."""
-        ended = [s.name for s in reversed(self.services) if s.stop(self.settings.stop_seconds)]
+        """End every process of the stack: the worker with its runs first, the servers last."""
+        seconds = self.settings.stop_seconds
+        ended = ["worker"] if self.worker.stop(seconds) else []
+        if self.healthy(self.prefect):
+            with deployments.client(self.settings.api_url) as api:
+                lost = deployments.end_runs(api, self.settings.prefect.pool)
+            if lost:
+                say(f"ended runs that were at work: {lost}")
+        ended += [s.name for s in (self.mlflow, self.prefect) if s.stop(seconds)]
         say(f"stopped {', '.join(ended)}" if ended else "the stack is not up")
 
 

@@ -1,0 +1,247 @@
+"""The local stack on loopback: deployments that run, lost runs, clean ends, clear refusals."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from infra import deployments
+from infra.config import DEFAULT, SettingsError, load
+from infra.processes import port_free
+from infra.stack import Stack
+from tests.conftest import ROOT, isolate, make_workspace
+
+slow = pytest.mark.slow
+DEPLOYMENT = "pipeline/quickstart"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def write_settings(path: Path, **changes: int) -> Path:
+    """The settings that ship, with free ports. changes: `prefect_port=1` for `prefect.port`."""
+    yaml = YAML()
+    document = yaml.load(DEFAULT.read_text(encoding="utf-8"))
+    for name, value in {"prefect_port": free_port(), "mlflow_port": free_port(), **changes}.items():
+        block, key = name.split("_", 1)
+        document[block][key] = value
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+    return path
+
+
+def keep_one_adapter(workspace: Path) -> None:
+    """Of the tiny catalogue's adapters only the one that takes no training."""
+    yaml, path = YAML(), workspace / "pipelines.yaml"
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    document["adapters"] = {"zero_shot": document["adapters"]["zero_shot"]}
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+
+
+def command(stack: Stack, *words: str) -> subprocess.CompletedProcess:
+    settings = str(stack.workspace.parent / "settings.yaml")
+    line = [sys.executable, "-m", "infra.stack", "-C", str(stack.workspace), "--settings", settings]
+    return subprocess.run([*line, *words], cwd=ROOT, capture_output=True, text=True, timeout=200)
+
+
+def make_stack(folder: Path, patch: pytest.MonkeyPatch) -> Stack:
+    workspace = make_workspace(folder / "workspace")
+    isolate(patch, workspace)
+    return Stack(load(write_settings(folder / "settings.yaml")), workspace)
+
+
+@pytest.fixture
+def down(tmp_path, monkeypatch) -> Stack:
+    """A stack that nobody started."""
+    return make_stack(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory):
+    """A stack that runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        stack = make_stack(tmp_path_factory.mktemp("stack"), patch)
+        keep_one_adapter(stack.workspace)
+        try:
+            started = command(stack, "start")
+            assert started.returncode == 0, started.stdout + started.stderr
+            assert f"deployed '{DEPLOYMENT}'" in started.stdout
+            yield stack
+        finally:
+            command(stack, "stop")
+
+
+def pids(stack: Stack) -> dict[str, int | None]:
+    leaders = {service.name: service.leader() for service in stack.services}
+    return {name: leader and leader.pid for name, leader in leaders.items()}
+
+
+def wait_for(condition, seconds: float = 60.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it did not happen in time")
+
+
+def run_deployment(stack: Stack) -> str:
+    """As the README says: the exports in a shell, then Prefect's own command, anywhere."""
+    exports = command(stack, "env").stdout
+    script = f"{exports}\nprefect deployment run {DEPLOYMENT} --watch"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd="/", capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + stack.worker.said()
+    return done.stdout
+
+
+@slow
+def test_a_second_start_leaves_it_alone(up):
+    before = pids(up)
+    assert all(before.values())
+    again = command(up, "start")
+    assert again.returncode == 0
+    assert "already up" in again.stdout
+    assert pids(up) == before
+    assert command(up, "status").stdout.count(" up ") == 3
+
+
+@slow
+def test_a_deployment_runs_and_the_next_run_finds_everything_done(up):
+    assert "finished successfully" in run_deployment(up)
+    assert (up.workspace / "artifacts/quickstart/report/index.html").is_file()
+    lock = (up.workspace / "dvc.lock").read_bytes()
+    with deployments.client(up.settings.api_url) as api:
+        made = {run.id for run in api.read_task_runs()}
+        run_deployment(up)
+        added = [run.name for run in api.read_task_runs() if run.id not in made]
+    assert not [name for name in added if "@" in name], "a stage ran again"
+    assert (up.workspace / "dvc.lock").read_bytes() == lock
+
+
+@slow
+def test_deploying_again_changes_no_deployment_and_no_automation(up):
+    with deployments.client(up.settings.api_url) as api:
+
+        def known():
+            automations = api.read_automations_by_name(deployments.AUTOMATION)
+            return (
+                api.read_deployment_by_name(DEPLOYMENT).id,
+                [(one.id, one.trigger.id) for one in automations if hasattr(one.trigger, "id")],
+                [one.id for one in automations],
+            )
+
+        before = known()
+        deployments.ensure_pool(api, up.settings.prefect.pool)
+        deployments.ensure_automation(api, up.settings.prefect)
+        deployments.deploy(up.workspace, up.environment)
+        assert known() == before
+
+
+@slow
+def test_the_automation_ends_runs_that_fell_silent(up):
+    """Seen: engine and worker killed, the automation made the run Crashed 90 s after its last beat.
+
+    Waiting for that is left to patience; here: it is there, awake, and asks for what is sent.
+    """
+    with deployments.client(up.settings.api_url) as api:
+        (automation,) = api.read_automations_by_name(deployments.AUTOMATION)
+    assert automation.enabled
+    assert automation.trigger.posture == "Proactive"
+    assert automation.trigger.within.total_seconds() == up.settings.prefect.lost_after_seconds
+    assert deployments.HEARTBEAT in automation.trigger.after & automation.trigger.expect
+    assert automation.actions[0].state == "CRASHED"
+    beat = int(up.environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert 2 * beat < automation.trigger.within.total_seconds()
+
+
+@slow
+def test_engine_and_worker_killed_then_start_and_stop(up):
+    """The stack takes a new worker on the same servers; `stop` leaves no run and no process."""
+    before = pids(up)
+    with deployments.client(up.settings.api_url) as api:
+        deployment = api.read_deployment_by_name(DEPLOYMENT)
+        run = api.create_flow_run_from_deployment(deployment.id, parameters={"force": True})
+        wait_for(lambda: api.read_flow_run(run.id).state.is_running())
+        for process in up.worker.members():
+            if "prefect" in " ".join(process.cmdline()):
+                os.kill(process.pid, signal.SIGKILL)
+        wait_for(lambda: up.worker.leader() is None)
+        assert api.read_flow_run(run.id).state.is_running(), "nobody was there to tell"
+
+        started = command(up, "start")
+        assert started.returncode == 0, started.stdout + started.stderr
+        after = pids(up)
+        assert (after["prefect"], after["mlflow"]) == (before["prefect"], before["mlflow"])
+        assert after["worker"] not in (None, before["worker"])
+
+    stopped = command(up, "stop")
+    assert "ended runs that were at work: 1" in stopped.stdout, stopped.stdout + stopped.stderr
+    assert not [p for service in up.services for p in service.members()]
+    assert all(port_free(up.settings.host, service.port) for service in up.services[:2])
+    assert command(up, "stop").stdout.strip() == "the stack is not up"
+
+
+def test_a_taken_port_is_named_with_its_setting_and_holder(down):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", down.settings.mlflow.port))
+        other.listen()
+        refused = command(down, "start")
+    assert refused.returncode == 1
+    assert f"port {down.settings.mlflow.port} (mlflow.port in the settings)" in refused.stderr
+    assert f"process {os.getpid()}" in refused.stderr
+    assert not any(pids(down).values()), "something was started all the same"
+
+
+def test_env_gives_a_shell_what_it_needs(down):
+    script = f'{command(down, "env").stdout}\nprintf "%s\\n" "$PREFECT_API_URL" "$PREFECT_HOME"'
+    script += ' "$MLFLOW_TRACKING_URI" "$PATH"'
+    said = subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout.split("\n")
+    assert said[0] == down.settings.api_url
+    assert said[1] == str(down.workspace / ".prefect")
+    assert said[2] == f"sqlite:///{down.workspace / 'mlflow.db'}"
+    assert said[3].startswith(str(Path(sys.executable).parent) + os.pathsep)
+    assert shlex.split(command(down, "env").stdout)
+
+
+def test_a_number_that_another_process_took_over_is_not_ours(down):
+    """After a reboot a pid file may name anybody."""
+    down.folder.mkdir(parents=True)
+    me = psutil.Process()
+    down.worker.pid_file.write_text(f"{me.pid} {me.create_time() - 1000}\n", encoding="utf-8")
+    assert down.worker.leader() is None
+    assert not down.worker.stop(seconds=1)
+    assert me.is_running()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  limit: 1", "  limits: 1", "unknown key prefect.limits"),
+        ("port: 4200", "port: 5000", "prefect.port and mlflow.port are both 5000"),
+        ("port: 5000", "port: many", "mlflow.port: .*many"),
+        ("lost_after_seconds: 90", "lost_after_seconds: 59", "lost_after_seconds: .*59"),
+        ("heartbeat_seconds: 30", "heartbeat_seconds: 60", "less than two heartbeats of 60 s"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path, old, new, words):
+    path = tmp_path / "settings.yaml"
+    text = DEFAULT.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(SettingsError, match=words):
+        load(path)
