@@ -95,6 +95,14 @@ def tiny_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """Folders of a tiny base and its adapters; read only."""
+    from tests.tiny_models import make_folders
+
+    return make_folders(tmp_path_factory.mktemp("models"))
+
+
 def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(folder / ".prefect"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")

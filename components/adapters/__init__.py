@@ -3,6 +3,7 @@
 Adding a method is a file with its block, `build`, `save` and `load`, and a line in `METHODS`.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -18,6 +19,7 @@ from components.training.checkpoint import Checkpoints
 from components.training.loop import Plan, train
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -132,6 +134,14 @@ def frozen_hash(model: "torch.nn.Module") -> str:
     return text_hash(*digests)
 
 
+@lru_cache(maxsize=2)  # a batch may reach into the next epoch
+def _order(seed: int, epoch: int, rows: int) -> "np.ndarray":
+    """The permutation of an epoch; rows: how many there are."""
+    import numpy as np
+
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
 class _Training:
     """One adapter's training: batches of rows, the loss on their answers."""
 
@@ -194,23 +204,17 @@ class _Training:
 
     def _batch(self, rows: list[dict[str, str]], step: int) -> list[dict[str, str]]:
         """The rows of a step: each epoch permutes them anew, by seed and epoch alone."""
-        import numpy as np
-
-        size, seed = self.block.batch_size, self.block.seed
-        chosen = []
-        for place in range(step * size, (step + 1) * size):
-            epoch, number = divmod(place, len(rows))
-            order = np.random.default_rng([seed, epoch]).permutation(len(rows))
-            chosen.append(rows[order[number]])
-        return chosen
+        size = self.block.batch_size
+        places = (divmod(place, len(rows)) for place in range(step * size, (step + 1) * size))
+        return [rows[_order(self.block.seed, epoch, len(rows))[n]] for epoch, n in places]
 
     def _loss(self, rows: list[dict[str, str]]) -> "torch.Tensor":
         """The mean -log p of an answer token."""
-        from components.adapters.encoding import IGNORED, encode, token_losses
+        from components.adapters.encoding import answer_losses, encode
 
         prompts = [with_shots(self.shot_texts, row["prompt"]) for row in rows]
         batch = encode(self.tokenizer, prompts, [row["answer"] for row in rows], self.limit)
-        return token_losses(self.model, batch).sum() / (batch.labels != IGNORED).sum()
+        return answer_losses(self.model, batch).mean()
 
     def _validation_loss(self, rows: list[dict[str, str]]) -> float:
         import torch

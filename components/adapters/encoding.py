@@ -8,16 +8,20 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-IGNORED = -100  # cross entropy's mark for "no target here"
-
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded sequences, all shapes (rows, longest)."""
+    """Right-padded sequences, and which of their positions predict tokens of an answer.
 
-    input_ids: "torch.Tensor"
-    attention_mask: "torch.Tensor"
-    labels: "torch.Tensor"  # the answer's tokens in place, IGNORED elsewhere
+    Pairs of prompt and answer that read the same tokens share a row: where each label is one
+    token, all labels of a prompt cost one forward pass.
+    """
+
+    input_ids: "torch.Tensor"  # (rows, longest)
+    attention_mask: "torch.Tensor"  # (rows, longest)
+    places: "torch.Tensor"  # (answer tokens,): row x longest + position
+    targets: "torch.Tensor"  # (answer tokens,)
+    lengths: list[int]  # answer tokens of each pair, in the pairs' order
 
 
 def room(model: "PreTrainedModel") -> int:
@@ -40,40 +44,49 @@ def encode(
     """
     import torch
 
-    rows = []
+    rows: dict[tuple[int, ...], int] = {}
+    places: list[tuple[int, int]] = []
+    targets: list[int] = []
+    lengths = []
     for prompt, answer in zip(prompts, answers, strict=True):
         target = tokenizer(answer, add_special_tokens=False)["input_ids"]
         keep = limit - len(target) - 1
         if keep < 1:
             raise ValueError(f"the answer {answer!r} leaves no room in a context of {limit} tokens")
         start = tokenizer(prompt, add_special_tokens=False)["input_ids"][-keep:]
-        rows.append(([tokenizer.bos_token_id, *start], target))
-    longest = max(len(start) + len(target) for start, target in rows)
-    shape = (len(rows), longest)
-    input_ids = torch.full(shape, tokenizer.pad_token_id)
-    attention_mask = torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORED)
-    for row, (start, target) in enumerate(rows):
-        end = len(start) + len(target)
-        input_ids[row, :end] = torch.tensor([*start, *target])
-        attention_mask[row, :end] = 1
-        labels[row, len(start) : end] = torch.tensor(target)
-    return Batch(input_ids, attention_mask, labels)
+        read = (tokenizer.bos_token_id, *start, *target[:-1])
+        row = rows.setdefault(read, len(rows))
+        places += [(row, len(start) + number) for number in range(len(target))]
+        targets += target
+        lengths.append(len(target))
+    longest = max(map(len, rows))
+    input_ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
+    attention_mask = torch.zeros_like(input_ids)
+    for read, row in rows.items():
+        input_ids[row, : len(read)] = torch.tensor(read)
+        attention_mask[row, : len(read)] = 1
+    flat = torch.tensor([row * longest + position for row, position in places])
+    return Batch(input_ids, attention_mask, flat, torch.tensor(targets), lengths)
 
 
-def token_losses(model: "PreTrainedModel", batch: Batch) -> "torch.Tensor":
-    """-log p of each token of the answers, 0 elsewhere, in nats. Shape (rows, longest - 1)."""
+def answer_losses(model: "PreTrainedModel", batch: Batch) -> "torch.Tensor":
+    """-log p of each token of the answers, in nats. Shape (answer tokens,).
+
+    Only these positions reach the output layer, which is most of a small model's work.
+    """
     from torch.nn.functional import cross_entropy
 
-    logits = model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-    ).logits
-    logits = logits[:, -batch.labels.shape[1] :]  # virtual tokens come first: (rows, longest, V)
-    targets = batch.labels[:, 1:]
-    losses = cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(),
-        targets.flatten(),
-        ignore_index=IGNORED,
-        reduction="none",
-    )
-    return losses.view(targets.shape)
+    longest = batch.input_ids.shape[1]
+
+    def chosen(_layer, arguments):
+        (hidden,) = arguments  # (rows, virtual + longest, width)
+        return (hidden[:, -longest:].flatten(0, 1)[batch.places],)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(chosen)
+    try:
+        logits = model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        ).logits
+    finally:
+        hook.remove()
+    return cross_entropy(logits.float(), batch.targets, reduction="none")

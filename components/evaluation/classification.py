@@ -26,21 +26,19 @@ def score_labels(
     """The mean log-probability per token of each label's answer, in nats, for each prompt."""
     import torch
 
-    from components.adapters.encoding import IGNORED, encode, room, token_losses
+    from components.adapters.encoding import answer_losses, encode, room
 
     limit = room(model)
     scores: list[dict[str, float]] = [{} for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     with torch.no_grad():
         for start in range(0, len(order), ROWS):
-            chosen = order[start : start + ROWS]
-            texts = [prompts[number] for number in chosen]
-            for label, answer in labels.items():
-                batch = encode(tokenizer, texts, [answer] * len(texts), limit)
-                counts = (batch.labels != IGNORED).sum(1)
-                means = -token_losses(model, batch).sum(1) / counts
-                for number, value in zip(chosen, means.tolist(), strict=True):
-                    scores[number][label] = round(value, 6)
+            pairs = [(n, label) for n in order[start : start + ROWS] for label in labels]
+            texts, answers = [prompts[n] for n, _ in pairs], [labels[label] for _, label in pairs]
+            batch = encode(tokenizer, texts, answers, limit)
+            losses = answer_losses(model, batch).split(batch.lengths)
+            for (number, label), each in zip(pairs, losses, strict=True):
+                scores[number][label] = round(-float(each.mean()), 6)
     return scores
 
 

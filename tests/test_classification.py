@@ -1,0 +1,91 @@
+"""Scores of label words, against plain transformers on one sequence at a time."""
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from components.adapters import load_adapter
+from components.adapters.encoding import answer_losses, encode, room
+from components.evaluation.classification import classify, score_labels
+from components.models import llama
+
+PROMPTS = ["the film was a .", "the", "the plot was b . the cast was c and the film was d ."]
+ONE_TOKEN, MANY_TOKENS = {"x": "a", "y": "b"}, {"x": " good film", "y": " bad"}
+
+
+def expected(model, tokenizer, prompt: str, answer: str, virtual: int = 0) -> float:
+    """The mean log-probability of an answer's tokens, from one unpadded forward pass."""
+    start = [tokenizer.bos_token_id, *tokenizer(prompt)["input_ids"]]
+    target = tokenizer(answer)["input_ids"]
+    ids = torch.tensor([[*start, *target]])
+    with torch.no_grad():
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, virtual:]
+    logprobs = logits.log_softmax(-1)
+    places = range(len(start) - 1, len(start) - 1 + len(target))
+    each = [float(logprobs[p, t]) for p, t in zip(places, target, strict=True)]
+    return sum(each) / len(each)
+
+
+@pytest.mark.parametrize("labels", [ONE_TOKEN, MANY_TOKENS])
+@pytest.mark.parametrize("name", ["base", "lora", "soft_prompt"])
+def test_scores_are_those_of_each_sequence_alone(folders, name, labels):
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    model = llama.load(folders["base"])
+    if name != "base":
+        model = load_adapter(folders["base"], folders[name])
+    virtual = 4 if name == "soft_prompt" else 0
+    scored = score_labels(model, tokenizer, PROMPTS, labels)
+    for prompt, scores in zip(PROMPTS, scored, strict=True):
+        for label, answer in labels.items():
+            alone = expected(model, tokenizer, prompt, answer, virtual)
+            assert scores[label] == pytest.approx(alone, abs=2e-5)
+
+
+def test_labels_of_one_token_share_a_forward_pass(folders):
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    batch = encode(tokenizer, ["the film"] * 2, ["a", "b"], 96)
+    assert batch.input_ids.shape[0] == 1
+    assert batch.lengths == [1, 1]
+
+
+def test_gradients_are_those_of_transformers_own_loss(folders):
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    ours, theirs = (llama.load(folders["base"]) for _ in range(2))
+    answer_losses(ours, encode(tokenizer, ["the film was"], [" good film"], 96)).mean().backward()
+    start = [tokenizer.bos_token_id, *tokenizer("the film was")["input_ids"]]
+    target = tokenizer(" good film")["input_ids"]
+    ids = torch.tensor([[*start, *target]])
+    labels = torch.tensor([[*[-100] * len(start), *target]])
+    theirs(input_ids=ids, labels=labels).loss.backward()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(mine.grad, other.grad, atol=1e-6)
+
+
+def test_a_prompt_too_long_loses_its_beginning_and_an_answer_too_long_is_refused(folders):
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    model = load_adapter(folders["base"], folders["soft_prompt"])
+    limit = room(model)
+    assert limit == 96 - 4
+    words = "the film was a . " * 60
+    batch = encode(tokenizer, [words], [" good"], limit)
+    answer = tokenizer(" good")["input_ids"]
+    assert batch.input_ids.shape[1] == limit - 1
+    kept = tokenizer(words)["input_ids"][-(limit - len(answer) - 1) :]
+    assert batch.input_ids[0, 1 : 1 + len(kept)].tolist() == kept
+    with pytest.raises(ValueError, match="leaves no room in a context of 3 tokens"):
+        encode(tokenizer, ["the"], [" good film"], 3)
+
+
+def test_probabilities_sum_to_one_and_order_does_not_matter(folders):
+    texts = ["a", "the film was b", "c c c c c c"]
+    found = classify(
+        load_adapter(folders["base"], folders["lora"]), folders["base"], folders["lora"], texts
+    )
+    assert [sum(p.values()) for p in found] == pytest.approx([1, 1, 1])
+    back = classify(
+        load_adapter(folders["base"], folders["lora"]),
+        folders["base"],
+        folders["lora"],
+        texts[::-1],
+    )
+    assert [p["good"] for p in back[::-1]] == pytest.approx([p["good"] for p in found], abs=1e-5)
