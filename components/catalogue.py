@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -48,8 +48,23 @@ class Pipeline(Block):
 class Compute(Block):
     """What a run may use of the machine."""
 
-    threads: int = Field(default=2, ge=1, description="threads of a stage; part of bit-exactness")
+    threads: int = Field(default=2, ge=1, description="of a run, and all of them for the base")
+    jobs: int = Field(default=1, ge=1, description="stages at once; they share the threads")
     disk_gb: float = Field(default=1.0, ge=0, description="free space to insist on, in GB")
+
+    @model_validator(mode="after")
+    def _a_thread_for_each(self) -> "Compute":
+        if self.jobs > self.threads:
+            raise ValueError(f"jobs {self.jobs} is more than threads {self.threads}")
+        return self
+
+    def jobs_of(self, stage: str) -> int:
+        """How many jobs `stage` counts for: pretraining has the machine alone."""
+        return self.jobs if stage.startswith("base@") else 1
+
+    def threads_of(self, stage: str) -> int:
+        """The threads of `stage`, however it is started: their number shapes the last bits."""
+        return self.threads if stage.startswith("base@") else self.threads // self.jobs
 
 
 class Catalogue(Block):

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 DVC = [sys.executable, "-m", "dvc"]
 TAIL_LINES = 25
+_calls: set[subprocess.Popen] = set()  # those at work in this process
 
 
 class StageFailed(RuntimeError):
@@ -70,9 +72,8 @@ def reproduce(
 ) -> None:
     """Bring one stage up to date (with `upstream`, what it depends on first).
 
-    Its output is handed to `say` line by line as it comes.
-
-    The process group of DVC and its stage ends with this call, however it ends.
+    Its output is handed to `say` line by line as it comes. The process group of DVC and its stage
+    ends with this call, however it ends, or with `end_calls`.
 
     Raises:
         StageFailed: with the last lines of the stage's output.
@@ -90,21 +91,37 @@ def reproduce(
         start_new_session=True,
     )
     tail: deque[str] = deque(maxlen=TAIL_LINES)
+    _calls.add(process)
     try:
         for line in process.stdout:
             tail.append(line.rstrip())
             say(line.rstrip())
         code = process.wait()
     except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+        _end(process)
         raise
+    finally:
+        _calls.discard(process)
     if code == 0:
         return
     text = "\n".join(tail)
     if "Unable to acquire lock" in text or "is busy, it is being" in text:
         raise Busy(f"DVC is busy with {stage}: {text}")
     raise StageFailed(f"stage {stage} failed (exit {code}); the end of its output:\n{text}")
+
+
+def end_calls() -> None:
+    """End every call of `reproduce` in this process, as an interrupted flow must: it waits in a
+    thread, where no signal reaches it.
+    """
+    for process in list(_calls):
+        _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    process.wait()
 
 
 def affected(workspace: Path, path: str) -> list[str]:

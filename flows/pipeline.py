@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from components.catalogue import Catalogue, load, suggestion
-from flows import data, disk, evidence, graph, locks, settings, summary, tracking
+from flows import data, disk, evidence, graph, locks, settings, side_by_side, summary, tracking
 
 RETRIES = 3
 RETRY_SECONDS = 5
@@ -36,9 +36,12 @@ def check_data(workspace: Path, catalogue: Catalogue, datasets: list[str]) -> di
     retry_condition_fn=_passing,
     cache_policy=NO_CACHE,
 )
-def run_stage(workspace: Path, stage: str, parent: str, force: bool) -> None:
+def run_stage(workspace: Path, stage: str, parent: str, force: bool) -> bool:
+    """Whether the stage ran; DVC may know its result already."""
+    before = evidence.result_of(workspace, stage)
     environment = settings.child_environment(parent)
     graph.reproduce(workspace, stage, environment, get_run_logger().info, force)
+    return evidence.result_of(workspace, stage) != before
 
 
 @task(name="register", cache_policy=NO_CACHE)
@@ -49,13 +52,15 @@ def register(workspace: Path, pipeline: str, parent: str | None) -> dict[str, An
 
 
 def _run_stages(
-    workspace: Path, pipeline: str, stages: list[str], waiting: set[str], force: bool
+    workspace: Path, catalogue: Catalogue, pipeline: str, waiting: set[str], force: bool
 ) -> tuple[str | None, list[str]]:
-    """Run what is stale of `stages`; return the MLflow parent run (None: nothing ran) and what ran.
+    """Run what is stale; return the MLflow parent run (None: nothing ran) and what ran.
 
-    DVC is asked for a stage only if the one question at the start, or a stage that has just run,
-    gives it a reason to.
+    DVC is asked for a stage only if the one question at the start, or a stage before it that has
+    just run, gives it a reason to.
     """
+    stages = catalogue.stages_of(pipeline)
+    needed = side_by_side.needs(catalogue, stages)
     if not force and not waiting.intersection(stages):
         return None, []
     tags = {
@@ -65,17 +70,17 @@ def _run_stages(
     }
     parent = tracking.start_parent(workspace, pipeline, tags)
     ended = "FAILED"
-    ran: list[str] = []
     try:
-        for stage in stages:
-            if not (force or ran or stage in waiting):
-                continue
-            before = evidence.result_of(workspace, stage)
-            run_stage(workspace, stage, parent, force)
-            if evidence.result_of(workspace, stage) != before:
-                ran.append(stage)
+        ran = side_by_side.run(
+            needed,
+            catalogue.compute.jobs,
+            catalogue.compute.jobs_of,
+            lambda stage, ran: force or stage in waiting or bool(needed[stage] & ran),
+            lambda stage: run_stage.submit(workspace, stage, parent, force),
+        )
         ended = "FINISHED"
     finally:
+        graph.end_calls()
         mlflow = tracking.client(workspace)
         evidence.log_parent(mlflow, parent, workspace, pipeline, stages)
         mlflow.set_terminated(parent, ended)
@@ -106,7 +111,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
         datasets = [s.split("@")[1] for s in stages if s.startswith("dataset@")]
         check_data(where, catalogue, datasets)
         waiting = set(graph.stale(where))
-        parent, ran = _run_stages(where, pipeline, stages, waiting, force)
+        parent, ran = _run_stages(where, catalogue, pipeline, waiting, force)
         released = register(where, pipeline, parent)
     outcome = summary.collect(where, catalogue, pipeline, stages, ran, released)
     outcome["seconds"] = round(time.monotonic() - started, 1)

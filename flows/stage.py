@@ -47,7 +47,8 @@ class Work:
 class Stage:
     """run: the work. output, inputs: artifact folders, `{name}`, `{pipeline}`, `{task}`,
     `{dataset}` and `{corpus}` standing for those of the block. libraries: those whose version
-    shapes the result. code: what a checkpoint depends on, below `components/`.
+    shapes the result. code: what a checkpoint depends on, below `components/`. gathers: it reads
+    whatever the other stages of its pipeline made.
     """
 
     run: Callable[[Work], dict[str, float]]
@@ -55,6 +56,7 @@ class Stage:
     inputs: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    gathers: bool = False
 
 
 def _dataset(work: Work) -> dict[str, float]:
@@ -204,7 +206,7 @@ STAGES: dict[str, Stage] = {
         _PEFT,
     ),
     "random": Stage(_random, "{pipeline}/controls/{name}", _OF_ADAPTER, _PEFT, code=_TRAINING),
-    "report": Stage(_report, "{name}/report"),
+    "report": Stage(_report, "{name}/report", gathers=True),
 }
 
 
@@ -278,7 +280,7 @@ def _identity(catalogue: Catalogue, stage: str, inputs: dict[str, str], versions
     for part in STAGES[stage.split("@")[0]].code:
         files = sorted((components / part).rglob("*.py")) or [components / part]
         code.update({str(f.relative_to(components)): lineage.file_hash(f) for f in files})
-    threads = catalogue.compute.threads
+    threads = catalogue.compute.threads_of(stage)
     return lineage.value_hash([stage, catalogue.block(stage), inputs, versions, code, threads])
 
 
@@ -369,7 +371,7 @@ def main() -> None:
     stage = parser.parse_args().stage
     workspace = Path.cwd()
     try:
-        settings.apply(workspace, load(workspace, check_files=False).compute.threads)
+        settings.apply(workspace, load(workspace, check_files=False).compute.threads_of(stage))
         leash.tie()
         run(workspace, stage)
     except (ValueError, OSError, locks.Held, graph.StageFailed) as error:

@@ -18,7 +18,7 @@ THINGS = ("plot", "cast", "music", "ending", "script", "camera", "pace", "humour
 
 CATALOGUE = """\
 root: {root}
-compute: {{threads: 1, disk_gb: 0.1}}
+compute: {{threads: 2, jobs: 2, disk_gb: 0.1}}
 datasets:
   tales: {{path: data/tales.txt, format: text}}
   reviews:

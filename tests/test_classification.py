@@ -15,7 +15,7 @@ ONE_TOKEN, MANY_TOKENS = {"x": "a", "y": "b"}, {"x": " good film", "y": " bad"}
 
 def expected(model, tokenizer, prompt: str, answer: str, virtual: int = 0) -> float:
     """The mean log-probability of an answer's tokens, from one unpadded forward pass."""
-    start = [tokenizer.bos_token_id, *tokenizer(prompt)["input_ids"]]
+    start = [*([] if virtual else [tokenizer.bos_token_id]), *tokenizer(prompt)["input_ids"]]
     target = tokenizer(answer)["input_ids"]
     ids = torch.tensor([[*start, *target]])
     with torch.no_grad():
@@ -43,7 +43,7 @@ def test_scores_are_those_of_each_sequence_alone(folders, name, labels):
 
 def test_labels_of_one_token_share_a_forward_pass(folders):
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
-    batch = encode(tokenizer, ["the film"] * 2, ["a", "b"], 96)
+    batch = encode(llama.load(folders["base"]), tokenizer, ["the film"] * 2, ["a", "b"])
     assert batch.input_ids.shape[0] == 1
     assert batch.lengths == [1, 1]
 
@@ -51,7 +51,8 @@ def test_labels_of_one_token_share_a_forward_pass(folders):
 def test_gradients_are_those_of_transformers_own_loss(folders):
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
     ours, theirs = (llama.load(folders["base"]) for _ in range(2))
-    answer_losses(ours, encode(tokenizer, ["the film was"], [" good film"], 96)).mean().backward()
+    batch = encode(ours, tokenizer, ["the film was"], [" good film"])
+    answer_losses(ours, batch).mean().backward()
     start = [tokenizer.bos_token_id, *tokenizer("the film was")["input_ids"]]
     target = tokenizer(" good film")["input_ids"]
     ids = torch.tensor([[*start, *target]])
@@ -67,13 +68,13 @@ def test_a_prompt_too_long_loses_its_beginning_and_an_answer_too_long_is_refused
     limit = room(model)
     assert limit == 96 - 4
     words = "the film was a . " * 60
-    batch = encode(tokenizer, [words], [" good"], limit)
+    batch = encode(model, tokenizer, [words], [" good"])
     answer = tokenizer(" good")["input_ids"]
     assert batch.input_ids.shape[1] == limit - 1
-    kept = tokenizer(words)["input_ids"][-(limit - len(answer) - 1) :]
-    assert batch.input_ids[0, 1 : 1 + len(kept)].tolist() == kept
-    with pytest.raises(ValueError, match="leaves no room in a context of 3 tokens"):
-        encode(tokenizer, ["the"], [" good film"], 3)
+    kept = tokenizer(words)["input_ids"][-(limit - len(answer)) :]
+    assert batch.input_ids[0].tolist() == [*kept, *answer[:-1]]
+    with pytest.raises(ValueError, match="leaves no room in a context of 92 tokens"):
+        encode(model, tokenizer, ["the"], [" good film" * 60])
 
 
 def test_probabilities_sum_to_one_and_order_does_not_matter(folders):

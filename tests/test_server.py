@@ -62,7 +62,8 @@ def test_greedy_text_is_that_of_transformers(client, folders, model):
     loaded = llama.load(folders["base"])
     if model != "base":
         loaded = load_adapter(folders["base"], folders[model])
-    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer("the film")["input_ids"]]])
+    first = [] if model == "soft_prompt" else [tokenizer.bos_token_id]
+    ids = torch.tensor([[*first, *tokenizer("the film")["input_ids"]]])
     made = loaded.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
     )

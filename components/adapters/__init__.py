@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+WINDOW = 16  # batches whose rows are sorted by length together
 VALIDATION_ROWS = 256  # for the loss curve; scores come from the evaluation stage
 
 AdapterBlock = Annotated[
@@ -134,12 +135,36 @@ def frozen_hash(model: "torch.nn.Module") -> str:
     return text_hash(*digests)
 
 
-@lru_cache(maxsize=2)  # a batch may reach into the next epoch
-def _order(seed: int, epoch: int, rows: int) -> "np.ndarray":
-    """The permutation of an epoch; rows: how many there are."""
-    import numpy as np
+class _Batches:
+    """Which rows a step trains on: a function of seed and step alone, so that nothing is resumed.
 
-    return np.random.default_rng([seed, epoch]).permutation(rows)
+    Each epoch permutes the rows anew, and sorts every `WINDOW` batches' worth of them by length:
+    neighbours of one length need little padding. The order of batches stays random.
+    """
+
+    def __init__(self, lengths: list[int], size: int, seed: int) -> None:
+        import numpy as np
+
+        self.lengths, self.seed = np.array(lengths), seed
+        self.size = min(size, len(lengths))
+        self.of_epoch = lru_cache(maxsize=1)(self._of_epoch)
+
+    def _of_epoch(self, epoch: int) -> "np.ndarray":
+        """The whole batches of an epoch, (batches, size); a last part of one is left out."""
+        import numpy as np
+
+        random = np.random.default_rng([self.seed, epoch])
+        order = random.permutation(len(self.lengths))
+        order = order[: len(order) // self.size * self.size]
+        window = WINDOW * self.size
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            order[start : start + window] = part[np.argsort(self.lengths[part], kind="stable")]
+        return random.permutation(order.reshape(-1, self.size))
+
+    def __call__(self, step: int) -> list[int]:
+        epoch, number = divmod(step, len(self.lengths) // self.size)
+        return self.of_epoch(epoch)[number].tolist()
 
 
 class _Training:
@@ -156,14 +181,11 @@ class _Training:
         import torch
         from transformers import AutoTokenizer
 
-        from components.adapters.encoding import room
-
         torch.manual_seed(block.seed)
         self.block = block
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         self.method = METHODS[block.method]
         self.model = self.method.build(base_model, block, self.tokenizer, answers)
-        self.limit = room(self.model)
         self.shot_texts = shot_texts
 
     def train(
@@ -188,9 +210,11 @@ class _Training:
             checkpoint_minutes=block.checkpoint_minutes,
             precision=block.precision,
         )
+        lengths = [len(row["prompt"]) for row in rows]
+        batches = _Batches(lengths, block.batch_size, block.seed)
         history = train(
             self.model,
-            lambda step: self._loss(self._batch(rows, step)),
+            lambda step: self._loss([rows[number] for number in batches(step)]),
             plan,
             checkpoints,
             report,
@@ -202,18 +226,12 @@ class _Training:
         last = {key: history[-1][key] for key in ("loss", "validation_loss")}
         return {**last, "trainable_parameters": float(trainable)}
 
-    def _batch(self, rows: list[dict[str, str]], step: int) -> list[dict[str, str]]:
-        """The rows of a step: each epoch permutes them anew, by seed and epoch alone."""
-        size = self.block.batch_size
-        places = (divmod(place, len(rows)) for place in range(step * size, (step + 1) * size))
-        return [rows[_order(self.block.seed, epoch, len(rows))[n]] for epoch, n in places]
-
     def _loss(self, rows: list[dict[str, str]]) -> "torch.Tensor":
         """The mean -log p of an answer token."""
         from components.adapters.encoding import answer_losses, encode
 
         prompts = [with_shots(self.shot_texts, row["prompt"]) for row in rows]
-        batch = encode(self.tokenizer, prompts, [row["answer"] for row in rows], self.limit)
+        batch = encode(self.model, self.tokenizer, prompts, [row["answer"] for row in rows])
         return answer_losses(self.model, batch).mean()
 
     def _validation_loss(self, rows: list[dict[str, str]]) -> float:

@@ -31,32 +31,46 @@ def room(model: "PreTrainedModel") -> int:
     return model.config.max_position_embeddings - virtual
 
 
+def opening(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """The tokens before every prompt: a document begins with the end of another.
+
+    None behind virtual tokens, which begin with that themselves. A base has learned that nothing
+    before an end of document matters to what follows it, and would not hear a soft prompt there.
+    """
+    config = getattr(model, "peft_config", {}).get("default")
+    return [] if getattr(config, "is_prompt_learning", False) else [tokenizer.bos_token_id]
+
+
 def encode(
-    tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str], answers: Sequence[str], limit: int
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    answers: Sequence[str],
 ) -> Batch:
-    """Encode each prompt with its answer behind it; a document begins with the end of another.
+    """Encode each prompt for `model`, with its answer behind it.
 
     Prompt and answer are encoded apart, so that an answer's tokens do not depend on the prompt. A
     prompt that is too long loses its beginning.
 
     Raises:
-        ValueError: an answer alone is longer than `limit`.
+        ValueError: an answer alone is longer than the model has room for.
     """
     import torch
 
+    limit, first = room(model), opening(model, tokenizer)
     rows: dict[tuple[int, ...], int] = {}
     places: list[tuple[int, int]] = []
     targets: list[int] = []
     lengths = []
     for prompt, answer in zip(prompts, answers, strict=True):
         target = tokenizer(answer, add_special_tokens=False)["input_ids"]
-        keep = limit - len(target) - 1
+        keep = limit - len(target) - len(first)
         if keep < 1:
             raise ValueError(f"the answer {answer!r} leaves no room in a context of {limit} tokens")
         start = tokenizer(prompt, add_special_tokens=False)["input_ids"][-keep:]
-        read = (tokenizer.bos_token_id, *start, *target[:-1])
+        read = (*first, *start, *target[:-1])
         row = rows.setdefault(read, len(rows))
-        places += [(row, len(start) + number) for number in range(len(target))]
+        places += [(row, len(first) + len(start) - 1 + n) for n in range(len(target))]
         targets += target
         lengths.append(len(target))
     longest = max(map(len, rows))

@@ -19,7 +19,8 @@ class PromptTuning(Trained):
     """init: where the vectors begin (Lester et al. 2021, section 3.2).
 
     `random`; `vocabulary`: embeddings of common tokens; `labels`: those of the answers, then common
-    tokens; `text`: those of `init_text`, repeated. It moves results by tens of points: tune it.
+    tokens; `text`: those of `init_text`, repeated. It moves results by tens of points: tune it. The
+    first vector always begins as the end of a document, after which the base expects a new one.
     """
 
     method: Literal["prompt_tuning"]
@@ -63,10 +64,12 @@ def _initial(
     """The first vectors. Shape (virtual tokens, width)."""
     import torch
 
-    count = block.virtual_tokens
+    start = table[tokenizer.bos_token_id].unsqueeze(0)
+    count = block.virtual_tokens - 1
     random = torch.Generator().manual_seed(block.seed)
     if block.init == "random":  # as spread out as the embeddings are
-        return torch.randn(count, table.shape[1], generator=random) * table.std()
+        rest = torch.randn(count, table.shape[1], generator=random) * table.std()
+        return torch.cat([start, rest])
     special = len(tokenizer.all_special_ids)
     size = min(COMMON, len(table) - special)
     common = special + torch.randint(size, (count,), generator=random)
@@ -74,7 +77,8 @@ def _initial(
     ids = tokenizer(first[block.init], add_special_tokens=False)["input_ids"]
     if block.init == "text":
         ids = (ids * count)[:count]
-    return table[torch.tensor([*ids, *common.tolist()][:count])]
+    rest = table[torch.tensor([*ids, *common.tolist()][:count], dtype=torch.long)]
+    return torch.cat([start, rest])
 
 
 save = peft_folder.save

@@ -26,16 +26,15 @@ def score_labels(
     """The mean log-probability per token of each label's answer, in nats, for each prompt."""
     import torch
 
-    from components.adapters.encoding import answer_losses, encode, room
+    from components.adapters.encoding import answer_losses, encode
 
-    limit = room(model)
     scores: list[dict[str, float]] = [{} for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     with torch.no_grad():
         for start in range(0, len(order), ROWS):
             pairs = [(n, label) for n in order[start : start + ROWS] for label in labels]
             texts, answers = [prompts[n] for n, _ in pairs], [labels[label] for _, label in pairs]
-            batch = encode(tokenizer, texts, answers, limit)
+            batch = encode(model, tokenizer, texts, answers)
             losses = answer_losses(model, batch).split(batch.lengths)
             for (number, label), each in zip(pairs, losses, strict=True):
                 scores[number][label] = round(-float(each.mean()), 6)

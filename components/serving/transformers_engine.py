@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer, DynamicCache
 
 from components.adapters import load_adapter
-from components.adapters.encoding import room
+from components.adapters.encoding import opening, room
 from components.evaluation.classification import classify
 from components.lineage import content_of, read_json
 from components.models import llama
@@ -54,14 +54,14 @@ class TransformersEngine:
         }
 
     def _acts(self, model: "torch.nn.Module") -> bool:
-        ids = torch.tensor([[self.tokenizer.bos_token_id, *self.encode(PROBE)]])
-        mask = torch.ones_like(ids)
-        with torch.no_grad():
-            ours, theirs = (
-                m(input_ids=ids, attention_mask=mask, use_cache=False).logits[0, -1]
-                for m in (model, self._models[BASE])
-            )
-        return bool((ours - theirs).abs().max() > ACTS)
+        said = []
+        for served in (model, self._models[BASE]):
+            ids = torch.tensor([[*opening(served, self.tokenizer), *self.encode(PROBE)]])
+            mask = torch.ones_like(ids)
+            with torch.no_grad():
+                out = served(input_ids=ids, attention_mask=mask, use_cache=False)
+            said.append(out.logits[0, -1])
+        return bool((said[0] - said[1]).abs().max() > ACTS)
 
     def models(self) -> Mapping[str, Mapping[str, Any]]:
         return self._about
@@ -88,7 +88,7 @@ class TransformersEngine:
             random.manual_seed(sampling.seed)
         else:
             random.seed()
-        known = torch.tensor([[self.tokenizer.bos_token_id, *ids]])
+        known = torch.tensor([[*opening(served, self.tokenizer), *ids]])
         cache = None
         with torch.inference_mode():
             for _ in range(sampling.max_tokens):

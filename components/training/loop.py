@@ -69,7 +69,7 @@ def train(
         loss = run.update(step, batch_loss)
         if (step + 1) % plan.evaluate_every == 0 or step + 1 == plan.steps:
             model.eval()
-            run.note(step, loss, validate())
+            run.note(step, loss, run.aside(validate))
             model.train()
         elif (step + 1) % max(1, plan.steps // REPORTS) == 0:
             run.note(step, loss)
@@ -120,6 +120,13 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
+
+    def aside(self, work: Callable[[], float]) -> float:
+        """What `work` gives; its time is not the training's."""
+        started = time.monotonic()
+        value = work()
+        self._noted += time.monotonic() - started
+        return value
 
     def note(self, step: int, loss: "torch.Tensor", validation: float | None = None) -> None:
         plan = self.plan

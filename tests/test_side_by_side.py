@@ -1,0 +1,88 @@
+"""The order in which a flow begins its stages."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from components.catalogue import load
+from flows import side_by_side
+
+
+class Begun:
+    def __init__(self, future):
+        self.wrapped_future = future
+
+    def result(self):
+        return self.wrapped_future.result()
+
+
+class Recorder:
+    """Runs stages in threads; keeps what was at work together."""
+
+    def __init__(self, failing=(), asleep=()):
+        self.pool, self.lock = ThreadPoolExecutor(8), threading.Lock()
+        self.failing, self.asleep = failing, asleep
+        self.now, self.together, self.ended = set(), [], []
+
+    def begin(self, stage):
+        with self.lock:
+            self.now.add(stage)
+            self.together.append(set(self.now))
+        return Begun(self.pool.submit(self._work, stage))
+
+    def _work(self, stage):
+        threading.Event().wait(0.02)
+        with self.lock:
+            self.now.discard(stage)
+            self.ended.append(stage)
+        if stage in self.failing:
+            raise ValueError(f"{stage} is broken")
+        return stage not in self.asleep
+
+
+NEEDS = {"a": set(), "b": set(), "big": {"a"}, "c": {"a", "b"}, "d": {"big", "c"}, "e": {"b"}}
+
+
+def run(recorder, slots=2, wanted=lambda stage, ran: True):
+    cost = {"big": slots}
+    return side_by_side.run(NEEDS, slots, lambda stage: cost.get(stage, 1), wanted, recorder.begin)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_each_after_what_it_needs_and_never_too_many(slots):
+    recorder = Recorder()
+    ran = run(recorder, slots)
+    assert sorted(ran) == sorted(NEEDS)
+    for stage, before in NEEDS.items():
+        assert all(recorder.ended.index(b) < recorder.ended.index(stage) for b in before)
+    assert max(map(len, recorder.together)) <= slots
+    assert all(together == {"big"} for together in recorder.together if "big" in together)
+
+
+def test_two_that_are_independent_work_together():
+    recorder = Recorder()
+    run(recorder)
+    assert {"a", "b"} in recorder.together
+
+
+def test_a_failure_starts_nothing_new_and_loses_nothing_at_work():
+    recorder = Recorder(failing=("a",))
+    with pytest.raises(ValueError, match="a is broken"):
+        run(recorder)
+    assert sorted(recorder.ended) == ["a", "b"]
+
+
+def test_only_what_has_a_reason_is_begun():
+    recorder = Recorder(asleep=("c",))
+    ran = run(recorder, wanted=lambda stage, ran: stage == "c" or bool(NEEDS[stage] & ran))
+    assert recorder.ended == ["c"] and ran == []
+
+
+def test_needs_are_those_of_the_graph(tiny_workspace):
+    catalogue = load(tiny_workspace)
+    needed = side_by_side.needs(catalogue, catalogue.stages_of("quickstart"))
+    assert needed["dataset@tales"] == set()
+    assert needed["base@quickstart"] == {"tokens@quickstart", "tokenizer@quickstart"}
+    assert needed["evaluation@lora"] == {"adapter@lora", "base@quickstart", "task@sentiment"}
+    assert needed["report@quickstart"] == set(needed) - {"report@quickstart"}
