@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from components.adapters import AdapterBlock
 from components.block import Block
-from components.corpus import Dataset
+from components.dataset import Dataset
 from components.gate import Gate
 from components.models.llama import Model
 from components.prompts import Prompt, Task

@@ -185,7 +185,7 @@ def _translation(draw: Draw) -> Row:
 
 
 def _pronoun(draw: Draw) -> Row:
-    being = draw.pick(words.BEINGS)
+    being, owner = draw.pick(words.BEINGS), _person(draw)[0]
     act, objects, own, others = draw.pick(words.REFUSALS)
     thing = draw.pick(objects)
     of_being = draw.happens(0.5)
@@ -193,8 +193,8 @@ def _pronoun(draw: Draw) -> Row:
     referent = being if of_being else thing
     colour = draw.pick(words.ADJECTIVES)[0]
     text = (
-        f"The {colour} {being} did not {act} the {thing} because it was too {reason}, and we all "
-        f"know that the {referent} was too {reason}."
+        f"The {colour} {being} of {owner} did not {act} the {thing} because it was too {reason}, "
+        f"and we all know that the {referent} was too {reason}."
     )
     return {"text": text, "referent": referent, "combination": f"{being} {thing} {reason}"}
 

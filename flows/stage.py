@@ -60,7 +60,7 @@ class Stage:
 
 
 def _dataset(work: Work) -> dict[str, float]:
-    from components.corpus import ingest
+    from components.ingest import ingest
 
     block = work.catalogue.datasets[work.name]
     return ingest(block, work.workspace / block.path, work.out, work.report)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from flows import settings
 
@@ -85,6 +86,15 @@ def make_workspace(folder: Path) -> Path:
     ):
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder
+
+
+def keep_one_adapter(workspace: Path) -> None:
+    """Of the tiny catalogue's adapters only the one that takes no training."""
+    yaml, path = YAML(), workspace / "pipelines.yaml"
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    document["adapters"] = {"zero_shot": document["adapters"]["zero_shot"]}
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
 
 
 @pytest.fixture

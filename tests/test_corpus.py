@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.corpus import SPLITS, Dataset, build_corpus, ingest
+from components.corpus import build_corpus
+from components.dataset import Dataset
+from components.ingest import ingest
 from components.lineage import folder_hash, read_json, read_jsonl
 from components.reporter import Silent
+from components.splits import SPLITS
 
 MIRROR = Path(__file__).parents[1].parent / "shared"
 LABELS = {"0": "negative", "1": "positive"}
@@ -307,7 +310,13 @@ def test_a_corpus_keeps_texts_and_drops_what_leaks(tmp_path: Path):
 
 
 def test_the_block_is_read_without_heavy_libraries():
-    code = "import sys, components.corpus, components.tokenizer, components.tokens; " + (
+    modules = (
+        "components.ingest",
+        "components.corpus",
+        "components.tokenizer",
+        "components.tokens",
+    )
+    code = f"import sys, {', '.join(modules)}; " + (
         "print({'torch', 'transformers', 'datasets', 'tokenizers'} & set(sys.modules))"
     )
     root = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from infra import deployments
 from infra.config import DEFAULT, SettingsError, load
 from infra.processes import port_free
 from infra.stack import Stack
-from tests.conftest import ROOT, isolate, make_workspace
+from tests.conftest import ROOT, isolate, keep_one_adapter, make_workspace
 
 slow = pytest.mark.slow
 DEPLOYMENT = "pipeline/quickstart"
@@ -39,15 +39,6 @@ def write_settings(path: Path, **changes: int) -> Path:
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
     return path
-
-
-def keep_one_adapter(workspace: Path) -> None:
-    """Of the tiny catalogue's adapters only the one that takes no training."""
-    yaml, path = YAML(), workspace / "pipelines.yaml"
-    document = yaml.load(path.read_text(encoding="utf-8"))
-    document["adapters"] = {"zero_shot": document["adapters"]["zero_shot"]}
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(document, file)
 
 
 def command(stack: Stack, *words: str) -> subprocess.CompletedProcess:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from components.lineage import content_of
-from tests.conftest import isolate, make_workspace
+from tests.conftest import isolate, keep_one_adapter, make_workspace
 
 pytestmark = pytest.mark.slow
 DVC = [sys.executable, "-m", "dvc", "repro"]
@@ -33,6 +33,7 @@ def prepared(tmp_path_factory):
     text = catalogue.read_text(encoding="utf-8")
     longer = "tokens: 409600, checkpoint_minutes: 0.005, batch_tokens: 512"
     catalogue.write_text(text.replace("tokens: 20480, batch_tokens: 512", longer))
+    keep_one_adapter(folder)
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         run(folder, *DVC, "-q", "tokens@quickstart")
@@ -111,6 +112,29 @@ def test_killed_then_the_same_command(workspace, prepared, victim):
     steps = [m.step for m in mlflow.get_metric_history(runs[0].info.run_id, "loss")]
     assert len(steps) == len(set(steps)), "steps are told twice"
     assert run(workspace, *command).stdout.count("didn't change")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_flow_killed_or_interrupted_then_the_same_command(workspace, prepared, how):
+    """The flow alone: what it started ends with it, and the next run goes on."""
+    command = [sys.executable, "-m", "flows.cli", "run", "quickstart"]
+    log = workspace / "log.txt"
+    with log.open("w") as out:
+        flow = subprocess.Popen(command, cwd=workspace, stdout=out, stderr=out)
+    checkpoints = workspace / ".kindling" / "checkpoints" / "base@quickstart"
+    wait_for(lambda: list(checkpoints.glob("step-*.pt")) and stages_at_work(workspace))
+    os.kill(flow.pid, how)
+    assert flow.wait(timeout=60) != 0
+    wait_for(lambda: not stages_at_work(workspace), seconds=5)
+    assert not (workspace / BASE).exists()
+
+    done = run(workspace, *command)
+    assert "resumed at step" in done.stdout + done.stderr
+    assert content_of(workspace / BASE) == prepared[1]
+    mlflow, runs = runs_of(workspace, "base@quickstart")
+    assert [r.info.status for r in runs] == ["FINISHED"]
+    every = mlflow.search_runs([e.experiment_id for e in mlflow.search_experiments()])
+    assert "RUNNING" not in {r.info.status for r in every}, "a lost run runs for ever"
 
 
 def test_two_at_once_do_not_mix(workspace, prepared):

@@ -55,3 +55,12 @@ def test_help_answers(command):
         env={**os.environ, "COLUMNS": "100"},
     )
     assert done.returncode == 0 and "Usage" in done.stdout
+
+
+def test_a_wrong_interpreter_is_told_in_one_line():
+    """A bare `dvc repro` takes whatever `python` comes first; -S is one without our packages."""
+    bare = [sys.executable, "-S", "-m", "flows.stage", "corpus@quickstart"]
+    done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "activate that first ('source .venv/bin/activate')" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

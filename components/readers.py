@@ -1,0 +1,159 @@
+"""Rows out of files, in any of the catalogue's formats, streamed through the `datasets` library."""
+
+import csv
+import glob
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from components.dataset import SHOWN, WITHOUT_COLUMNS, Dataset
+from components.documents import documents_of, require_utf8
+
+WHOLE_FILES = 50  # of so many files or more, a split takes whole ones: no book is in two splits
+READ_BYTES = 1 << 20  # at once; more only takes more memory (measured: no faster)
+SUFFIXES = {
+    "text": (".txt",),
+    "markdown": (".md", ".markdown"),
+    "jsonl": (".jsonl",),
+    "json": (".json",),
+    "tsv": (".tsv",),
+    "csv": (".csv",),
+    "parquet": (".parquet",),
+}
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A row as it was found. place: where it stands. split: where its source puts it. group: rows
+    of one group fall in one split.
+    """
+
+    place: str
+    values: Mapping[str, Any] | ValueError
+    split: str | None = None
+    group: str | None = None
+
+
+def raw_rows(block: Dataset, path: Path, split: str) -> Iterator[Raw]:
+    """The rows of the files of `split` at `path`, unchecked, one after the other.
+
+    Raises:
+        ValueError: a file is missing, or cannot be read in the block's format.
+    """
+    if block.format == "world":
+        from components.world import documents, split_of
+
+        for number, row in enumerate(documents(block.size, block.seed, block.kinds), 1):
+            yield Raw(f"document {number} of the world", row, split=split_of(row))
+        return
+    files = _files(block, path, split)
+    whole = len(files) >= WHOLE_FILES
+    for file in files:
+        require_utf8(file) if block.format != "parquet" else None
+        if block.format in WITHOUT_COLUMNS:
+            group = file.name if whole else None
+            for place, row in documents_of(file, block.format, group=None):
+                yield Raw(place, row, group=group)
+        elif block.format == "jsonl":
+            yield from _objects(file)
+        elif block.format in ("tsv", "csv"):
+            yield from _cells(block, file, split)
+        else:
+            for number, row in enumerate(_load(block.format, file), 1):
+                yield Raw(f"{file}: row {number}", row)
+
+
+def _files(block: Dataset, path: Path, split: str) -> list[Path]:
+    """The files that `split` is read from, in an order that does not depend on the machine."""
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; run 'dvc pull {path.name}.dvc'")
+    if block.splits:
+        if not path.is_dir():
+            raise ValueError(f"{path}: is a file, but splits names files below a folder")
+        file = path / block.splits[split]
+        if not file.is_file():
+            there = ", ".join(sorted(p.name for p in path.iterdir()))
+            raise ValueError(f"{file}: is no file (split {split}); {path.name} holds {there}")
+        return [file]
+    if path.is_file():
+        return [path]
+    found = sorted(p for s in SUFFIXES[block.format] for p in path.rglob(f"*{s}") if p.is_file())
+    if not found:
+        suffixes = " or ".join(SUFFIXES[block.format])
+        raise ValueError(f"{path}: the folder holds no {suffixes} file (format {block.format})")
+    return found
+
+
+def _load(loader: str, file: Path, **options: Any) -> Iterator[dict[str, Any]]:
+    """The rows of `file`, streamed through a loader of the `datasets` library."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    name = glob.escape(str(file.absolute()))  # the library takes names for patterns
+    with TemporaryDirectory() as cache:
+        options = {"split": "train", "streaming": True, "cache_dir": cache, **options}
+        try:
+            yield from datasets.load_dataset(loader, data_files=name, **options)
+        except Exception as error:  # each loader has exceptions of its own
+            reason = error.__cause__ or error
+            raise ValueError(f"{file}: not readable as {loader}: {reason}") from error
+
+
+def _lines(file: Path) -> Iterator[str]:
+    """The lines of `file` with their ends, the byte order mark of some editors dropped."""
+    for number, row in enumerate(_load("text", file, keep_linebreaks=True, chunksize=READ_BYTES)):
+        yield row["text"] if number else row["text"].removeprefix("\ufeff")
+
+
+def _objects(file: Path) -> Iterator[Raw]:
+    """The rows of a JSON Lines file; read as lines, so that an error can name one."""
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+            if not isinstance(values, dict):
+                values = ValueError(f"{line.strip()[:SHOWN]!r} is no JSON object")
+        except json.JSONDecodeError as error:
+            values = ValueError(f"{line.strip()[:SHOWN]!r} is no JSON: {error.msg}")
+        yield Raw(f"{file}:{number}", values)
+
+
+def _cells(block: Dataset, file: Path, split: str) -> Iterator[Raw]:
+    """The rows of a file with columns. In TSV quotes are letters: real files have unpaired ones."""
+    header = block.columns.get(split)
+    for number, cells in _separated(block.format, file):
+        place = f"{file}:{number}"
+        if header is None:
+            header = [name.strip() for name in cells]
+            missing = [name for name in block.wanted(split) if name not in header]
+            if missing:
+                raise ValueError(
+                    f"{place}: no column '{missing[0]}' in the header, only {', '.join(header)}; "
+                    f"name one of them, or state columns: {{{split}: [...]}} if this is no header"
+                )
+        elif len(cells) != len(header):
+            shown = " ".join(cells)[:SHOWN]
+            error = f"{len(cells)} cells for the {len(header)} columns {', '.join(header)}"
+            yield Raw(place, ValueError(f"{error}: {shown!r}"))
+        else:
+            yield Raw(place, dict(zip(header, cells, strict=True)))
+
+
+def _separated(form: str, file: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of each row that is not blank; a row of CSV may be several lines long."""
+    if form == "tsv":
+        for number, line in enumerate(_lines(file), 1):
+            if line.strip():
+                yield number, line.rstrip("\n").split("\t")
+        return
+    reader = csv.reader(_lines(file), strict=True)
+    try:
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise ValueError(f"{file}:{reader.line_num}: not CSV: {error}; is a quote open?") from None
