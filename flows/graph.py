@@ -12,6 +12,15 @@ from pathlib import Path
 
 DVC = [sys.executable, "-m", "dvc"]
 TAIL_LINES = 25
+HINTS = (  # what DVC says after every stage, to whoever types commands one by one
+    "Generating lock file",
+    "Updating lock file",
+    "To track the changes",
+    "git add ",
+    "To enable auto staging",
+    "dvc config core.autostage",
+    "Use `dvc push`",
+)
 _calls: set[subprocess.Popen] = set()  # those at work in this process
 
 
@@ -94,8 +103,10 @@ def reproduce(
     _calls.add(process)
     try:
         for line in process.stdout:
-            tail.append(line.rstrip())
-            say(line.rstrip())
+            line = line.strip()
+            if line and not line.startswith(HINTS):
+                tail.append(line)
+                say(line)
         code = process.wait()
     except BaseException:
         _end(process)
