@@ -27,7 +27,7 @@ class PromptTuning(Trained):
     virtual_tokens: int = Field(default=16, ge=1)
     init: Literal["random", "vocabulary", "labels", "text"] = "labels"
     init_text: str | None = None
-    learning_rate: float = Field(default=0.03, gt=0)
+    learning_rate: float = Field(default=0.3, gt=0)
 
     @model_validator(mode="after")
     def _text_is_there(self) -> "PromptTuning":
