@@ -28,6 +28,10 @@ class StageFailed(RuntimeError):
     """A stage ended with an error; the message holds the end of its output."""
 
 
+class TornLock(RuntimeError):
+    """`dvc.lock` is half-written; the message says how to go on."""
+
+
 class Busy(RuntimeError):
     """DVC is at work on the same files for another process: waiting helps."""
 
@@ -166,12 +170,48 @@ def _reads(stage, target: Path, workspace: Path) -> bool:
 
 
 def locked_hashes(workspace: Path) -> dict[str, str]:
-    """DVC's hash of each stage output, by its path in the workspace, as `dvc.lock` has them."""
-    from ruamel.yaml import YAML
+    """DVC's hash of each stage output, by its path in the workspace, as `dvc.lock` has them.
 
-    lock = workspace / "dvc.lock"
-    if not lock.is_file():
-        return {}
-    stages = YAML(typ="safe").load(lock.read_text(encoding="utf-8")).get("stages", {})
+    Raises:
+        TornLock: the file is torn.
+    """
+    stages = _read_lock(workspace).get("stages", {})
     outs = [out for stage in stages.values() for out in stage.get("outs", [])]
     return {out["path"]: out["md5"] for out in outs if "md5" in out}
+
+
+def drop_torn_lock(workspace: Path) -> bool:
+    """Delete a `dvc.lock` that a killed DVC left half-written; whether there was one.
+
+    Nothing is lost: DVC finds every result by its inputs in the run cache, and runs none anew.
+    """
+    try:
+        _read_lock(workspace)
+    except TornLock:
+        (workspace / "dvc.lock").unlink()
+        return True
+    return False
+
+
+def _read_lock(workspace: Path) -> dict:
+    """`dvc.lock`, read under DVC's own lock: DVC writes it in place, maybe for another stage."""
+    from dvc.lock import make_lock
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+    from voluptuous import Invalid
+
+    file = workspace / "dvc.lock"
+    if not file.is_file():
+        return {}
+    guard = workspace / ".dvc" / "tmp" / "lock"
+    guard.parent.mkdir(parents=True, exist_ok=True)
+    with make_lock(str(guard), wait=True):
+        text = file.read_text(encoding="utf-8")
+    try:
+        return COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text))
+    except (YAMLError, Invalid) as error:
+        raise TornLock(
+            f"{file} is torn ({str(error).splitlines()[0]}); delete it and run the same command "
+            "again: DVC finds the results in its cache and runs nothing anew"
+        ) from None

@@ -107,6 +107,8 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
     with locks.hold(where / ".kindling" / "run.lock"):
         graph.ensure_repository(where)
         disk.require(where, catalogue.compute.disk_gb)
+        if graph.drop_torn_lock(where):
+            get_run_logger().warning("dvc.lock was half-written and is made anew from DVC's cache")
         tracking.end_all_lost(where)
         datasets = [s.split("@")[1] for s in stages if s.startswith("dataset@")]
         check_data(where, catalogue, datasets)

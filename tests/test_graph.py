@@ -1,0 +1,72 @@
+"""`dvc.lock` as other processes write it: never read half, and never in the way when torn."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from flows import graph
+
+STAGE = """\
+  stage{n}:
+    cmd: make {n}
+    outs:
+    - path: artifacts/{n}
+      hash: md5
+      md5: {n:032d}.dir
+      size: 1
+"""
+STAGES = 40
+WHOLE = "schema: '2.0'\nstages:\n" + "".join(STAGE.format(n=n) for n in range(STAGES))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    (tmp_path / "dvc.lock").write_text(WHOLE, encoding="utf-8")
+    return tmp_path
+
+
+def _rewrite(workspace: Path, seconds: float) -> None:
+    """Write the lock file as DVC does: in place, piece by piece, under its own lock."""
+    from dvc.lock import make_lock
+
+    ended = time.monotonic() + seconds
+    while time.monotonic() < ended:
+        with (
+            make_lock(str(workspace / ".dvc" / "tmp" / "lock"), wait=True),
+            (workspace / "dvc.lock").open("w", encoding="utf-8") as file,
+        ):
+            for start in range(0, len(WHOLE), 1000):
+                file.write(WHOLE[start : start + 1000])
+                file.flush()
+                time.sleep(0.002)
+        time.sleep(0.01)
+
+
+def test_a_lock_file_at_work_is_never_read_half(workspace):
+    """Stages side by side once failed here: one read what another's DVC was writing."""
+    writer = multiprocessing.get_context("spawn").Process(target=_rewrite, args=(workspace, 3.0))
+    writer.start()
+    read = 0
+    while writer.is_alive():
+        assert len(graph.locked_hashes(workspace)) == STAGES
+        read += 1
+    writer.join()
+    assert writer.exitcode == 0
+    assert read > 5
+
+
+@pytest.mark.parametrize("length", [0, 5, 30, 60])
+def test_a_torn_lock_file_is_named_and_dropped(workspace, length):
+    (workspace / "dvc.lock").write_text(WHOLE[:length], encoding="utf-8")
+    with pytest.raises(graph.TornLock, match=r"dvc\.lock is torn .*delete it"):
+        graph.locked_hashes(workspace)
+    assert graph.drop_torn_lock(workspace)
+    assert graph.locked_hashes(workspace) == {}
+
+
+def test_a_whole_lock_file_stays(workspace):
+    assert not graph.drop_torn_lock(workspace)
+    assert graph.locked_hashes(workspace)["artifacts/3"].endswith("3.dir")
