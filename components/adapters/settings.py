@@ -25,4 +25,4 @@ class Trained(Adapter):
     clip: float = Field(default=1.0, gt=0)
     evaluations: int = Field(default=5, ge=1, description="of the validation loss, in all")
     checkpoint_minutes: float = Field(default=1.0, gt=0)
-    precision: Precision = "bfloat16"
+    precision: Precision = "auto"

@@ -16,7 +16,7 @@ from components.training.schedule import learning_rate
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
 REPORTS = 100  # points of a loss curve
 BETAS = (0.9, 0.95)  # Brown et al. 2020, appendix B (GPT-3)
 
@@ -28,8 +28,8 @@ class Diverged(ValueError):
 @dataclass(frozen=True)
 class Plan:
     """How to train. learning_rate: the peak. warmup: part of the steps. clip: the largest gradient
-    norm. precision: of the matrix products, weights stay float32. tokens: those of a step, counted
-    in reports; 0 counts steps instead.
+    norm. precision: of the matrix products, weights stay float32; see `resolved`. tokens: those of
+    a step, counted in reports; 0 counts steps instead.
     """
 
     steps: int
@@ -41,6 +41,19 @@ class Plan:
     checkpoint_minutes: float
     precision: Precision
     tokens: int = 0
+
+
+def resolved(precision: Precision) -> Precision:
+    """`auto` as this processor's faster precision: bfloat16 where it has matrix units for it.
+
+    Measured on 2 cores, products of size 2,048: with AMX bfloat16 runs at 2.2 times float32's rate;
+    with AVX512-BF16 alone at 0.6 times.
+    """
+    import torch
+
+    if precision != "auto":
+        return precision
+    return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16") else "float32"
 
 
 def train(
@@ -64,6 +77,7 @@ def train(
     """
     run = _Run(model, plan, checkpoints, report)
     run.resume()
+    report.params({"precision_used": run.precision})
     model.train()
     for step in range(run.done, plan.steps):
         loss = run.update(step, batch_loss)
@@ -85,6 +99,7 @@ class _Run:
         self.model, self.plan, self.checkpoints, self.report = model, plan, checkpoints, report
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.parameters, plan)
+        self.precision = resolved(plan.precision)
         self.history: list[dict[str, float]] = []
         self.done = 0
         self._saved = self._noted = time.monotonic()
@@ -102,6 +117,7 @@ class _Run:
                 parameter.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
+        self.precision = state["precision"]  # another machine may have begun this run
         self.history = state["history"]
         self._noted_step = self.done
         self.report.progress(self.done, self.plan.steps, f"resumed at step {self.done}")
@@ -113,7 +129,7 @@ class _Run:
         rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16, enabled=plan.precision == "bfloat16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
             loss = batch_loss(step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, plan.clip)
@@ -169,6 +185,7 @@ class _Run:
             "parameters": [p.detach() for p in self.parameters],
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
+            "precision": self.precision,
             "history": self.history,
         }
 

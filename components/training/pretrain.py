@@ -34,7 +34,7 @@ class Pretrain(Block):
     clip: float = Field(default=1.0, gt=0)
     evaluations: int = Field(default=10, ge=1, description="of the validation loss, in all")
     checkpoint_minutes: float = Field(default=1.0, gt=0)
-    precision: Precision = "bfloat16"  # twice as fast where the processor has it
+    precision: Precision = "auto"
     seed: int = 0
 
     @model_validator(mode="after")
