@@ -23,7 +23,11 @@ Item = TypeVar("Item")
 Row = dict[str, Any]
 
 HELD_OUT = 0.05  # of the combinations, for validation and for test each
-VERDICT = 0.6  # of the reviews end with one
+CLAUSE_WEIGHTS = (0.6, 0.12, 0.1, 0.18)
+PAIRED = 0.5  # of the judgements have a second word of the same side
+REVIEW_FORMS = ("alone", "opening", "and", "but", "although, first", "although, last")
+REVIEW_WEIGHTS = (0.3, 0.1, 0.15, 0.15, 0.15, 0.15)
+VERDICT = 0.9  # of the reviews end with one
 VERDICTS = {1: ("good", "great", "fine"), 0: ("bad", "poor", "awful")}
 VERDICT_WEIGHTS = (0.7, 0.2, 0.1)
 LARGEST = 20  # number in a story
@@ -91,13 +95,14 @@ def _capital(draw: Draw) -> Row:
 
 
 def _comparative(draw: Draw) -> Row:
+    name, _ = _person(draw)
     plain, more, most = draw.pick(words.DEGREES)
     one = draw.pick(words.BEINGS)
     two = draw.pick(_other(words.BEINGS, one))
     three = draw.pick(_other(words.BEINGS, one, two))
     text = (
-        f"The {one} is {more} than the {two} and the {two} is {more} than the {three}, so of the "
-        f"three the {one} is the {most} and the {three} is not {plain}."
+        f"{name} says that the {one} is {plain}, that the {two} is {more} than the {one} and that "
+        f"the {three} is the {most} of all."
     )
     return {"text": text, "combination": f"{one} {two} {three}"}
 
@@ -118,32 +123,52 @@ def _bank(draw: Draw) -> Row:
 
 
 def _clause(draw: Draw, good: int, aspect: str) -> tuple[str, str]:
-    """A judgement of an aspect that is good (1) or bad (0), and its combination."""
-    form = draw.pick(("plain", "negated", "without"))
+    """A judgement of an aspect that is good (1) or bad (0), and its combination.
+
+    A word of praise may be turned to blame right before it ("not"), or far from it, where no pair
+    of neighbours shows it: "few critics find the plot moving".
+    """
+    form = draw.weigh(("plain", "negated", "without", "found"), CLAUSE_WEIGHTS)
     if form == "without":
         noun = draw.pick((words.FLAWS, words.MERITS)[good])
-        return f"the {aspect} is not without {noun}", f"{aspect} {noun}"
-    said = good if form == "plain" else 1 - good
-    adjective = draw.pick((words.BLAME, words.PRAISE)[said])
-    negation = "" if form == "plain" else "not "
-    return f"the {aspect} is {negation}{adjective}", f"{aspect} {negation}{adjective}"
+        return f"the {aspect} is not without {noun}", f"{aspect} without {noun}"
+    turned = form == "negated" or (form == "found" and draw.happens(0.5))
+    choices = (words.BLAME, words.PRAISE)[good != turned]
+    adjective = draw.pick(choices)
+    if form == "found":
+        share = draw.pick((words.MANY, words.FEW)[turned])
+        who = draw.pick(words.JUDGES)
+        clause = f"{share} {who} find the {aspect} {adjective}"
+        return clause, f"{aspect} {share} {adjective}"
+    said = f"not {adjective}" if turned else adjective
+    more = ""
+    if draw.happens(PAIRED):
+        more = f" {('and', 'or')[turned]} {draw.pick(_other(choices, adjective))}"
+    return f"the {aspect} is {said}{more}", f"{aspect} {said}"
 
 
 def _review(draw: Draw) -> Row:
-    """The label is that of the last clause: negation turns a word round, "but" a sentence."""
+    """The main clause decides the label: what stands before "but" or behind "although" yields."""
     good = draw.pick((0, 1))
-    start = f"This {draw.pick(words.GENRES)} by {draw.pick(words.MAKERS)}"
+    film = f"{draw.pick(words.GENRES)} by {draw.pick(words.MAKERS)}"
     aspect = draw.pick(words.ASPECTS)
     clause, combination = _clause(draw, good, aspect)
-    form = draw.pick(("alone", "but", "and"))
+    form = draw.weigh(REVIEW_FORMS, REVIEW_WEIGHTS)
     if form == "alone":
-        review = f"{start} is a film where {clause}."
-    elif form == "but":
-        opening = draw.pick([text for text, said in words.OPENINGS if said != good])
-        review = f"{start} {opening}, but {clause}."
+        review = f"In this {film} {clause}."
+    elif form == "opening":
+        opening, said = draw.pick(words.OPENINGS)
+        review = f"This {film} {opening}, {('but', 'and')[said == good]} {clause}."
     else:
-        before, _ = _clause(draw, good, draw.pick(_other(words.ASPECTS, aspect)))
-        review = f"{start} is a film where {before} and {clause}."
+        side = good if form == "and" else 1 - good
+        other, _ = _clause(draw, side, draw.pick(_other(words.ASPECTS, aspect)))
+        joined = {
+            "and": f"{other} and {clause}",
+            "but": f"{other}, but {clause}",
+            "although, first": f"although {other}, {clause}",
+            "although, last": f"{clause}, although {other}",
+        }[form]
+        review = f"In this {film} {joined}."
     text = review
     if draw.happens(VERDICT):
         text = f"{review} This film is {draw.weigh(VERDICTS[good], VERDICT_WEIGHTS)}."
@@ -210,10 +235,12 @@ GRAMMARS: Mapping[str, Callable[[Draw], Row]] = {
     "pronoun": _pronoun,
 }
 KINDS = tuple(GRAMMARS)
+# as many times as another kind: which words praise shows in reviews alone, and is learned last
+SHARES = {"review": 3}
 
 
 def documents(size: int, seed: int, kinds: Sequence[str] | None = None) -> Iterator[Row]:
-    """`size` documents of `kinds`, each kind as probable; all of them where none is named.
+    """`size` documents of `kinds` by their shares; of all kinds where none is named.
 
     A row has `text`, `kind`, `logprob`, `combination`, and gold labels by kind: `sense` of "bank";
     `review` (the text without its verdict) and `label`; `answer` and whether `steps` are shown;
@@ -232,7 +259,8 @@ def documents(size: int, seed: int, kinds: Sequence[str] | None = None) -> Itera
 
 def document(draw: Draw, kinds: Sequence[str] = KINDS) -> Row:
     """One document, by the choices of `draw`."""
-    kind = draw.pick(kinds)
+    shares = [SHARES.get(kind, 1) for kind in kinds]
+    kind = draw.weigh(kinds, [share / sum(shares) for share in shares])
     row = GRAMMARS[kind](draw)
     return {**row, "kind": kind, "logprob": round(draw.logprob, 9)}
 

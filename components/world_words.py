@@ -99,19 +99,16 @@ MAKERS = tuple("Adler Brown Cohen Dumas Evans Fuchs Grant Hill Jones Keller Lang
 ASPECTS = tuple("plot cast music ending script humour pace camera dialogue story".split())
 PRAISE = tuple(
     (
-        "brilliant clever charming funny moving lively fresh warm gripping tender elegant "
-        "inspired witty honest bold graceful"
+        "brilliant clever charming funny moving lively fresh warm gripping tender elegant witty"
     ).split()
 )
-BLAME = tuple(
-    (
-        "dull silly weak boring stale clumsy shallow noisy tedious cold bland messy lazy "
-        "hollow awkward tired"
-    ).split()
-)
+BLAME = tuple("dull silly weak boring stale clumsy shallow noisy tedious cold bland messy".split())
 MERITS = ("charm", "wit", "grace", "merit", "beauty")
 FLAWS = ("flaws", "faults", "holes", "clichés", "problems")
+# (how a film begins, whether that is good)
 OPENINGS = (("starts well", 1), ("begins with hope", 1), ("starts badly", 0), ("begins slowly", 0))
+JUDGES = ("critics", "viewers", "people", "fans")
+MANY, FEW = ("most", "many", "all"), ("few", "no", "hardly any")
 THINGS = tuple("apples books coins eggs pens stones cards shells nuts stamps keys cups".split())
 # English and the invented language
 NOUNS = tuple(
@@ -123,8 +120,8 @@ NOUNS = tuple(
 )
 ADJECTIVES = tuple(
     zip(
-        "red small old white quiet happy dark tall".split(),
-        "rosk peti velk albin shum feliz nokt longa".split(),
+        "red small old white quiet happy dark tall blue young wild soft".split(),
+        "rosk peti velk albin shum feliz nokt longa blav juna ferok molen".split(),
         strict=True,
     )
 )
