@@ -5,7 +5,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol
 
 from components.catalogue import Catalogue
-from flows.stage import STAGES, places
+from flows.stages import STAGES, places
 
 
 class Begun(Protocol):

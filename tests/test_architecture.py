@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from components.catalogue import Catalogue
-from flows.stage import STAGES, pinned
+from flows.stages import STAGES
+from flows.versions import pinned
 
 ROOT = Path(__file__).parents[1]
 # what each stage calls: its component's module

@@ -1,0 +1,236 @@
+"""The stages that exist: what each reads, makes and calls. One explicit table, no conditions."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.catalogue import Catalogue
+from components.reporter import Reporter
+from flows.tracking import UNOWNED
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage function is given: its blocks, its folders, and whom to tell."""
+
+    catalogue: Catalogue
+    name: str
+    workspace: Path
+    out: Path
+    checkpoints: Path
+    identity: str
+    report: Reporter
+
+    def artifact(self, path: str) -> Path:
+        return self.workspace / "artifacts" / path
+
+    def of_pipeline(self, path: str) -> Path:
+        """`path` in the folder of the adapter's pipeline."""
+        return self.artifact(f"{self.catalogue.adapters[self.name].pipeline}/{path}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """run: the work. output, inputs: artifact folders, `{name}`, `{pipeline}`, `{task}`,
+    `{dataset}` and `{corpus}` standing for those of the block. libraries: those whose version
+    shapes the result. code: what a checkpoint depends on, below `components/`. gathers: it reads
+    whatever the other stages of its pipeline made.
+    """
+
+    run: Callable[[Work], dict[str, float]]
+    output: str
+    inputs: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    gathers: bool = False
+
+
+def _dataset(work: Work) -> dict[str, float]:
+    from components.ingest import ingest
+
+    block = work.catalogue.datasets[work.name]
+    return ingest(block, work.workspace / block.path, work.out, work.report)
+
+
+def _task(work: Work) -> dict[str, float]:
+    from components.prompts import build_task
+
+    task = work.catalogue.tasks[work.name]
+    prompt = work.catalogue.prompts[task.prompt]
+    dataset = work.artifact(f"datasets/{task.dataset}")
+    return build_task(task, work.name, prompt, task.prompt, dataset, work.out, work.report)
+
+
+def _controls(work: Work) -> dict[str, float]:
+    from components.evaluation.controls import evaluate_controls
+
+    return evaluate_controls(work.artifact(f"tasks/{work.name}"), work.out, work.report)
+
+
+def _corpus(work: Work) -> dict[str, float]:
+    from components.corpus import build_corpus
+
+    dataset = work.artifact(f"datasets/{work.catalogue.pipelines[work.name].corpus}")
+    return build_corpus(dataset, work.out, work.report)
+
+
+def _tokenizer(work: Work) -> dict[str, float]:
+    from components.tokenizer import train_tokenizer
+
+    block = work.catalogue.pipelines[work.name].tokenizer
+    return train_tokenizer(block, work.artifact(f"{work.name}/corpus"), work.out, work.report)
+
+
+def _tokens(work: Work) -> dict[str, float]:
+    from components.tokens import encode_corpus
+
+    corpus, tokenizer = (work.artifact(f"{work.name}/{part}") for part in ("corpus", "tokenizer"))
+    return encode_corpus(corpus, tokenizer, work.out, work.report)
+
+
+def _base(work: Work) -> dict[str, float]:
+    from components.training.pretrain import pretrain
+
+    block = work.catalogue.pipelines[work.name]
+    tokens, tokenizer = (work.artifact(f"{work.name}/{part}") for part in ("tokens", "tokenizer"))
+    return pretrain(
+        block.model,
+        block.pretrain,
+        tokens,
+        tokenizer,
+        work.out,
+        checkpoints=work.checkpoints,
+        identity=work.identity,
+        report=work.report,
+    )
+
+
+def _language_model(work: Work) -> dict[str, float]:
+    from components.evaluation.language_model import evaluate_language_model
+
+    base, corpus = (work.artifact(f"{work.name}/{part}") for part in ("base", "corpus"))
+    return evaluate_language_model(base, corpus, work.out, work.report)
+
+
+def _adapt(work: Work, out: Path, random_base: bool) -> dict[str, float]:
+    from components.adapters import train_adapter
+
+    block = work.catalogue.adapters[work.name]
+    return train_adapter(
+        block,
+        work.name,
+        work.artifact(f"tasks/{block.task}"),
+        work.of_pipeline("base"),
+        out,
+        checkpoints=work.checkpoints,
+        identity=work.identity,
+        report=work.report,
+        random_base=random_base,
+    )
+
+
+def _adapter(work: Work) -> dict[str, float]:
+    return _adapt(work, work.out, random_base=False)
+
+
+def _evaluation(work: Work) -> dict[str, float]:
+    from components.evaluation import evaluate_adapter
+
+    block = work.catalogue.adapters[work.name]
+    adapter = work.of_pipeline(f"adapters/{work.name}")
+    task = work.artifact(f"tasks/{block.task}")
+    return evaluate_adapter(adapter, task, work.of_pipeline("base"), work.out, work.report)
+
+
+def _random(work: Work) -> dict[str, float]:
+    """The control: the same adaptation of a randomly initialised base, trained and judged."""
+    from components.evaluation import evaluate_adapter
+
+    block = work.catalogue.adapters[work.name]
+    trained = work.out.with_name(f"{work.out.name}.adapter")
+    shutil.rmtree(trained, ignore_errors=True)
+    trained.mkdir()
+    _adapt(work, trained, random_base=True)
+    task = work.artifact(f"tasks/{block.task}")
+    base = work.of_pipeline("base")
+    figures = evaluate_adapter(trained, task, base, work.out, work.report)
+    shutil.rmtree(trained)
+    return figures
+
+
+def _report(work: Work) -> dict[str, float]:
+    from components.report.page import build_report
+
+    names = work.catalogue.adapters_of(work.name)
+    return build_report(work.name, work.artifact(""), names, work.out, work.report)
+
+
+_TORCH = ("torch", "transformers", "tokenizers")
+_PEFT = (*_TORCH, "peft")
+_TRAINING = ("training", "models", "adapters", "prompts.py", "tokens.py")
+_OF_ADAPTER = ("{pipeline}/base", "tasks/{task}")
+STAGES: dict[str, Stage] = {
+    "dataset": Stage(_dataset, "datasets/{name}", libraries=("datasets",)),
+    "task": Stage(_task, "tasks/{name}", ("datasets/{dataset}",)),
+    "controls": Stage(_controls, "controls/{name}", ("tasks/{name}",), ("scikit-learn",)),
+    "corpus": Stage(_corpus, "{name}/corpus", ("datasets/{corpus}",)),
+    "tokenizer": Stage(_tokenizer, "{name}/tokenizer", ("{name}/corpus",), ("tokenizers",)),
+    "tokens": Stage(
+        _tokens, "{name}/tokens", ("{name}/corpus", "{name}/tokenizer"), ("tokenizers",)
+    ),
+    "base": Stage(
+        _base, "{name}/base", ("{name}/tokens", "{name}/tokenizer"), _TORCH, code=_TRAINING
+    ),
+    "language_model": Stage(
+        _language_model, "{name}/evaluations/base", ("{name}/base", "{name}/corpus"), _TORCH
+    ),
+    "adapter": Stage(_adapter, "{pipeline}/adapters/{name}", _OF_ADAPTER, _PEFT, code=_TRAINING),
+    "evaluation": Stage(
+        _evaluation,
+        "{pipeline}/evaluations/{name}",
+        ("{pipeline}/adapters/{name}", *_OF_ADAPTER),
+        _PEFT,
+    ),
+    "random": Stage(_random, "{pipeline}/controls/{name}", _OF_ADAPTER, _PEFT, code=_TRAINING),
+    "report": Stage(_report, "{name}/report", gathers=True),
+}
+
+
+def places(catalogue: Catalogue, stage: str) -> tuple[str, tuple[str, ...]]:
+    """The output and the inputs of `stage`, as folders below `artifacts/`.
+
+    Raises:
+        ValueError: there is no such stage.
+    """
+    kind, _, name = stage.partition("@")
+    blocks = {
+        "dataset": catalogue.datasets,
+        "task": catalogue.tasks,
+        "controls": catalogue.tasks,
+        **dict.fromkeys(("adapter", "evaluation", "random"), catalogue.adapters),
+    }
+    known = blocks.get(kind, catalogue.pipelines)
+    if kind not in STAGES or name not in known:
+        raise ValueError(
+            f"no stage '{stage}'; stages are {', '.join(f'{k}@NAME' for k in STAGES)}; "
+            f"names for {kind or 'it'}: {', '.join(known)}"
+        )
+    block = known[name]
+    words = {key: getattr(block, key, "") for key in ("pipeline", "task", "dataset", "corpus")}
+    entry = STAGES[kind]
+    fill = {"name": name, **words}
+    return entry.output.format(**fill), tuple(text.format(**fill) for text in entry.inputs)
+
+
+def pipeline_of(catalogue: Catalogue, stage: str) -> str:
+    """The pipeline whose MLflow experiment `stage` belongs to; shared stages have their own."""
+    kind, name = stage.split("@")
+    if name in catalogue.adapters and kind in ("adapter", "evaluation", "random"):
+        return catalogue.adapters[name].pipeline
+    return name if kind not in ("dataset", "task", "controls") else _user_of(catalogue, stage)
+
+
+def _user_of(catalogue: Catalogue, stage: str) -> str:
+    users = [name for name in catalogue.pipelines if stage in catalogue.stages_of(name)]
+    return users[0] if users else UNOWNED
