@@ -2,17 +2,24 @@
 
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.catalogue import Catalogue, load
-from components.lineage import content_of, folder_hash
-from flows import disk, graph, locks, settings
+from components.lineage import content_of, folder_hash, read_json
+from flows import disk, graph, locks, settings, tracking
+from flows.tracking import PARENT, UNOWNED
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 PORTS = {4200: "Prefect server", 5000: "MLflow server", 8000: "kindling serve"}
+LOST = ("FAILED", "KILLED")
+LIVING = ("FINISHED", "RUNNING")
 Finding = tuple[bool, str, str]  # (fine, what, said)
 
 
@@ -47,7 +54,7 @@ def doctor(workspace: Path) -> Iterator[Finding]:
 
 
 def _pins() -> Finding:
-    from flows.stage import pinned
+    from flows.versions import pinned
 
     wrong = [
         f"{name} {found} (pinned: {pin})"
@@ -143,14 +150,62 @@ def leftovers(workspace: Path) -> dict[str, list[Path]]:
     }
 
 
+def lost_runs(workspace: Path) -> list["Run"]:
+    """MLflow runs of this workspace that failed or were killed and lead nowhere.
+
+    Kept are those that a stage could still resume, that lineage or a registered version refers to,
+    and parents of a run that finished.
+    """
+    from mlflow.entities import ViewType
+
+    from components.registry import CONTENT
+
+    mlflow = tracking.client(workspace)
+    names = [*load(workspace).pipelines, UNOWNED]
+    found = [mlflow.get_experiment_by_name(name) for name in names]
+    experiments = [experiment.experiment_id for experiment in found if experiment]
+    runs = list(mlflow.search_runs(experiments, run_view_type=ViewType.ALL, max_results=50_000))
+    kept = {version.run_id for version in mlflow.search_model_versions()}
+    notes = (workspace / ".kindling" / "open_runs").glob("*.json")
+    kept |= {read_json(note)["run_id"] for note in notes}
+    kept |= {run.data.tags.get(PARENT, "") for run in runs if run.info.status in LIVING}
+    return [
+        run
+        for run in runs
+        if (run.info.status in LOST or run.info.lifecycle_stage == "deleted")
+        and run.info.run_id not in kept
+        and CONTENT not in run.data.tags
+    ]
+
+
+def forget(workspace: Path, runs: list["Run"]) -> None:
+    """Delete MLflow runs with their artifacts. A server's are only marked, for its own `mlflow gc`.
+
+    Raises:
+        OSError: MLflow refused.
+    """
+    mlflow = tracking.client(workspace)
+    for run in runs:
+        if run.info.lifecycle_stage == "active":
+            mlflow.delete_run(run.info.run_id)
+    uri = settings.tracking_uri(workspace)
+    if not runs or uri.startswith("http"):
+        return
+    ids = ",".join(run.info.run_id for run in runs)
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--run-ids", ids]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError(f"'mlflow gc' failed:\n{done.stderr[-1000:]}")
+
+
 def size(path: Path) -> int:
     """Bytes below `path`."""
     files = [path] if path.is_file() else path.rglob("*")
     return sum(p.stat().st_size for p in files if p.is_file())
 
 
-def clean(workspace: Path, paths: list[Path]) -> None:
-    """Delete `paths`, and from DVC's cache what no workspace of the repository uses any more.
+def clean(workspace: Path, paths: list[Path], runs: list["Run"]) -> None:
+    """Delete `paths`, MLflow's `runs`, and what no workspace of the repository uses in DVC's cache.
 
     Raises:
         Held: a run is at work.
@@ -158,6 +213,7 @@ def clean(workspace: Path, paths: list[Path]) -> None:
     with locks.hold(workspace / ".kindling" / "run.lock"):
         for path in paths:
             shutil.rmtree(path, ignore_errors=True)
+        forget(workspace, runs)
         graph.call(workspace, "gc", "--workspace", "--force", *_mates(workspace))
 
 

@@ -237,10 +237,13 @@ def clean(
         print(f"{what}: {sum(map(care.size, found)) / MEGABYTE:.1f} MB")
         print(*(f"  {path.relative_to(context.obj)}" for path in found), sep="\n")
         paths += found
+    runs = care.lost_runs(context.obj)
+    print(f"MLflow runs that failed or were killed and lead nowhere: {len(runs)}")
+    print(*(f"  {run.info.run_id} {run.info.run_name} {run.info.status}" for run in runs), sep="\n")
     print("DVC's cache: results that no workspace of this repository names any more")
     print(care.unused_cache(context.obj))
     if yes or typer.confirm("delete them?"):
-        care.clean(context.obj, paths)
+        care.clean(context.obj, paths, runs)
         print("done")
 
 

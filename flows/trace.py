@@ -164,7 +164,7 @@ def _run(run: Any) -> dict[str, str]:
     tags = run.data.tags
     return {
         "run_id": run.info.run_id,
-        "parent": tags.get("mlflow.parentRunId", ""),
+        "parent": tags.get(tracking.PARENT, ""),
         "commit": tags.get("kindling.commit", ""),
     }
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 2.0
 BATCH = 900  # MLflow takes at most 1,000 metrics a call
 LONGEST_PARAMETER = 500
+PARENT = "mlflow.parentRunId"
+UNOWNED = "data"  # the experiment of stages that no pipeline uses
 
 
 def client(workspace: Path) -> "MlflowClient":
@@ -151,7 +153,7 @@ def open_stage_run(
     parent = settings.parent_run() or parent_of_dvc(workspace, mlflow, pipeline)
     tags = {"kindling.stage": stage, "kindling.pipeline": pipeline}
     if parent is not None:
-        tags["mlflow.parentRunId"] = parent
+        tags[PARENT] = parent
     where = experiment(mlflow, workspace, pipeline)
     run_id = mlflow.create_run(where, run_name=stage, tags=tags).info.run_id
     write_json(note, {"identity": identity, "run_id": run_id, "pid": os.getpid()})

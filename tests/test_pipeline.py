@@ -1,6 +1,7 @@
 """The whole pipeline at tiny size: through Prefect, through DVC, twice, and after changes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from components.lineage import content_of, read_json
-from flows import graph
-from tests.conftest import ROOT, isolate, make_workspace
+from components.lineage import content_of, read_json, write_json
+from flows import graph, tracking
+from tests.conftest import ROOT, isolate, keep_one_adapter, make_workspace
 
 pytestmark = pytest.mark.slow
 KINDLING = [sys.executable, "-m", "flows.cli"]
@@ -173,6 +174,33 @@ def copied(ran, tmp_path, monkeypatch):
     return folder
 
 
+def test_clean_forgets_the_runs_that_lead_nowhere_and_no_other(copied):
+    """Deleted are runs that failed; kept what lineage, a resumable stage or a child refers to."""
+    from mlflow.entities import ViewType
+
+    mlflow = tracking.client(copied)
+    where = tracking.experiment(mlflow, copied, "quickstart")
+    before = {run.info.run_id for run in mlflow.search_runs([where])}
+
+    def ended(status: str, **tags: str) -> str:
+        run_id = mlflow.create_run(where, tags=tags).info.run_id
+        mlflow.set_terminated(run_id, status)
+        return run_id
+
+    lost = ended("FAILED")
+    made = ended("FAILED", **{"kindling.content": "0" * 64})
+    parent = ended("FAILED")
+    child = ended("FINISHED", **{tracking.PARENT: parent})
+    resumable = ended("KILLED")
+    note = tracking.run_note(copied, "base@quickstart")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    write_json(note, {"identity": "x", "run_id": resumable, "pid": 1})
+    said = kindling(copied, "clean", "--yes")
+    assert f"lead nowhere: 1\n  {lost}" in said
+    left = mlflow.search_runs([where], run_view_type=ViewType.ALL)
+    assert {run.info.run_id for run in left} == before | {made, parent, child, resumable}
+
+
 def stale(workspace: Path) -> set[str]:
     return {name.split("@")[0] for name in graph.stale(workspace) if "@" in name}
 
@@ -212,3 +240,32 @@ def test_the_repositorys_own_workspace_stays_up_to_date(tmp_path, monkeypatch):
     call(tmp_path, *DVC, "repro", "-q", "controls@sentiment")
     named = {"dataset@reviews", "task@sentiment", "controls@sentiment"}
     assert not named & set(graph.stale(tmp_path))
+
+
+@pytest.fixture
+def with_code(tmp_path, monkeypatch):
+    """A workspace that holds the code as well, after a run: the code can be touched."""
+    folder = make_workspace(tmp_path / "repository")
+    keep_one_adapter(folder)
+    for name in ("components", "flows"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    catalogue = folder / "pipelines.yaml"
+    catalogue.write_text(catalogue.read_text().replace(f"root: {ROOT}", "root: ."))
+    isolate(monkeypatch, folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    kindling(folder, "run", "quickstart")
+    return folder
+
+
+def test_a_touched_module_reruns_what_imports_it_however_it_is_started(with_code):
+    """A comment in a helper: its stage runs; its result is the same, so nothing behind it does."""
+    helper = with_code / "components" / "evaluation" / "controls.py"
+    helper.write_text(helper.read_text() + "# touched\n")
+    said = kindling(with_code, "run", "quickstart")
+    assert re.findall(r"Running stage '(.*?)'", said) == ["controls@sentiment"]
+    assert "up to date" in call(with_code, *DVC, "repro")
+    helper.write_text(helper.read_text() + "# again\n")
+    said = call(with_code, *DVC, "repro")
+    assert re.findall(r"Running stage '(.*?)'", said) == ["controls@sentiment"]
+    assert "Running stage" not in kindling(with_code, "run", "quickstart")
