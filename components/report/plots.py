@@ -22,11 +22,11 @@ def of_stage(kind: str, folder: Path) -> Figures:
 
     For the kind `report`, `folder` is the pipeline's own: `artifacts/PIPELINE`.
     """
-    import matplotlib
-
     draw = DRAWN.get(kind)
     if draw is None:
         return {}
+    import matplotlib
+
     with matplotlib.rc_context(canvas.STYLE):
         return draw(folder)
 
