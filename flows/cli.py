@@ -54,10 +54,12 @@ def run(
 ) -> None:
     """Bring a pipeline up to date, register what is new, and judge it."""
     from components.catalogue import edit
+    from flows import locks
 
     _known(context.obj, pipeline)
     if change:
-        print(edit(context.obj, change) or "--set: the catalogue says so already", end="\n")
+        with locks.hold(context.obj / ".kindling" / "run.lock"):  # not under a run at work
+            print(edit(context.obj, change) or "--set: the catalogue says so already")
     from flows import summary
     from flows.pipeline import pipeline as flow
 
@@ -140,16 +142,10 @@ def compare(
 @app.command()
 def evaluate(context: typer.Context, pipeline: Pipeline) -> None:
     """Bring a pipeline's evaluations up to date, without registering or promoting."""
-    import os
-
-    from flows import graph
+    from flows.evaluation import evaluate as bring_up_to_date
 
     catalogue = _known(context.obj, pipeline)
-    graph.ensure_repository(context.obj)
-    for name in catalogue.adapters_of(pipeline):
-        graph.reproduce(context.obj, f"evaluation@{name}", dict(os.environ), print, upstream=True)
-        metrics = context.obj / "artifacts" / pipeline / "evaluations" / name / "metrics.json"
-        figures = json.loads(metrics.read_text(encoding="utf-8"))
+    for name, figures in bring_up_to_date(context.obj, catalogue, pipeline, print):
         low, high = figures["interval"]
         print(f"{name}: {figures['metric']} {figures['score']:.3f} [{low:.3f}, {high:.3f}]")
 

@@ -1,11 +1,15 @@
 """The flow's first task: the data is there, and it is the data that its pointer names."""
 
+import hashlib
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from components.catalogue import Catalogue
-from flows.graph import DVC, call, stale
+from components.dataset import Dataset
+from flows.graph import DVC, call
 
 
 class DataError(RuntimeError):
@@ -23,12 +27,18 @@ def pointer_of(workspace: Path, path: str) -> Path | None:
 
 
 def check(
-    workspace: Path, catalogue: Catalogue, datasets: list[str], say: Callable[[str], None]
+    workspace: Path,
+    catalogue: Catalogue,
+    datasets: list[str],
+    stale: Mapping[str, list],
+    say: Callable[[str], None],
 ) -> dict[str, str]:
     """Bring the data sets named to the state that their pointers say.
 
     A missing one is pulled. A changed one is versioned (`dvc add`) or refused, by the data set's
-    `on_change`. Returns what was done, by data set.
+    `on_change`. stale: DVC's answer to what is not up to date.
+
+    Returns what was done, by data set.
 
     Raises:
         DataError: data is missing and no remote has it, or changed and the catalogue refuses.
@@ -38,13 +48,10 @@ def check(
         pointer = pointer_of(workspace, catalogue.datasets[name].path)
         if pointer is not None:
             pointers.setdefault(pointer, []).append(name)
-    if not pointers:
-        return {}
-    reasons = stale(workspace)
     done = {}
     for pointer, names in pointers.items():
         relative = pointer.relative_to(workspace).as_posix()
-        if relative in reasons:
+        if relative in stale:
             action = _mend(workspace, relative, catalogue, names)
             say(f"{relative}: {action}")
             done.update(dict.fromkeys(names, action))
@@ -81,3 +88,21 @@ def _bring(workspace: Path, pointer: str) -> str:
         f"({done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'}); "
         f"add a remote that has it ('dvc remote add -d NAME URL') and run 'dvc pull {pointer}'"
     )
+
+
+def version_of(workspace: Path, block: Dataset) -> dict[str, str]:
+    """The hash that DVC has for the data of `block`, by its path: the pointer's, or of the file.
+
+    Empty for the embedded world, which is code, and for a folder without a pointer.
+    """
+    if block.format == "world":
+        return {}
+    pointer = pointer_of(workspace, block.path)
+    if pointer is not None:
+        outs = YAML(typ="safe").load(pointer.read_text(encoding="utf-8"))["outs"]
+        return {pointer.relative_to(workspace).as_posix().removesuffix(".dvc"): outs[0]["md5"]}
+    path = workspace / block.path
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        return {block.path: hashlib.file_digest(file, "md5").hexdigest()}

@@ -12,7 +12,11 @@ from flows import graph, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Param
 
+    from components.catalogue import Catalogue
+
+MOST_PARAMETERS = 100  # that MLflow takes in one call
 LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal
 KEPT_FILES = (
     "lineage.json",
@@ -59,7 +63,8 @@ def _terminal_bar(stage: str) -> Callable[[float, float, str], None]:
 
 def commit(workspace: Path) -> str:
     """The commit of the code and catalogue, `-dirty` where files differ from it; else `none`."""
-    command = ["git", "-C", str(workspace), "describe", "--always", "--dirty", "--abbrev=40"]
+    names = ["--always", "--abbrev=40", "--exclude=*"]  # the hash, whatever tags there are
+    command = ["git", "-C", str(workspace), "describe", *names, "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else "none"
 
@@ -83,27 +88,23 @@ def log(
     seconds: float,
 ) -> None:
     """Write a finished stage's parameters, tags, inputs, small files and plots to its run."""
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Metric, RunTag
 
     hashes = graph.locked_hashes(workspace)
     inputs = {path: hashes.get(f"artifacts/{path}", "") for path in origin["inputs"]}
+    data = data_behind(workspace / "artifacts", origin, hashes)
     tags = {
         "kindling.content": content,
         "kindling.commit": commit(workspace),
-        **{f"dvc.{path}": digest for path, digest in inputs.items() if digest},
+        **{f"dvc.{path}": digest for path, digest in {**inputs, **data}.items() if digest},
     }
-    known = mlflow.get_run(run_id).data.params
-    params = {k: str(v)[:500] for k, v in _flat(origin["block"]).items() if k not in known}
-    now = int(time.time() * 1000)
     mlflow.log_batch(
         run_id,
-        metrics=[Metric("seconds", seconds, now, 0)],
-        params=[Param(key, value) for key, value in params.items() if value != ""],
+        metrics=[Metric("seconds", seconds, int(time.time() * 1000), 0)],
+        params=_params(mlflow, run_id, origin["block"]),
         tags=[RunTag(key, value) for key, value in tags.items()],
     )
-    data = data_behind(workspace / "artifacts", origin["inputs"])
-    used = {path: hashes[f"artifacts/{path}"] for path in data if f"artifacts/{path}" in hashes}
-    tracking.log_datasets(mlflow, run_id, used)
+    tracking.log_datasets(mlflow, run_id, data)
     for name in KEPT_FILES:
         if (folder / name).is_file():
             mlflow.log_artifact(run_id, str(folder / name))
@@ -112,17 +113,33 @@ def log(
     _log_plots(mlflow, run_id, stage, folder)
 
 
-def data_behind(artifacts: Path, inputs: Mapping[str, str]) -> list[str]:
-    """The `datasets/` folders that `inputs` were made from, directly or through others."""
-    found: dict[str, None] = {}
-    waiting = list(inputs)
+def _params(mlflow: "MlflowClient", run_id: str, block: Mapping) -> list["Param"]:
+    """A block's values as the parameters that the run does not have yet."""
+    from mlflow.entities import Param
+
+    known = mlflow.get_run(run_id).data.params
+    values = {k: v for k, v in _flat(block).items() if k not in known and v not in ("", None)}
+    return [Param(k, str(v)[: tracking.LONGEST_PARAMETER]) for k, v in values.items()]
+
+
+def data_behind(artifacts: Path, origin: Mapping, hashes: Mapping[str, str]) -> dict[str, str]:
+    """The data that a stage was made from, directly or through others, with DVC's hashes.
+
+    Both the `datasets/` folders and the files or folders that they were read from.
+    """
+    found = dict(origin.get("data", {}))
+    waiting, seen = list(origin["inputs"]), set()
     while waiting:
         path = waiting.pop()
-        if path.startswith("datasets/"):
-            found[path] = None
-        elif (artifacts / path / lineage.LINEAGE).is_file():
-            waiting += lineage.read_json(artifacts / path / lineage.LINEAGE)["inputs"]
-    return sorted(found)
+        if path in seen or not (artifacts / path / lineage.LINEAGE).is_file():
+            continue
+        seen.add(path)
+        made = lineage.read_json(artifacts / path / lineage.LINEAGE)
+        waiting += made["inputs"]
+        found |= made.get("data", {})
+        if path.startswith("datasets/") and f"artifacts/{path}" in hashes:
+            found[path] = hashes[f"artifacts/{path}"]
+    return dict(sorted(found.items()))
 
 
 def _log_plots(mlflow: "MlflowClient", run_id: str, stage: str, folder: Path) -> None:
@@ -133,40 +150,85 @@ def _log_plots(mlflow: "MlflowClient", run_id: str, stage: str, folder: Path) ->
 
 
 def keep_result(workspace: Path, stage: str, result: Mapping) -> None:
-    """Remember the last run of `stage` for summaries: its figures, seconds and MLflow run."""
-    path = workspace / ".kindling" / "results" / f"{stage}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lineage.write_json(path, result)
+    """Remember a run of `stage` for summaries.
+
+    result: its `figures`, `seconds`, `run_id`, the `output` folder and the `content` it had.
+    """
+    folder = workspace / ".kindling" / "results"
+    (folder / "by_content").mkdir(parents=True, exist_ok=True)
+    lineage.write_json(folder / f"{stage}.json", result)
+    lineage.write_json(folder / "by_content" / f"{stage}-{result['content']}.json", result)
 
 
-def result_of(workspace: Path, stage: str) -> dict:
-    """What `keep_result` kept; empty where the stage was restored from DVC's cache."""
+def last_run(workspace: Path, stage: str) -> dict:
+    """What the latest run of `stage` left; empty before the first."""
     path = workspace / ".kindling" / "results" / f"{stage}.json"
     return lineage.read_json(path) if path.is_file() else {}
 
 
+def result_of(workspace: Path, stage: str) -> dict:
+    """What the run left that made the present artifact of `stage`; empty where it is not known.
+
+    DVC may have restored the artifact of an earlier run, so the latest run's figures may be
+    another's.
+    """
+    latest = last_run(workspace, stage)
+    place = workspace / "artifacts" / latest.get("output", "") / lineage.LINEAGE
+    if not latest or not place.is_file():
+        return {}
+    content = lineage.read_json(place)["content"]
+    path = workspace / ".kindling" / "results" / "by_content" / f"{stage}-{content}.json"
+    return lineage.read_json(path) if path.is_file() else {}
+
+
+def told_to_parent(stage: str, figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures of a stage that a pipeline's own run shows, by the names they have there."""
+    kind, name = stage.split("@")
+    prefix = {"evaluation": f"{name}.", "base": "", "language_model": "base."}.get(kind)
+    return {} if prefix is None else {f"{prefix}{k}": float(v) for k, v in figures.items()}
+
+
+def tell_parent(mlflow: "MlflowClient", run_id: str, stage: str, figures: Mapping) -> None:
+    """Add a stage's figures to the run above its own: a bare `dvc repro` has nobody else to."""
+    from mlflow.entities import Metric
+
+    parent = mlflow.get_run(run_id).data.tags.get(tracking.PARENT)
+    told = told_to_parent(stage, figures)
+    if parent and told:
+        now = int(time.time() * 1000)
+        mlflow.log_batch(parent, metrics=[Metric(k, v, now, 0) for k, v in told.items()])
+
+
 def log_parent(
-    mlflow: "MlflowClient", run_id: str, workspace: Path, pipeline: str, stages: list[str]
+    mlflow: "MlflowClient", run_id: str, workspace: Path, catalogue: "Catalogue", pipeline: str
 ) -> None:
-    """Give a pipeline's own run the figures that people compare pipelines by, and its data."""
+    """Give a pipeline's own run what people compare pipelines by: settings, figures, data."""
     from mlflow.entities import Metric, RunTag
 
     now = int(time.time() * 1000)
-    metrics, data = [], {}
+    told: dict[str, float] = {}
+    data: dict[str, str] = {}
     hashes = graph.locked_hashes(workspace)
-    for stage in stages:
-        kind, name = stage.split("@")
-        if kind == "dataset" and f"artifacts/datasets/{name}" in hashes:
-            data[f"datasets/{name}"] = hashes[f"artifacts/datasets/{name}"]
-        prefix = {"evaluation": f"{name}.", "base": "", "language_model": "base."}.get(kind)
-        if prefix is None:
-            continue
-        for key, value in result_of(workspace, stage).get("figures", {}).items():
-            metrics.append(Metric(f"{prefix}{key}", float(value), now, 0))
-    tags = [RunTag(f"dvc.{path}", digest) for path, digest in data.items()]
-    mlflow.log_batch(run_id, metrics=metrics, tags=tags)
+    for stage in catalogue.stages_of(pipeline):
+        told |= told_to_parent(stage, result_of(workspace, stage).get("figures", {}))
+        if stage.startswith("dataset@"):
+            path = f"datasets/{stage.split('@')[1]}"
+            data |= data_behind(workspace / "artifacts", {"inputs": [path]}, hashes)
+    mlflow.log_batch(
+        run_id,
+        metrics=[Metric(key, value, now, 0) for key, value in told.items()],
+        params=_params(mlflow, run_id, settings_of(catalogue, pipeline))[:MOST_PARAMETERS],
+        tags=[RunTag(f"dvc.{path}", digest) for path, digest in data.items()],
+    )
     tracking.log_datasets(mlflow, run_id, data)
     report = workspace / "artifacts" / pipeline / "report" / "index.html"
     if report.is_file():
         mlflow.log_artifact(run_id, str(report), "report")
     _log_plots(mlflow, run_id, "report", workspace / "artifacts" / pipeline)
+
+
+def settings_of(catalogue: "Catalogue", pipeline: str) -> dict[str, object]:
+    """A pipeline's own settings, and those of each of its adapters under the adapter's name."""
+    adapters = catalogue.adapters_of(pipeline)
+    own = catalogue.pipelines[pipeline].model_dump(mode="json")
+    return own | {name: catalogue.adapters[name].model_dump(mode="json") for name in adapters}

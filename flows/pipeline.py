@@ -17,6 +17,7 @@ from flows import data, disk, evidence, graph, locks, settings, side_by_side, su
 
 RETRIES = 3
 RETRY_SECONDS = 5
+LAST_SECONDS = 2.0  # for the stages of an interrupted run to be gone
 
 
 def _passing(_task: Any, _run: Any, state: Any) -> bool:
@@ -25,8 +26,10 @@ def _passing(_task: Any, _run: Any, state: Any) -> bool:
 
 
 @task(name="data", cache_policy=NO_CACHE)
-def check_data(workspace: Path, catalogue: Catalogue, datasets: list[str]) -> dict[str, str]:
-    return data.check(workspace, catalogue, datasets, get_run_logger().info)
+def check_data(
+    workspace: Path, catalogue: Catalogue, datasets: list[str], stale: dict[str, list]
+) -> dict[str, str]:
+    return data.check(workspace, catalogue, datasets, stale, get_run_logger().info)
 
 
 @task(
@@ -38,10 +41,10 @@ def check_data(workspace: Path, catalogue: Catalogue, datasets: list[str]) -> di
 )
 def run_stage(workspace: Path, stage: str, parent: str, force: bool) -> bool:
     """Whether the stage ran; DVC may know its result already."""
-    before = evidence.result_of(workspace, stage)
+    before = evidence.last_run(workspace, stage)
     environment = settings.child_environment(parent)
     graph.reproduce(workspace, stage, environment, get_run_logger().info, force)
-    return evidence.result_of(workspace, stage) != before
+    return evidence.last_run(workspace, stage) != before
 
 
 @task(name="register", cache_policy=NO_CACHE)
@@ -81,10 +84,27 @@ def _run_stages(
         ended = "FINISHED"
     finally:
         graph.end_calls()
-        mlflow = tracking.client(workspace)
-        evidence.log_parent(mlflow, parent, workspace, pipeline, stages)
-        mlflow.set_terminated(parent, ended)
+        _close(workspace, catalogue, pipeline, parent, ended)
     return parent, ran
+
+
+def _close(workspace: Path, catalogue: Catalogue, pipeline: str, parent: str, ended: str) -> None:
+    """End the MLflow runs of a pipeline run, and let its own say what came out."""
+    mlflow = tracking.client(workspace)
+    try:
+        tracking.end_all_lost(workspace, patience=LAST_SECONDS)
+        evidence.log_parent(mlflow, parent, workspace, catalogue, pipeline)
+    finally:
+        tracking.end_parent(workspace, mlflow, parent, ended)
+
+
+def _waiting(workspace: Path, catalogue: Catalogue, stages: list[str]) -> set[str]:
+    """The stages that DVC calls stale, the data brought to the state of its pointers first."""
+    stale = graph.stale(workspace)
+    datasets = [stage.split("@")[1] for stage in stages if stage.startswith("dataset@")]
+    if check_data(workspace, catalogue, datasets, stale):
+        stale = graph.stale(workspace)
+    return set(stale)
 
 
 @flow(name="pipeline", flow_run_name="{pipeline}", persist_result=False, validate_parameters=False)
@@ -110,9 +130,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
         if graph.drop_torn_lock(where):
             get_run_logger().warning("dvc.lock was half-written and is made anew from DVC's cache")
         tracking.end_all_lost(where)
-        datasets = [s.split("@")[1] for s in stages if s.startswith("dataset@")]
-        check_data(where, catalogue, datasets)
-        waiting = set(graph.stale(where))
+        waiting = _waiting(where, catalogue, stages)
         parent, ran = _run_stages(where, catalogue, pipeline, waiting, force)
         released = register(where, pipeline, parent)
     outcome = summary.collect(where, catalogue, pipeline, stages, ran, released)

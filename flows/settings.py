@@ -77,6 +77,7 @@ def dvc_started_us() -> bool:
     return "DVC_STAGE" in os.environ
 
 
-def child_environment(parent: str) -> dict[str, str]:
-    """The environment of the DVC calls of a flow whose MLflow run is `parent`."""
-    return {**os.environ, PARENT_RUN: parent, FLOW_PID: str(os.getpid())}
+def child_environment(parent: str | None) -> dict[str, str]:
+    """The environment of DVC calls that end with this process; `parent`: the MLflow run above."""
+    above = {PARENT_RUN: parent} if parent else {}
+    return {**os.environ, **above, FLOW_PID: str(os.getpid())}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from components import lineage
 from components.catalogue import Catalogue, load
-from flows import graph, leash, locks, settings
+from flows import data, graph, leash, locks, settings
 from flows.stages import STAGES, Work, pipeline_of, places
 from flows.versions import installed
 
@@ -32,6 +32,14 @@ def _identity(catalogue: Catalogue, stage: str, inputs: dict[str, str], versions
     return lineage.value_hash([stage, catalogue.block(stage), inputs, versions, code, threads])
 
 
+def _data(workspace: Path, catalogue: Catalogue, stage: str) -> dict[str, dict[str, str]]:
+    """What a data set was read from, as DVC versions it, for its lineage."""
+    kind, name = stage.split("@")
+    if kind != "dataset":
+        return {}
+    return {"data": data.version_of(workspace, catalogue.datasets[name])}
+
+
 def run(workspace: Path, stage: str) -> None:
     """Run `stage` of `workspace` and put its result in place, whole or not at all.
 
@@ -42,75 +50,69 @@ def run(workspace: Path, stage: str) -> None:
     catalogue = load(workspace, check_files=False)
     output, inputs = places(catalogue, stage)
     with locks.hold(workspace / ".kindling" / "locks" / stage, wait=LOCK_WAIT_SECONDS):
-        entry = STAGES[stage.split("@")[0]]
-        versions = installed(entry.libraries)
+        versions = installed(STAGES[stage.split("@")[0]].libraries)
         hashes = {p: lineage.content_of(workspace / "artifacts" / p) for p in inputs}
-        identity = _identity(catalogue, stage, hashes, versions)
         origin = {
             "stage": stage,
             "inputs": hashes,
             "block": catalogue.block(stage),
             "versions": versions,
+            **_data(workspace, catalogue, stage),
         }
-        _run_tracked(
-            workspace, catalogue, stage, identity, origin, workspace / "artifacts" / output
-        )
+        identity = _identity(catalogue, stage, hashes, versions)
+        _run_tracked(workspace, catalogue, stage, identity, origin, output)
 
 
 def _run_tracked(
-    workspace: Path,
-    catalogue: Catalogue,
-    stage: str,
-    identity: str,
-    origin: dict,
-    target: Path,
+    workspace: Path, catalogue: Catalogue, stage: str, identity: str, origin: dict, output: str
 ) -> None:
+    """Do the work under an MLflow run, which ends as FINISHED or FAILED."""
     from flows import evidence, tracking
 
     started = time.monotonic()
-    pipeline = pipeline_of(catalogue, stage)
     mlflow = tracking.client(workspace)
+    pipeline = pipeline_of(catalogue, stage)
     run_id, last_step = tracking.open_stage_run(workspace, mlflow, stage, pipeline, identity)
-    state = workspace / ".kindling"
-    out = state / "work" / stage
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     tracker = tracking.Tracker(mlflow, run_id, evidence.bar(stage), last_step)
-    work = Work(
-        catalogue,
-        stage.split("@")[1],
-        workspace,
-        out,
-        state / "checkpoints" / stage,
-        identity,
-        tracker,
-    )
+    checkpoints = workspace / ".kindling" / "checkpoints" / stage
+    ended = "FAILED"
     try:
+        out = _empty(workspace / ".kindling" / "work" / stage)
+        name = stage.split("@")[1]
+        work = Work(catalogue, name, workspace, out, checkpoints, identity, tracker)
         figures = STAGES[stage.split("@")[0]].run(work)
-        content = lineage.folder_hash(out)
-        lineage.write_json(out / lineage.LINEAGE, {"content": content, **origin})
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(out, target)
+        target = workspace / "artifacts" / output
+        content = _put_in_place(out, target, origin)
         new = {key: value for key, value in figures.items() if key not in tracker.last}
         tracker.metrics(new, step=last_step + 1)
-        seconds = time.monotonic() - started
+        seconds = round(time.monotonic() - started, 2)
         evidence.log(mlflow, run_id, workspace, stage, target, origin, content, seconds)
-    except BaseException:
+        ended = "FINISHED"
+    finally:
         tracker.close()
-        mlflow.set_terminated(run_id, "FAILED")
-        raise
-    tracker.close()
-    mlflow.set_terminated(run_id, "FINISHED")
+        mlflow.set_terminated(run_id, ended)
+    if settings.parent_run() is None:
+        evidence.tell_parent(mlflow, run_id, stage, figures)
     tracking.run_note(workspace, stage).unlink(missing_ok=True)
-    shutil.rmtree(work.checkpoints, ignore_errors=True)
-    result = {
-        "run_id": run_id,
-        "seconds": round(seconds, 2),
-        "content": content,
-        "figures": figures,
-    }
-    evidence.keep_result(workspace, stage, result)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    about = {"run_id": run_id, "seconds": seconds, "content": content, "output": output}
+    evidence.keep_result(workspace, stage, {**about, "figures": figures})
+
+
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _put_in_place(out: Path, target: Path, origin: dict) -> str:
+    """Complete `out` with its lineage and rename it to `target`; return its content hash."""
+    content = lineage.folder_hash(out)
+    lineage.write_json(out / lineage.LINEAGE, {"content": content, **origin})
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(out, target)
+    return content
 
 
 def main() -> None:
@@ -122,7 +124,7 @@ def main() -> None:
         settings.apply(workspace, load(workspace, check_files=False).compute.threads_of(stage))
         leash.tie()
         run(workspace, stage)
-    except (ValueError, OSError, locks.Held, graph.StageFailed) as error:
+    except (ValueError, OSError, locks.Held, graph.StageFailed, graph.TornLock) as error:
         sys.exit(f"{stage}: {error}")
 
 

@@ -58,7 +58,8 @@ def explain(workspace: Path, identity: str) -> dict[str, Any]:
 
     Returns `id`, `kind`, what the id itself says, and `chain`: one entry for each artifact behind
     it, the nearest first, with its content hash, DVC hash, stage, catalogue block, library
-    versions, what it was made from, and the MLflow runs that made it, with their commit.
+    versions, what it was made from (artifacts as `inputs`, files and folders with DVC's hashes as
+    `data`), and the MLflow runs that made it, with their commit.
 
     Raises:
         TraceError: nothing is known of `identity`.
@@ -147,6 +148,7 @@ def _chain(sources: _Sources, starts: list[tuple[str, str]]) -> list[dict[str, A
             "block": lineage.get("block"),
             "versions": lineage.get("versions"),
             "inputs": lineage.get("inputs"),
+            "data": lineage.get("data"),
             "runs": [_run(run) for run in runs],
         }
         waiting += (lineage.get("inputs") or {}).items()
@@ -182,11 +184,18 @@ def text(told: dict[str, Any]) -> str:
             continue
         lines.append(f"  stage     {entry['stage']}")
         lines += [f"  from      {path} {value[:16]}" for path, value in entry["inputs"].items()]
+        for path, digest in (entry["data"] or {}).items():
+            lines.append(f"  data      {path} {digest}")
         if entry["block"]:
             lines.append(f"  catalogue {entry['block']}")
         for run in entry["runs"]:
-            lines.append(f"  run       {run['run_id']} at commit {run['commit'][:12] or 'none'}")
+            lines.append(f"  run       {run['run_id']} at commit {_short(run['commit'])}")
     return "\n".join(lines)
+
+
+def _short(commit: str) -> str:
+    digest, dash, dirty = commit.partition("-")
+    return f"{digest[:12]}{dash}{dirty}" if commit else "none"
 
 
 def _interesting(record: dict[str, Any]) -> list[tuple[str, Any]]:

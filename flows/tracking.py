@@ -5,7 +5,6 @@ costs 4-5 ms and a batch of 1,000 costs 80 ms. A killed stage's run is found by 
 checkpoints, reopened, and told nothing twice.
 """
 
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -51,11 +50,18 @@ def experiment(mlflow: "MlflowClient", workspace: Path, name: str) -> str:
 
 
 def start_parent(workspace: Path, pipeline: str, tags: Mapping[str, str]) -> str:
-    """Start the run of one pipeline run; return its id."""
+    """Start the run of one pipeline run; return its id. A note finds it if this process is lost."""
     mlflow = client(workspace)
     where = experiment(mlflow, workspace, pipeline)
     name = f"{pipeline} {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    return mlflow.create_run(where, run_name=name, tags=dict(tags)).info.run_id
+    run_id = mlflow.create_run(where, run_name=name, tags=dict(tags)).info.run_id
+    _write_note(run_note(workspace, run_id), {"run_id": run_id})
+    return run_id
+
+
+def end_parent(workspace: Path, mlflow: "MlflowClient", run_id: str, status: str) -> None:
+    mlflow.set_terminated(run_id, status)
+    run_note(workspace, run_id).unlink(missing_ok=True)
 
 
 def parent_of_dvc(workspace: Path, mlflow: "MlflowClient", pipeline: str) -> str | None:
@@ -75,7 +81,7 @@ def parent_of_dvc(workspace: Path, mlflow: "MlflowClient", pipeline: str) -> str
             return read_json(note)["run_id"]
         tags = {"kindling.pipeline": pipeline, "kindling.started_by": "dvc repro"}
         run = start_parent(workspace, pipeline, tags)
-        mlflow.set_terminated(run, "FINISHED")
+        end_parent(workspace, mlflow, run, "FINISHED")
         write_json(note, {"dvc": mark, "run_id": run})
         return run
 
@@ -144,10 +150,10 @@ def open_stage_run(
     A run left by another identity (other data, settings or code) is ended as KILLED.
     """
     note = run_note(workspace, stage)
-    note.parent.mkdir(parents=True, exist_ok=True)
     if note.is_file():
         left = read_json(note)
         if left["identity"] == identity and _reopen(mlflow, left["run_id"]):
+            _write_note(note, {"identity": identity, "run_id": left["run_id"]})
             return left["run_id"], _last_step(mlflow, left["run_id"])
         end_lost(mlflow, note)
     parent = settings.parent_run() or parent_of_dvc(workspace, mlflow, pipeline)
@@ -156,26 +162,48 @@ def open_stage_run(
         tags[PARENT] = parent
     where = experiment(mlflow, workspace, pipeline)
     run_id = mlflow.create_run(where, run_name=stage, tags=tags).info.run_id
-    write_json(note, {"identity": identity, "run_id": run_id, "pid": os.getpid()})
+    _write_note(note, {"identity": identity, "run_id": run_id})
     return run_id, -1
 
 
-def run_note(workspace: Path, stage: str) -> Path:
-    """Where the MLflow run of a stage at work, or killed at work, is written down."""
-    return workspace / ".kindling" / "open_runs" / f"{stage}.json"
+def run_note(workspace: Path, name: str) -> Path:
+    """Where an MLflow run at work, or killed at work, is written down.
+
+    name: a stage, or the id of a pipeline's own run.
+    """
+    return workspace / ".kindling" / "open_runs" / f"{name}.json"
+
+
+def _write_note(note: Path, about: Mapping[str, str]) -> None:
+    note.parent.mkdir(parents=True, exist_ok=True)
+    process = psutil.Process()
+    write_json(note, {**about, "pid": process.pid, "born": process.create_time()})
+
+
+def _at_work(note: Path) -> bool:
+    """Whether the process that wrote `note` lives; one that took over its number does not count."""
+    about = read_json(note)
+    try:
+        process = psutil.Process(about["pid"])
+        return process.create_time() == about["born"] and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def end_lost(mlflow: "MlflowClient", note: Path) -> None:
     """End the run that `note` names as KILLED, if it still runs, and drop the note."""
+    _end_running(mlflow, read_json(note)["run_id"])
+    note.unlink()
+
+
+def _end_running(mlflow: "MlflowClient", run_id: str) -> None:
     from mlflow.exceptions import MlflowException
 
-    run_id = read_json(note)["run_id"]
     try:
         if mlflow.get_run(run_id).info.status == "RUNNING":
             mlflow.set_terminated(run_id, "KILLED")
     except MlflowException:
-        pass  # the store was wiped or moved: nothing to end
-    note.unlink()
+        return  # the store was wiped or moved: nothing to end
 
 
 def _reopen(mlflow: "MlflowClient", run_id: str) -> bool:
@@ -208,20 +236,20 @@ def log_datasets(mlflow: "MlflowClient", run_id: str, hashes: Mapping[str, str])
         mlflow.log_inputs(run_id, datasets=inputs)
 
 
-def end_all_lost(workspace: Path) -> None:
-    """End the MLflow runs of this workspace whose process is gone and whose stage is not at work.
+def end_all_lost(workspace: Path, patience: float = 0.0) -> None:
+    """End the MLflow runs of this workspace whose process is gone, as KILLED.
 
-    Those that a stage could still resume keep their note: the stage reopens them.
+    A stage's keeps its note: the stage reopens it. patience: seconds to wait for processes that
+    were told to end.
     """
-    notes = list((workspace / ".kindling" / "open_runs").glob("*.json"))
-    lost = [note for note in notes if not psutil.pid_exists(read_json(note)["pid"])]
-    if not lost:
-        return
-    from mlflow.exceptions import MlflowException
-
-    mlflow = client(workspace)
-    for note in lost:
-        try:
-            mlflow.set_terminated(read_json(note)["run_id"], "KILLED")
-        except MlflowException:
-            note.unlink()
+    deadline = time.monotonic() + patience
+    for note in (workspace / ".kindling" / "open_runs").glob("*.json"):
+        while _at_work(note) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if _at_work(note):
+            continue
+        mlflow = client(workspace)
+        if "@" in note.name:
+            _end_running(mlflow, read_json(note)["run_id"])
+        else:
+            end_lost(mlflow, note)

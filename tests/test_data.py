@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.catalogue import load
-from flows import data, disk
+from flows import data, disk, graph
 
 DVC = [sys.executable, "-m", "dvc"]
 
@@ -26,7 +26,8 @@ def versioned(tiny_workspace, tmp_path) -> Path:
 
 
 def check(workspace: Path) -> dict[str, str]:
-    return data.check(workspace, load(workspace, check_files=False), ["reviews"], print)
+    catalogue = load(workspace, check_files=False)
+    return data.check(workspace, catalogue, ["reviews"], graph.stale(workspace), print)
 
 
 def lose(workspace: Path, cache: bool) -> bytes:

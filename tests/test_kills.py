@@ -89,6 +89,14 @@ def runs_of(workspace: Path, stage: str):
     return mlflow, mlflow.search_runs(ids, f"tags.`kindling.stage` = '{stage}'")
 
 
+def states(workspace: Path) -> set[str]:
+    from flows import tracking
+
+    mlflow = tracking.client(workspace)
+    every = mlflow.search_runs([e.experiment_id for e in mlflow.search_experiments()])
+    return {run.info.status for run in every}
+
+
 @pytest.mark.parametrize("victim", ["dvc", "stage", "all"])
 def test_killed_then_the_same_command(workspace, prepared, victim):
     command = [*DVC, "--single-item", "base@quickstart"]
@@ -114,27 +122,31 @@ def test_killed_then_the_same_command(workspace, prepared, victim):
     assert run(workspace, *command).stdout.count("didn't change")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", ["killed", "interrupted", "all killed"])
 def test_a_flow_killed_or_interrupted_then_the_same_command(workspace, prepared, how):
-    """The flow alone: what it started ends with it, and the next run goes on."""
+    """The flow alone, or with all that it started: that ends with it, and the next run goes on."""
     command = [sys.executable, "-m", "flows.cli", "run", "quickstart"]
     log = workspace / "log.txt"
     with log.open("w") as out:
         flow = subprocess.Popen(command, cwd=workspace, stdout=out, stderr=out)
     checkpoints = workspace / ".kindling" / "checkpoints" / "base@quickstart"
     wait_for(lambda: list(checkpoints.glob("step-*.pt")) and stages_at_work(workspace))
-    os.kill(flow.pid, how)
+    if how == "all killed":
+        kill(*family(psutil.Process(flow.pid)))
+    else:
+        os.kill(flow.pid, signal.SIGINT if how == "interrupted" else signal.SIGKILL)
     assert flow.wait(timeout=60) != 0
     wait_for(lambda: not stages_at_work(workspace), seconds=5)
     assert not (workspace / BASE).exists()
+    if how == "interrupted":
+        assert "RUNNING" not in states(workspace), "an interrupted flow ends what it began"
 
     done = run(workspace, *command)
     assert "resumed at step" in done.stdout + done.stderr
     assert content_of(workspace / BASE) == prepared[1]
-    mlflow, runs = runs_of(workspace, "base@quickstart")
+    _, runs = runs_of(workspace, "base@quickstart")
     assert [r.info.status for r in runs] == ["FINISHED"]
-    every = mlflow.search_runs([e.experiment_id for e in mlflow.search_experiments()])
-    assert "RUNNING" not in {r.info.status for r in every}, "a lost run runs for ever"
+    assert "RUNNING" not in states(workspace), "a lost run runs for ever"
 
 
 def test_two_at_once_do_not_mix(workspace, prepared):

@@ -5,12 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+from hashlib import md5
 from pathlib import Path
 
 import pytest
 
 from components.lineage import content_of, read_json, write_json
-from flows import graph, tracking
+from flows import evidence, graph, tracking
 from tests.conftest import ROOT, isolate, keep_one_adapter, make_workspace
 
 pytestmark = pytest.mark.slow
@@ -63,14 +64,19 @@ def test_a_second_run_starts_no_stage_and_registers_nothing(ran):
     assert "registered " not in printed
 
 
-def test_bare_dvc_makes_the_same_bytes(ran, tmp_path, monkeypatch):
+def test_bare_dvc_does_the_same_work(ran, tmp_path, monkeypatch):
+    """The same bytes everywhere, a parent run with figures, and a registry that can follow."""
     folder = make_workspace(tmp_path / "workspace")
     isolate(monkeypatch, folder)
-    call(folder, *DVC, "repro", "-q", "evaluation@lora", "evaluation@soft_prompt")
-    made = contents(folder)
-    theirs = contents(ran[0])
-    assert made == {name: theirs[name] for name in made}
-    assert {"quickstart/base", "quickstart/adapters/lora"} <= set(made)
+    call(folder, *DVC, "repro", "-q")
+    assert contents(folder) == contents(ran[0])
+    mlflow = tracking.client(folder)
+    where = mlflow.get_experiment_by_name("quickstart").experiment_id
+    parents = mlflow.search_runs([where], "tags.`kindling.started_by` = 'dvc repro'")
+    assert [run.info.status for run in parents] == ["FINISHED"]
+    assert {"lora.score", "base.bits_per_byte"} <= set(parents[0].data.metrics)
+    assert "registered quickstart.lora version 1" in kindling(folder, "register", "quickstart")
+    assert "Running stage" not in kindling(folder, "run", "quickstart")
 
 
 def test_saved_folders_open_in_transformers_and_peft(ran):
@@ -112,9 +118,12 @@ def test_mlflow_holds_parent_children_plots_and_data(ran):
     assert mlflow.get_metric_history(base.info.run_id, "loss")[-1].step == 20480
     plots = {f.path for f in mlflow.list_artifacts(base.info.run_id, "plots")}
     assert "plots/loss.png" in plots
-    used = [entry.dataset for entry in base.inputs.dataset_inputs]
-    assert used[0].name == "datasets/tales"
-    assert used[0].digest == graph.locked_hashes(ran[0])["artifacts/datasets/tales"]
+    assert parent.data.params["lora.rank"] == "2" and parent.data.params["tokenizer.vocab_size"]
+    used = {e.dataset.name: e.dataset.digest for e in base.inputs.dataset_inputs}
+    assert used == {
+        "datasets/tales": graph.locked_hashes(ran[0])["artifacts/datasets/tales"],
+        "data/tales.txt": md5((ran[0] / "data" / "tales.txt").read_bytes()).hexdigest(),
+    }
 
 
 def test_the_registry_lists_and_a_registered_adapter_predicts(ran):
@@ -124,7 +133,7 @@ def test_the_registry_lists_and_a_registered_adapter_predicts(ran):
 
     listed = json.loads(kindling(ran[0], "registry", "list", "--json"))
     assert {"quickstart.base", "quickstart.lora"} <= set(listed["models"])
-    assert listed["prompts"]["sentiment"] == [{"version": 1}]
+    assert [entry["version"] for entry in listed["prompts"]["sentiment"]] == [1]
     registry(ran[0])
     found = mlflow.pyfunc.load_model("models:/quickstart.lora@candidate")
     told = found.predict(["The plot of film 3 is good and warm."])
@@ -150,6 +159,8 @@ def test_trace_leads_from_an_adapter_to_the_data(ran):
     assert all(entry["runs"] for entry in told["chain"])
     said = kindling(ran[0], "trace", "artifacts/quickstart/adapters/lora")
     assert "artifacts/datasets/reviews" in said
+    raw = md5((ran[0] / "data" / "reviews.jsonl").read_bytes()).hexdigest()
+    assert f"data/reviews.jsonl {raw}" in said, "the data's own version is not told"
     assert "nothing is known of 'lorra'" in kindling(ran[0], "trace", "lorra", code=1)
 
 
@@ -213,6 +224,17 @@ def test_what_a_change_makes_stale(copied):
     catalogue = copied / "pipelines.yaml"
     catalogue.write_text(catalogue.read_text().replace("rank: 2", "rank: 4"))
     assert stale(copied) == {"dataset", "adapter", "random"}
+
+
+def test_a_restored_result_is_told_with_its_own_figures(copied):
+    """Settings A, B, A: DVC restores A's adapter, while the latest run of the stage was B's."""
+    first = evidence.result_of(copied, "adapter@lora")
+    call(copied, *DVC, "repro", "-q", "adapter@lora")
+    kindling(copied, "run", "quickstart", "--set", "adapters.lora.rank=4")
+    assert evidence.result_of(copied, "adapter@lora")["figures"] != first["figures"]
+    said = kindling(copied, "run", "quickstart", "--set", "adapters.lora.rank=2")
+    assert "Running stage 'adapter@lora'" not in said
+    assert evidence.result_of(copied, "adapter@lora") == first
 
 
 def test_set_changes_the_catalogue_and_keeps_comments(copied):

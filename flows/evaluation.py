@@ -1,0 +1,31 @@
+"""`kindling evaluate`: a pipeline's evaluations and what they need, without the registry."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from components.catalogue import Catalogue
+from components.lineage import read_json
+from flows import data, graph, locks, settings
+
+
+def evaluate(
+    workspace: Path, catalogue: Catalogue, pipeline: str, say: Callable[[str], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Bring each adapter's evaluation up to date; give its name and `metrics.json`.
+
+    Raises:
+        Held: a run is at work in this workspace.
+        DataError: data is missing or changed.
+        StageFailed: a stage failed.
+    """
+    with locks.hold(workspace / ".kindling" / "run.lock"):
+        graph.ensure_repository(workspace)
+        stages = catalogue.stages_of(pipeline)
+        datasets = [stage.split("@")[1] for stage in stages if stage.startswith("dataset@")]
+        data.check(workspace, catalogue, datasets, graph.stale(workspace), say)
+        environment = settings.child_environment(None)
+        for name in catalogue.adapters_of(pipeline):
+            graph.reproduce(workspace, f"evaluation@{name}", environment, say, upstream=True)
+            folder = workspace / "artifacts" / pipeline / "evaluations" / name
+            yield name, read_json(folder / "metrics.json")
