@@ -1,5 +1,6 @@
 """A data set's block in the catalogue: where the data is and how to read it."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -19,8 +20,8 @@ class Dataset(Block):
     hash. text, label: names of columns; `text` may differ by split: {train: a, test: b}. labels:
     what raw values mean. source, target: the columns of pairs. columns: the names, in order, of the
     columns of a split's file that has no header. kinds, size, seed: of the embedded `world`.
-    max_bad_rows: so many may be skipped. on_change: what a run does when the data differs from its
-    DVC pointer.
+    group: what falls into one split as a whole, see `by_file`. max_bad_rows: so many may be
+    skipped. on_change: what a run does when the data differs from its DVC pointer.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Dataset(Block):
     kinds: list[str] | None = Field(default=None, min_length=1)
     size: int | None = Field(default=None, ge=1)
     seed: int = 0
+    group: Literal["file", "document"] | None = None
     max_bad_rows: int = Field(default=0, ge=0)
     on_change: Literal["refuse", "version"] = "refuse"
 
@@ -54,8 +56,9 @@ class Dataset(Block):
         for key in ("kinds", "seed"):
             if key in stated and self.format != "world":
                 raise ValueError(f"{key} belongs to format: world, not to {self.format}")
-        if self.splits and self.format == "world":
-            raise ValueError("splits: the world is no file and knows its own splits; drop the key")
+        for key in ("splits", "group"):
+            if getattr(self, key) and self.format == "world":
+                raise ValueError(f"{key}: the world is no file and knows its own splits; drop it")
         if self.columns and self.format not in ("tsv", "csv"):
             raise ValueError(f"columns belongs to tsv and csv, not to {self.format}")
         for key in ("text", "label", "source"):
@@ -76,6 +79,8 @@ class Dataset(Block):
             raise ValueError(f"source {self.source!r}, target {self.target!r}: a pair needs both")
         if self.source and (self.label or "text" in self.model_fields_set):
             raise ValueError(f"source {self.source!r}: pairs have no text and no label")
+        if self.splits and self.group == "file":
+            raise ValueError("group: file: splits name one file each; drop one of the two keys")
         if self.splits and "train" not in self.splits:
             raise ValueError(f"splits has no train, only {', '.join(self.splits)}")
         return self
@@ -109,3 +114,23 @@ class Dataset(Block):
             return (self.source, self.target)
         text = self.text if isinstance(self.text, str) else self.text[split]
         return (text, self.label) if self.label else (text,)
+
+    @property
+    def names(self) -> list[str]:
+        """What its labels are called, each once, in order."""
+        return list(dict.fromkeys(self.labels.values()))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The columns of a row as a prompt sees it, whatever its file calls them."""
+        return ("source", "target") if self.source else ("text",)
+
+    def by_file(self, path: Path) -> bool:
+        """Whether rows from one file below `path` share a split.
+
+        By default so in a folder of text or Markdown: parts of one book in two splits would leak.
+        It must not depend on how many files there are, or one more would move all rows.
+        """
+        if self.group:
+            return self.group == "file"
+        return self.format in WITHOUT_COLUMNS and not self.splits and path.is_dir()

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 LONGEST = 2000  # characters of a document: some 500 tokens, whole paragraphs
 HEADER = re.compile(r"\A(?:#*\s*(?:Title|Author|Year|Language|Source|Translator)\s*:.*\s*|\s+)+")
@@ -29,25 +28,24 @@ def require_utf8(file: Path) -> None:
                 ) from None
 
 
-def documents_of(file: Path, form: str, group: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+def documents_of(file: Path, form: str) -> Iterator[tuple[str, dict[str, str]]]:
     """The documents of a text or Markdown file: (where it stands, row).
 
-    Paragraphs are joined up to 2,000 characters; a longer one stands alone. A `group` shares
-    one split. A header of `Title:`, `Author:` lines is dropped from Markdown.
+    Paragraphs are joined up to 2,000 characters; a longer one stands alone. A header of `Title:`,
+    `Author:` lines is dropped from Markdown.
     """
     require_utf8(file)
-    kept = {"group": group} if group else {}
     with file.open(encoding="utf-8") as lines:
         joined: list[str] = []
         length = 0
         for number, paragraph in _paragraphs(lines, skip_header=form == "markdown"):
             if joined and length + len(paragraph) > LONGEST:
-                yield f"{file}:{number}", {"text": "\n\n".join(joined), **kept}
+                yield f"{file}:{number}", {"text": "\n\n".join(joined)}
                 joined, length = [], 0
             joined.append(paragraph)
             length += len(paragraph)
         if joined:
-            yield f"{file}:{number}", {"text": "\n\n".join(joined), **kept}
+            yield f"{file}:{number}", {"text": "\n\n".join(joined)}
 
 
 def _paragraphs(lines: Iterator[str], skip_header: bool) -> Iterator[tuple[int, str]]:

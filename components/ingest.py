@@ -51,7 +51,7 @@ def ingest(block: Dataset, path: Path, out: Path, report: Reporter) -> dict[str,
     leaks = drop(out / "validation.jsonl", held["test"])
     leaks += drop(out / "train.jsonl", held["validation"] | held["test"])
     counts = {split: describe(out / f"{split}.jsonl") for split in SPLITS}
-    require_rows(path, counts, leaks)
+    _require_rows(block, path, counts, leaks)
     dropped = {"duplicates": intake.duplicates, "leaks": leaks, "bad_rows": intake.bad}
     write_json(out / "report.json", {"splits": counts, **dropped})
     report.progress(1, 1, f"{intake.read:,} rows")
@@ -61,6 +61,23 @@ def ingest(block: Dataset, path: Path, out: Path, report: Reporter) -> dict[str,
         "dropped": sum(dropped.values()),
     }
     return {name: float(value) for name, value in figures.items()}
+
+
+def _require_rows(block: Dataset, path: Path, counts: Mapping[str, Any], leaks: int) -> None:
+    """Insist on rows in every split.
+
+    Raises:
+        ValueError: a split has none; where whole files are too few, with that remedy too.
+    """
+    try:
+        require_rows(path, counts, leaks)
+    except ValueError as error:
+        if not block.by_file(path):
+            raise
+        raise ValueError(
+            f"{error}, or state group: document, which splits the documents of a file too "
+            "(group: file keeps a file whole, and needs dozens of files)"
+        ) from None
 
 
 class _Intake:
@@ -102,7 +119,7 @@ def _row(block: Dataset, split: str, values: Mapping[str, Any] | ValueError) -> 
         raise values
     wanted = block.wanted(split)
     if block.source:
-        pair = zip(("source", "target"), wanted, strict=True)
+        pair = zip(block.variables, wanted, strict=True)
         extra = {"alignment": values["alignment"]} if _of_world(block, values, "alignment") else {}
         return {**{key: _text(values, column) for key, column in pair}, **extra}
     text = _text(values, wanted[0])

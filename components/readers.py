@@ -4,7 +4,7 @@ import csv
 import glob
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from components.dataset import SHOWN, WITHOUT_COLUMNS, Dataset
 from components.documents import documents_of, require_utf8
 
-WHOLE_FILES = 50  # of so many files or more, a split takes whole ones: no book is in two splits
 READ_BYTES = 1 << 20  # at once; more only takes more memory (measured: no faster)
 SUFFIXES = {
     "text": (".txt",),
@@ -50,20 +49,35 @@ def raw_rows(block: Dataset, path: Path, split: str) -> Iterator[Raw]:
             yield Raw(f"document {number} of the world", row, split=split_of(row))
         return
     files = _files(block, path, split)
-    whole = len(files) >= WHOLE_FILES
+    if not block.by_file(path):
+        for file in files:
+            yield from _rows_of(block, file, split)
+        return
+    if not path.is_dir():
+        raise ValueError(
+            f"{path}: is one file, and group: file would put all of it into one split; "
+            "state group: document, or name a folder of files"
+        )
     for file in files:
-        require_utf8(file) if block.format != "parquet" else None
-        if block.format in WITHOUT_COLUMNS:
-            group = file.name if whole else None
-            for place, row in documents_of(file, block.format, group=None):
-                yield Raw(place, row, group=group)
-        elif block.format == "jsonl":
-            yield from _objects(file)
-        elif block.format in ("tsv", "csv"):
-            yield from _cells(block, file, split)
-        else:
-            for number, row in enumerate(_load(block.format, file), 1):
-                yield Raw(f"{file}: row {number}", row)
+        group = file.relative_to(path).as_posix()  # folders may hold files of one name
+        for raw in _rows_of(block, file, split):
+            yield replace(raw, group=group)
+
+
+def _rows_of(block: Dataset, file: Path, split: str) -> Iterator[Raw]:
+    """The rows of one file of `split`."""
+    if block.format != "parquet":
+        require_utf8(file)
+    if block.format in WITHOUT_COLUMNS:
+        for place, row in documents_of(file, block.format):
+            yield Raw(place, row)
+    elif block.format == "jsonl":
+        yield from _objects(file)
+    elif block.format in ("tsv", "csv"):
+        yield from _cells(block, file, split)
+    else:
+        for number, row in enumerate(_load(block.format, file), 1):
+            yield Raw(f"{file}: row {number}", row)
 
 
 def _files(block: Dataset, path: Path, split: str) -> list[Path]:

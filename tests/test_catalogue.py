@@ -15,7 +15,18 @@ TEXT = CATALOGUE.format(root=".")
     [
         ("rank: 2", "rnk: 2", "adapters.lora.rnk: unknown key 'rnk'; did you mean 'rank'"),
         ("rank: 2", "rank: two", "adapters.lora.rank"),
-        ("method: lora", "method: lara", "lara"),
+        (
+            "method: lora",
+            "method: lara",
+            "adapters.lora.method: there is no method 'lara'; did you",
+        ),
+        (
+            "method: lora",
+            "metod: lora",
+            "adapters.lora.metod: unknown key 'metod'; did you mean 'm",
+        ),
+        ("method: lora, ", "", "adapters.lora.method: this key is missing; known: prompt, lora"),
+        ("root: .", "rot: .", "root: this key is missing; add 'root: .'"),
         ("task: sentiment, method: full", "task: sentimant, method: full", "did you mean 'sent"),
         ("corpus: tales", "corpus: tails", "no datasets block is called 'tails'"),
         ("width: 32", "width: 33", "must be a multiple of 2 x heads"),
@@ -26,6 +37,7 @@ TEXT = CATALOGUE.format(root=".")
         ('negative: " bad"', 'negative: " good"', "answers must differ"),
         ("{{text}} It is", "It is", "has no {{variable}}"),
         ("adapters:\n", "adapters:\n  base: {}\n", "adapters.base"),
+        ("adapters:\n", "adapters:\n  a b: {}\n", "adapters.a b.method: this key is missing"),
         ("gates:", "gates: [", "not valid YAML"),
     ],
 )
@@ -48,6 +60,114 @@ def test_missing_files_are_named(tmp_path: Path):
     (tmp_path / "pipelines.yaml").write_text(CATALOGUE.format(root=ROOT))
     with pytest.raises(CatalogueError, match=r"there is no data/tales\.txt"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "compute: {threads: 2, jobs: 2, disk_gb: 0.1}\n",
+            "",
+            "add 'compute: {threads: 2, jobs: 1}'",
+        ),
+        ("jobs: 2, ", "", "compute.jobs: this key is missing; add 'jobs: 1'"),
+        ("threads: 2, ", "", "compute.threads: this key is missing; add 'threads: 2'"),
+    ],
+)
+def test_what_dvc_reads_must_be_there(old, new, said):
+    """DVC knows no defaults: `compute` left out failed at the base, after minutes of other work."""
+    test_mistakes_are_named(old, new, said)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        (
+            "answer: {positive:",
+            "answer: {positiv:",
+            "answer:",
+            "prompts.sentiment.answer.positiv: data set 'reviews' has no label 'positiv'; "
+            "did you mean 'positive'? known: negative, positive",
+        ),
+        (
+            'answer: {positive: " good",',
+            'answer: {neutral: " so", negative: " bad" } #',
+            "answer:",
+            "prompts.sentiment.answer: no answer for positive; data set 'reviews' has the labels",
+        ),
+        (
+            "{dataset: reviews,",
+            "{dataset: tales,",
+            "dataset: tales",
+            "tasks.sentiment.dataset: a classification task needs labels, and data set 'tales' "
+            "has no 'label'; data sets with labels: reviews",
+        ),
+        (
+            "{{text}} It",
+            "{{review}} It",
+            "template:",
+            "prompts.sentiment.template: rows of data set 'reviews' have no 'review'; known: text",
+        ),
+        (
+            "batch_tokens: 512",
+            "batch_tokens: 500",
+            "pretrain:",
+            "pretrain.batch_tokens: 500 is no multiple of model.context 64; 512 would be",
+        ),
+        (
+            "parameters: {pipeline: quickstart}",
+            "parameters: {pipeline: quickstrat}",
+            "parameters:",
+            "deployments.0.parameters.pipeline: no pipelines block is called 'quickstrat'; did you "
+            "mean 'quickstart'?",
+        ),
+        (
+            "\ngates:\n",
+            "\ngates:\n  again: {minimum: 0.5, baseline: full}\n",
+            "sentiment: {minimum",
+            "gates.sentiment: gate 'again' already judges task 'sentiment' on 'quickstart'",
+        ),
+    ],
+)
+def test_mistakes_between_blocks_are_named(old, new, line, said):
+    assert old in TEXT
+    text = TEXT.replace(old, new)
+    number = next(n for n, found in enumerate(text.splitlines(), 1) if line in found)
+    with pytest.raises(CatalogueError) as refused:
+        parse(text)
+    assert f"pipelines.yaml:{number}: " in str(refused.value)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["datasets", "tasks", "controls"])
+def test_a_pipeline_named_like_a_folder_of_artifacts_is_refused(name):
+    """Its folders would lie among those of all data sets, tasks or controls."""
+    with pytest.raises(CatalogueError, match=f"pipelines.{name}: artifacts/{name} holds all"):
+        parse(TEXT.replace("quickstart", name))
+
+
+def test_a_pipeline_without_adapters_is_refused():
+    """Its report would depend on folders that no stage makes."""
+    block = TEXT[TEXT.index("  quickstart:") : TEXT.index("tasks:")]
+    with pytest.raises(CatalogueError) as refused:
+        parse(TEXT.replace(block, block + block.replace("quickstart", "second")))
+    assert "pipelines.second: no adapter is made on its base" in str(refused.value)
+    remedy = str(refused.value).split("add '")[1].split("'")[0]
+    text = TEXT.replace(block, block + block.replace("quickstart", "second"))
+    assert parse(text.replace("\nadapters:\n", f"\nadapters:\n  {remedy}\n"))
+
+
+@pytest.mark.parametrize(
+    "deployment",
+    [
+        "{name: other, entrypoint: 'mine:flow', parameters: {pipeline: elsewhere}}",
+        "{name: later, entrypoint: 'flows.pipeline:pipeline'}",
+        "{name: filled, entrypoint: 'flows.pipeline:pipeline', "
+        "parameters: {pipeline: '{{ prefect.variables.which }}'}}",
+    ],
+)
+def test_deployments_that_are_prefects_business_pass(deployment):
+    assert parse(f"{TEXT}  - {deployment}\n")
 
 
 @pytest.mark.parametrize(

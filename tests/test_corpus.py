@@ -15,6 +15,7 @@ from components.corpus import build_corpus
 from components.dataset import Dataset
 from components.ingest import ingest
 from components.lineage import folder_hash, read_json, read_jsonl
+from components.readers import raw_rows
 from components.reporter import Silent
 from components.splits import SPLITS
 
@@ -64,6 +65,9 @@ def three_files(folder: Path, **texts: list[str]) -> Dataset:
         ({"size": 5}, "size: 5"),
         ({"format": "world"}, "size: None"),
         ({"format": "world", "size": 5, "splits": {"train": "a"}}, "its own splits"),
+        ({"format": "world", "size": 5, "group": "file"}, "group: the world is no file"),
+        ({"splits": {"train": "a"}, "group": "file"}, "splits name one file each"),
+        ({"group": "book"}, "'file' or 'document'"),
         ({"format": "world", "size": 5, "kinds": []}, "kinds"),
         ({"splits": {"dev": "dev.jsonl"}}, "dev"),
         ({"splits": {"test": "test.jsonl"}}, "no train, only test"),
@@ -252,16 +256,56 @@ def test_names_that_look_like_patterns_are_names(tmp_path: Path):
     assert sum(map(len, run(block(), file, tmp_path / "out")[1].values())) == 300
 
 
-def test_a_book_is_in_one_split(tmp_path: Path):
-    books = tmp_path / "books"
-    books.mkdir()
-    for book in range(120):
+def write_books(folder: Path, numbers: range) -> Path:
+    folder.mkdir(exist_ok=True)
+    for book in numbers:
         body = "\n\n".join(f"Book {book} says {n}. {'word ' * 150}" for n in range(4))
-        (books / f"{book}.md").write_text(f"# Title: T{book}\n\n## Author: A\n\n-----\n\n{body}\n")
+        header = f"# Title: T{book}\n\n## Author: A\n\n-----\n\n"
+        (folder / f"book{book}.md").write_text(f"{header}{body}\n")
+    return folder
+
+
+def test_a_book_is_in_one_split(tmp_path: Path):
+    books = write_books(tmp_path / "books", range(120))
     found = run(block(format="markdown"), books, tmp_path / "out")[1]
     held = {s: {row["text"].split()[1] for row in found[s]} for s in SPLITS}
     assert all(row["text"].startswith("Book") for row in found["train"])
     assert all(held.values()) and sum(map(len, held.values())) == 120
+
+
+def test_a_book_stays_in_its_split_when_books_are_added(tmp_path: Path):
+    """The fiftieth file once turned the split of documents into one of files: all were shuffled."""
+    books = write_books(tmp_path / "books", range(49))
+    before = run(block(format="markdown"), books, tmp_path / "before")[1]
+    write_books(books, range(49, 60))
+    after = run(block(format="markdown"), books, tmp_path / "after")[1]
+    for split in SPLITS:
+        assert {row["text"] for row in before[split]} <= {row["text"] for row in after[split]}
+
+
+def test_few_files_are_refused_with_the_remedy(tmp_path: Path):
+    books = write_books(tmp_path / "books", range(3))
+    with pytest.raises(ValueError, match=r"no rows are left for .* or state group: document"):
+        run(block(format="markdown"), books, tmp_path / "a")
+    write_books(books, range(60))
+    held = run(block(format="markdown", group="document"), books, tmp_path / "b")[1]
+    assert sum(map(len, held.values())) == 120 and all(held.values())
+
+
+def test_files_of_one_name_in_two_folders_are_two_groups(tmp_path: Path):
+    for folder in ("a", "b"):
+        write_rows(tmp_path / folder / "1.jsonl", [{"text": folder}, {"text": f"{folder} too"}])
+    found = list(raw_rows(block(group="file"), tmp_path, "train"))
+    assert [raw.group for raw in found] == ["a/1.jsonl"] * 2 + ["b/1.jsonl"] * 2
+    assert {raw.group for raw in raw_rows(block(), tmp_path, "train")} == {None}
+
+
+def test_one_file_is_split_by_documents(tmp_path: Path):
+    """As a group it would be train, validation or test as a whole."""
+    file = write_rows(tmp_path / "d.jsonl", [{"text": f"t {n}"} for n in range(300)])
+    assert all(run(block(), file, tmp_path / "a")[1].values())
+    with pytest.raises(ValueError, match=r"is one file, and group: file would .* group: document"):
+        run(block(group="file"), file, tmp_path / "b")
 
 
 def test_rows_are_streamed(tmp_path: Path):

@@ -1,0 +1,132 @@
+"""What is wrong in a catalogue, in words: a line, the place, the value, and a remedy."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, get_origin
+
+from components.block import Block
+
+
+class CatalogueError(ValueError):
+    """The catalogue, or a change to it, is wrong; the message names place, value and remedy."""
+
+
+def suggestion(value: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'? known: a, b` for an error about an unknown name."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(value), known, n=1)
+    guess = f"; did you mean '{close[0]}'?" if close else ";"
+    return f"{guess} known: {', '.join(known) or '(none)'}"
+
+
+def sentence(file: str, document: Any, place: Sequence[Any], said: str) -> str:
+    """`FILE:LINE: a.b.c: what is wrong`, for the keys of `place`."""
+    line = _line(document, place)
+    where = f"{file}:{line}" if line else file
+    return f"{where}: {'.'.join(map(str, place)) or 'the file'}: {said}"
+
+
+def describe(error: dict[str, Any], document: Any, file: str, model: type[Block]) -> str:
+    """One of pydantic's errors about `document`, which is no `model`, in a sentence."""
+    place = _place(error["loc"], document)
+    teller = TELLERS.get(error["type"])
+    if teller is None:
+        said = f"{error['msg']} (got {error['input']!r})"
+    else:
+        block = place if error["type"].startswith("union_tag") else place[:-1]
+        place, said = teller(error, place, _candidates(model, block, document))
+    return sentence(file, document, place, said)
+
+
+def _place(location: Sequence[Any], document: Any) -> list[Any]:
+    """The keys of the file that `location` names; pydantic adds the tags of its unions."""
+    location = [part for part in location if not str(part).startswith("function-")]
+    kept, inner = [], document
+    for part in location:
+        if isinstance(inner, dict) and part not in inner and part != location[-1]:
+            continue
+        kept.append(part)
+        inner = inner[part] if isinstance(inner, dict) and part in inner else inner
+    return kept
+
+
+def _line(document: Any, place: Sequence[Any]) -> int | None:
+    """The line (from 1) of the deepest part of `place` that stands in the file."""
+    line = None
+    for part in place:
+        if not isinstance(document, (dict, list)):
+            break
+        try:
+            line = document.lc.key(part)[0] + 1 if isinstance(document, dict) else line
+            document = document[part]
+        except (KeyError, IndexError, TypeError):
+            break
+    return line
+
+
+Told = tuple[list[Any], str]  # where, and what is wrong there
+
+
+def _unknown(error: dict[str, Any], place: list[Any], models: list[type[Block]]) -> Told:
+    known = models[0].model_fields if models else []
+    return place, f"unknown key '{place[-1]}'{suggestion(str(place[-1]), known) if known else ''}"
+
+
+def _missing(error: dict[str, Any], place: list[Any], models: list[type[Block]]) -> Told:
+    field = models[0].model_fields.get(str(place[-1])) if models else None
+    example = f"; add '{place[-1]}: {field.examples[0]}'" if field and field.examples else ""
+    return place, f"this key is missing{example}"
+
+
+def _no_tag(error: dict[str, Any], place: list[Any], models: list[type[Block]]) -> Told:
+    """The key that says which block it is, as adapters' `method`: misspelt, or not there."""
+    key = error["ctx"]["discriminator"].strip("'")
+    close = difflib.get_close_matches(key, map(str, error["input"]), n=1)
+    if close:
+        return [*place, close[0]], f"unknown key '{close[0]}'; did you mean '{key}'?"
+    tags = ", ".join(tag for model in models for tag in _tags(model, key))
+    return [*place, key], f"this key is missing; known: {tags}"
+
+
+def _wrong_tag(error: dict[str, Any], place: list[Any], models: list[type[Block]]) -> Told:
+    key, tag = error["ctx"]["discriminator"].strip("'"), error["ctx"]["tag"]
+    tags = [known for model in models for known in _tags(model, key)]
+    return [*place, key], f"there is no {key} '{tag}'{suggestion(tag, tags)}"
+
+
+TELLERS = {
+    "extra_forbidden": _unknown,
+    "missing": _missing,
+    "union_tag_not_found": _no_tag,
+    "union_tag_invalid": _wrong_tag,
+}
+
+
+def _candidates(model: type[Block], place: Sequence[Any], document: Any) -> list[type[Block]]:
+    """The models that the block at `place` may have; none if no block stands there."""
+    found, named = [model], False
+    for part in place:
+        document = document.get(part) if isinstance(document, dict) else None
+        if named:  # `part` is what the catalogue calls a block, not a key of one
+            named = False
+            continue
+        field = found[0].model_fields.get(str(part))
+        found = _models(field.annotation) if field else []
+        if not found:
+            return []
+        named = get_origin(field.annotation) is dict
+    if len(found) > 1 and isinstance(document, dict):  # adapters: the method says which
+        found = [m for m in found if document.get("method") in _tags(m, "method")] or found
+    return found
+
+
+def _models(annotation: Any) -> list[type[Block]]:
+    """The blocks that a field's annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return [annotation]
+    inner = getattr(annotation, "__args__", ())
+    return [model for argument in inner for model in _models(argument)]
+
+
+def _tags(model: type[Block], key: str) -> tuple[str, ...]:
+    return getattr(model.model_fields[key].annotation, "__args__", ())
