@@ -1,45 +1,88 @@
 """`kindling init`: a new workspace, inside a repository of kindling or anywhere else."""
 
 import os
+import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from components import lineage
-from components.catalogue import FILE, load
+from components.catalogue import FILE, CatalogueError, load
+from components.crosschecks import FOLDERS
 from flows import graph
+from flows.care import workspaces
 
 TEMPLATE = Path(__file__).parent / "template"
+TEMPLATE_PIPELINE = "quickstart"  # what the template calls its pipeline and its deployment
+GRAPH = Path(__file__).parent / "graph.yaml"
 CODE = Path(lineage.__file__).resolve().parents[1]  # where the packages stand
 IGNORED = "artifacts/\n.kindling/\n.prefect/\nmlflow.db*\nmlruns/\nfingerprints/\n"
+YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")  # not read as text
 
 
 class InitError(ValueError):
     """The folder cannot become a workspace."""
 
 
-def make(directory: Path) -> None:
+def make(directory: Path) -> str:
     """Make `directory` a workspace with the template's catalogue, under git and DVC.
 
+    Inside kindling's repository it shares graph and cache with the other workspaces. Returns its
+    pipeline's name, made from the folder's: registered names are shared as well.
+
     Raises:
-        InitError: it holds something already.
+        InitError: it holds something already, or its name is another workspace's pipeline.
         StageFailed: DVC refused.
     """
     if directory.exists() and any(directory.iterdir()):
         raise InitError(f"{directory} is not empty; name a new folder")
-    directory.mkdir(parents=True, exist_ok=True)
     where = directory.resolve()
-    root = os.path.relpath(CODE, where) if where.is_relative_to(CODE) else str(CODE)
+    inside = where.is_relative_to(CODE) and (CODE / ".dvc").is_dir()
+    name = pipeline_name(where.name)
+    if inside:
+        _require_free(name)
+    where.mkdir(parents=True, exist_ok=True)
+    root = os.path.relpath(CODE, where) if inside else str(CODE)
     for source in TEMPLATE.iterdir():
         text = source.read_text(encoding="utf-8").replace("@ROOT@", root)
+        text = text.replace(TEMPLATE_PIPELINE, name)
         (where / source.name).write_text(text, encoding="utf-8")
-    graph_file = TEMPLATE.parent / "dvc.yaml"
-    shutil.copy(graph_file if graph_file.is_file() else CODE / "dvc.yaml", where / "dvc.yaml")
     (where / ".gitignore").write_text(IGNORED, encoding="utf-8")
+    if inside:
+        (where / "dvc.yaml").symlink_to(os.path.relpath(CODE / "dvc.yaml", where))
+    else:
+        shutil.copy(GRAPH, where / "dvc.yaml")
+    _put_under_version_control(where)
+    if inside:
+        graph.call(where, "cache", "dir", os.path.relpath(CODE / ".dvc" / "cache", where))
+    assert load(where), FILE
+    return name
+
+
+def pipeline_name(folder: str) -> str:
+    """A pipeline's name like that of its folder: one that catalogue and YAML take for a name."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", folder).strip("-_")
+    if name[:1].isalpha() and name.lower() not in YAML_WORDS and name not in FOLDERS:
+        return name
+    return f"pipeline-{name}".rstrip("-")
+
+
+def _require_free(name: str) -> None:
+    """The registry would refuse the name as well, but only after the training."""
+    for other in workspaces(CODE):
+        with suppress(CatalogueError):  # its own business
+            if name in load(other, check_files=False).pipelines:
+                raise InitError(
+                    f"'{name}' is a pipeline of {other / FILE} and the folder's name would be one "
+                    "too; name the folder otherwise"
+                )
+
+
+def _put_under_version_control(where: Path) -> None:
     inside = subprocess.run(
         ["git", "-C", str(where), "rev-parse"], capture_output=True, check=False
     )
     if inside.returncode != 0:
         subprocess.run(["git", "init", "-q", str(where)], check=True)
     graph.ensure_repository(where)
-    assert load(where), FILE

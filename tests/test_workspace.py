@@ -1,31 +1,120 @@
 """`kindling init`, the deployments, and the README's promises about them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from components.catalogue import load
-from flows.workspace import InitError, make
-from tests.conftest import ROOT
+from components.catalogue import load, parse
+from flows import workspace
+from flows.workspace import TEMPLATE, InitError, make, pipeline_name
+from tests.conftest import ROOT, isolate
+
+DVC = [sys.executable, "-m", "dvc"]
+
+
+def call(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_init_makes_a_workspace_that_dvc_understands(tmp_path: Path):
+    """Its pipeline is not `quickstart`, whose registered names are the repository's."""
     place = tmp_path / "mine"
-    make(place)
-    assert load(place).pipelines.keys() == {"quickstart"}
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "stage", "list", "--name-only"],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert set(load(place).stages_of("quickstart")) <= set(done.stdout.split())
+    assert make(place) == "mine"
+    catalogue = load(place)
+    assert catalogue.pipelines.keys() == {"mine"}
+    assert catalogue.deployments[0]["name"] == "mine"
+    assert "kindling run mine" in (place / "README.md").read_text()
+    assert not (place / "dvc.yaml").is_symlink()
+    listed = call(place, *DVC, "stage", "list", "--name-only").split()
+    assert set(catalogue.stages_of("mine")) <= set(listed)
     with pytest.raises(InitError, match="is not empty"):
         make(place)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("mine", "mine"),
+        ("My films, 2nd", "My-films-2nd"),
+        ("2024", "pipeline-2024"),
+        ("no", "pipeline-no"),
+        ("datasets", "pipeline-datasets"),
+        ("日本", "pipeline"),
+    ],
+)
+def test_a_pipeline_is_named_like_its_folder(tmp_path: Path, folder, name):
+    """Such names must stay text in YAML, and pass as the catalogue's."""
+    assert pipeline_name(folder) == name
+    text = (TEMPLATE / "pipelines.yaml").read_text(encoding="utf-8")
+    catalogue = parse(text.replace("quickstart", name))
+    assert catalogue.pipelines.keys() == {name}
+    assert catalogue.deployments[0]["parameters"] == {"pipeline": name}
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of kindling with the files that `init` looks for."""
+    folder = tmp_path / "repository"
+    for name in ("components", "flows"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "pipelines.yaml", folder)
+    (folder / "dvc.yaml").symlink_to("flows/graph.yaml")
+    call(folder, "git", "init", "-q")
+    call(folder, *DVC, "init", "-q")
+    monkeypatch.setattr(workspace, "CODE", folder)
+    return folder
+
+
+def test_init_inside_the_repository_shares_graph_and_cache(repository: Path):
+    place = repository / "recipes" / "films"
+    assert make(place) == "films"
+    assert (place / "dvc.yaml").readlink() == Path("../../dvc.yaml")
+    assert call(place, *DVC, "cache", "dir").strip() == str(repository / ".dvc" / "cache")
+    assert str(repository) not in (place / ".dvc" / "config").read_text()
+    assert load(place).root == "../.."
+    listed = call(place, *DVC, "stage", "list", "--name-only").split()
+    assert set(load(place).stages_of("films")) <= set(listed)
+    (place / "mine.txt").write_text("text")
+    call(place, *DVC, "add", "-q", "mine.txt")
+    assert [p.is_file() for p in (repository / ".dvc" / "cache" / "files").glob("*/*/*")] == [True]
+
+
+def test_init_refuses_a_name_that_the_registry_would_refuse(repository: Path):
+    with pytest.raises(InitError, match="'quickstart' is a pipeline of"):
+        make(repository / "recipes" / "quickstart")
+    assert not (repository / "recipes").exists()
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_has_what_a_workspace_needs(tmp_path: Path, monkeypatch):
+    """Without the graph, versions and pages among the package data, only a checkout would work."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("components", "flows"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    site, place = tmp_path / "site", tmp_path / "mine"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
+    call(tmp_path, *pip, "--no-index", "--target", str(site), str(source))
+    for package in ("components", "flows"):
+        wanted = (p for p in (source / package).rglob("*") if p.is_file())
+        missing = [p for p in wanted if not (site / p.relative_to(source)).is_file()]
+        assert not missing
+    isolate(monkeypatch, tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    call(tmp_path, sys.executable, "-m", "flows.cli", "init", str(place))
+    assert load(place).root == str(site)
+    call(place, *DVC, "repro", "-q", "controls@sentiment")
+    assert (place / "artifacts" / "controls" / "sentiment").is_dir()
 
 
 def test_every_command_of_the_readme_exists():
