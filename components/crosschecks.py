@@ -95,7 +95,7 @@ def _tasks(catalogue: Catalogue) -> Iterator[Mistake]:
             known = ", ".join(labelled) or "(none)"
             yield Mistake(("tasks", name, "dataset"), f"{said}; data sets with labels: {known}")
         elif prompt is not None:
-            yield from _answers(task.prompt, prompt.answer, task.dataset, dataset.names)
+            yield from _answers(task.prompt, prompt.answer, task.dataset, dataset.label_names)
         if prompt is not None:
             place = ("prompts", task.prompt, "template")
             for variable in variables_of(prompt.template):

@@ -116,7 +116,7 @@ class Dataset(Block):
         return (text, self.label) if self.label else (text,)
 
     @property
-    def names(self) -> list[str]:
+    def label_names(self) -> list[str]:
         """What its labels are called, each once, in order."""
         return list(dict.fromkeys(self.labels.values()))
 

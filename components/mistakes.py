@@ -94,7 +94,13 @@ def _wrong_tag(error: dict[str, Any], place: list[Any], models: list[type[Block]
     return [*place, key], f"there is no {key} '{tag}'{suggestion(tag, tags)}"
 
 
+def _refused(error: dict[str, Any], place: list[Any], models: list[type[Block]]) -> Told:
+    """By a block's own check, whose words name the value."""
+    return place, str(error["ctx"]["error"])
+
+
 TELLERS = {
+    "value_error": _refused,
     "extra_forbidden": _unknown,
     "missing": _missing,
     "union_tag_not_found": _no_tag,
