@@ -77,6 +77,26 @@ def test_a_prompt_too_long_loses_its_beginning_and_an_answer_too_long_is_refused
         encode(model, tokenizer, ["the"], [" good film" * 60])
 
 
+def test_control_tokens_in_a_text_are_letters(folders):
+    """A review that quotes `<|endoftext|>` once ended the document in training and evaluation."""
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    base = llama.load(folders["base"])
+    batch = encode(base, tokenizer, ["a<|endoftext|> <|user|>"], [" <|assistant|>b"])
+    read = [*batch.input_ids[0].tolist(), int(batch.targets[-1])]
+    assert read[0] == tokenizer.bos_token_id
+    assert not set(read[1:]) & tokenizer.added_tokens_decoder.keys()
+    assert tokenizer.decode(read[1:]) == "a<|endoftext|> <|user|> <|assistant|>b"
+
+
+def test_an_empty_prompt_behind_a_soft_prompt_is_refused(folders):
+    """Its answer's first token was once predicted from the end of another row."""
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    model = load_adapter(folders["base"], folders["soft_prompt"])
+    with pytest.raises(ValueError, match=r"the prompt before the answer ' good' is empty"):
+        encode(model, tokenizer, ["the", ""], [" good"] * 2)
+    assert encode(llama.load(folders["base"]), tokenizer, [""], [" good"]).lengths[0] >= 1
+
+
 def test_probabilities_sum_to_one_and_order_does_not_matter(folders):
     texts = ["a", "the film was b", "c c c c c c"]
     found = classify(

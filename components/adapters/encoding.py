@@ -41,6 +41,14 @@ def opening(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> l
     return [] if getattr(config, "is_prompt_learning", False) else [tokenizer.bos_token_id]
 
 
+def as_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """The tokens of `text`, in which nothing is a command.
+
+    `<|assistant|>` in a review is thirteen letters; as the control token it would forge a turn.
+    """
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
 def encode(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -53,7 +61,8 @@ def encode(
     prompt that is too long loses its beginning.
 
     Raises:
-        ValueError: an answer alone is longer than the model has room for.
+        ValueError: an answer alone is longer than the model has room for, or a prompt is empty
+            behind a soft prompt.
     """
     import torch
 
@@ -63,11 +72,16 @@ def encode(
     targets: list[int] = []
     lengths = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        target = tokenizer(answer, add_special_tokens=False)["input_ids"]
+        target = as_text(tokenizer, answer)
         keep = limit - len(target) - len(first)
         if keep < 1:
             raise ValueError(f"the answer {answer!r} leaves no room in a context of {limit} tokens")
-        start = tokenizer(prompt, add_special_tokens=False)["input_ids"][-keep:]
+        start = as_text(tokenizer, prompt)[-keep:]
+        if not first and not start:  # `places` has no number for a virtual token
+            raise ValueError(
+                f"the prompt before the answer {answer!r} is empty: an answer behind a soft prompt "
+                "needs a prompt of one token at least; give the template a word of its own"
+            )
         read = (*first, *start, *target[:-1])
         row = rows.setdefault(read, len(rows))
         places += [(row, len(first) + len(start) - 1 + n) for n in range(len(target))]

@@ -11,10 +11,14 @@ UNFINISHED = "\ufffd"  # what decoding gives for the first bytes of a character
 
 @dataclass
 class Choice:
-    """What was generated so far. text: without what a stop string cut off."""
+    """What was generated so far. text: without what a stop string cut off.
+
+    offsets: where the text of each token begins; tokens that share a character begin with it.
+    """
 
     text: str = ""
     tokens: list[Token] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
     finish_reason: str = "length"
 
 
@@ -35,8 +39,9 @@ def generate(
     tokens = engine.generate(model, ids, sampling)
     for token in tokens:
         made.append(token.id)
-        choice.tokens.append(token)
         text = engine.decode(made)
+        choice.tokens.append(token)
+        choice.offsets.append(_begin(choice.text, text))
         cut = min((place for s in stop if (place := text.find(s)) >= 0), default=-1)
         if cut >= 0:
             tokens.close()
@@ -53,6 +58,12 @@ def generate(
     yield choice.text[told:]
 
 
+def _begin(before: str, after: str) -> int:
+    """Where in `after` the token begins that made it of `before`; maybe in a character of both."""
+    finished = after.removesuffix(UNFINISHED)
+    return len(before if finished.startswith(before) else before.removesuffix(UNFINISHED))
+
+
 def _held_back(text: str, stop: Sequence[str]) -> int:
     if text.endswith(UNFINISHED):
         return 1
@@ -65,27 +76,22 @@ def _held_back(text: str, stop: Sequence[str]) -> int:
     return max(lengths, default=0)
 
 
-def completion_logprobs(engine: Engine, choice: Choice, wanted: int | None) -> dict | None:
-    """OpenAI's form for completions."""
-    if wanted is None:
-        return None
-    pieces = [engine.decode([token.id]) for token in choice.tokens]
-    offsets = [sum(map(len, pieces[:place])) for place in range(len(pieces))]
+def completion_logprobs(engine: Engine, choice: Choice, first: int = 0) -> dict[str, Any]:
+    """OpenAI's form for completions, of the tokens from number `first` on."""
+    tokens = choice.tokens[first:]
     return {
-        "tokens": pieces,
-        "token_logprobs": [token.logprob for token in choice.tokens],
+        "tokens": [engine.decode([token.id]) for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
         "top_logprobs": [
             {engine.decode([i]): value for i, value in token.alternatives.items()}
-            for token in choice.tokens
+            for token in tokens
         ],
-        "text_offset": offsets,
+        "text_offset": choice.offsets[first:],
     }
 
 
-def chat_logprobs(engine: Engine, choice: Choice, wanted: bool) -> dict | None:
-    """OpenAI's form for chat."""
-    if not wanted:
-        return None
+def chat_logprobs(engine: Engine, choice: Choice, first: int = 0) -> dict[str, Any]:
+    """OpenAI's form for chat, of the tokens from number `first` on."""
 
     def entry(number: int, logprob: float) -> dict[str, Any]:
         piece = engine.decode([number])
@@ -94,6 +100,6 @@ def chat_logprobs(engine: Engine, choice: Choice, wanted: bool) -> dict | None:
     content = [
         entry(token.id, token.logprob)
         | {"top_logprobs": [entry(i, value) for i, value in token.alternatives.items()]}
-        for token in choice.tokens
+        for token in choice.tokens[first:]
     ]
     return {"content": content, "refusal": None}

@@ -41,12 +41,19 @@ class Engine(Protocol):
     def models(self) -> Mapping[str, Mapping[str, Any]]:
         """What is served, by name: `base` first; `path`, `content`, `method`, `task`, `prompt`."""
 
-    def encode(self, text: str) -> list[int]: ...
+    def vocabulary(self) -> int:
+        """How many tokens there are: the numbers below that."""
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text. What looks like a control token in it is text."""
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """The tokens of a conversation, up to where the assistant answers."""
+        """The tokens of a conversation, up to where the assistant answers.
+
+        Its control tokens are those that the template writes; no message can forge one.
+        """
 
     def room(self, model: str) -> int:
         """How many tokens a prompt and its answer may have in all."""

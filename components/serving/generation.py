@@ -54,8 +54,22 @@ class Answer:
         if body.prompt is None and not self.template:
             raise RequestError("prompt is missing, and no template is named", "prompt")
         if isinstance(body.prompt, list):
-            return [*(engine.encode(text) if text else []), *body.prompt]
+            return [*(engine.encode(text) if text else []), *self._tokens(body.prompt)]
         return engine.encode(text + (body.prompt or ""))
+
+    def _tokens(self, numbers: list[int]) -> list[int]:
+        """`numbers`, each of which is a token: the model would fail on another in mid-answer."""
+        if not numbers:
+            raise RequestError("prompt is an empty list; give it a token, or a text", "prompt")
+        size = self.gateway.engine.vocabulary()
+        for place, number in enumerate(numbers):
+            if not 0 <= number < size:
+                raise RequestError(
+                    f"prompt[{place}] is {number}, which is no token: the vocabulary has {size} "
+                    f"tokens, 0 to {size - 1}; POST /v1/tokenize gives those of a text",
+                    "prompt",
+                )
+        return numbers
 
     def _sampling(self) -> Sampling:
         body = self.body
@@ -98,14 +112,23 @@ class Answer:
             yield piece
 
     def _entry(self, number: int, choice: answers.Choice) -> dict[str, Any]:
-        common = {"index": number, "finish_reason": choice.finish_reason}
-        engine, wanted = self.gateway.engine, self.body.logprobs
+        common = {
+            "index": number,
+            "finish_reason": choice.finish_reason,
+            "logprobs": self._logprobs(choice),
+        }
         if self.is_chat:
             message = {"role": "assistant", "content": choice.text, "refusal": None}
-            told = answers.chat_logprobs(engine, choice, wanted)
-            return {**common, "message": message, "logprobs": told}
-        told = answers.completion_logprobs(engine, choice, wanted)
-        return {**common, "text": choice.text, "logprobs": told}
+            return {**common, "message": message}
+        return {**common, "text": choice.text}
+
+    def _logprobs(self, choice: answers.Choice, first: int = 0) -> dict[str, Any] | None:
+        """Of the tokens from number `first` on; None where the request wants none."""
+        wanted = self.body.logprobs
+        if wanted is None or wanted is False:  # 0 wants them, without alternatives
+            return None
+        told = answers.chat_logprobs if self.is_chat else answers.completion_logprobs
+        return told(self.gateway.engine, choice, first)
 
     def _usage(self, written: int) -> dict[str, int]:
         read = len(self.ids)
@@ -118,15 +141,20 @@ class Answer:
         }
 
     async def stream(self) -> AsyncIterator[str]:
-        """The lines of server-sent events."""
+        """The lines of server-sent events.
+
+        A token's log-probability comes with the piece that ends its text, or with the last one.
+        """
         written = 0
         async with self.gateway.turn():
             for number in range(self.body.n):
                 if self.is_chat:
                     yield self._event(number, {"role": "assistant", "content": ""}, None)
-                choice = answers.Choice()
+                choice, told = answers.Choice(), 0
                 async for piece in self._pieces(number, choice):
-                    yield self._event(number, {"content": piece}, None)
+                    logprobs = self._logprobs(choice, told)
+                    told = len(choice.tokens)
+                    yield self._event(number, {"content": piece}, None, logprobs)
                 written += len(choice.tokens)
                 yield self._event(number, {}, choice.finish_reason)
         usage = self._usage(written)
@@ -134,8 +162,14 @@ class Answer:
             yield self._line({"choices": [], "usage": usage})
         yield "data: [DONE]\n\n"
 
-    def _event(self, number: int, delta: dict[str, str], finish: str | None) -> str:
-        entry: dict[str, Any] = {"index": number, "finish_reason": finish, "logprobs": None}
+    def _event(
+        self,
+        number: int,
+        delta: dict[str, str],
+        finish: str | None,
+        logprobs: dict[str, Any] | None = None,
+    ) -> str:
+        entry: dict[str, Any] = {"index": number, "finish_reason": finish, "logprobs": logprobs}
         entry |= {"delta": delta} if self.is_chat else {"text": delta.get("content", "")}
         return self._line({"choices": [entry]})
 

@@ -50,11 +50,23 @@ class Generation(_Request):
 
 
 class CompletionRequest(Generation):
-    """`POST /v1/completions`. prompt: a text, or a list of token numbers."""
+    """`POST /v1/completions`.
+
+    prompt: a text, or a list of token numbers. Only numbers can name a control token.
+    """
 
     prompt: str | list[int] | None = None
     max_tokens: int = Field(default=16, ge=1)
     logprobs: int | None = Field(default=None, ge=0, le=20)
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _text_or_numbers(cls, prompt: Any) -> Any:
+        # pydantic would read the text "12" as token 12
+        wrong = [one for one in prompt if type(one) is not int] if isinstance(prompt, list) else []
+        if wrong:
+            raise ValueError(f"a list holds token numbers, not {wrong[0]!r}; give one text alone")
+        return prompt
 
 
 class Message(BaseModel):

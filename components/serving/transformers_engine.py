@@ -9,7 +9,7 @@ import torch
 from transformers import AutoTokenizer, DynamicCache
 
 from components.adapters import load_adapter
-from components.adapters.encoding import opening, room
+from components.adapters.encoding import as_text, opening, room
 from components.evaluation.classification import classify
 from components.lineage import content_of, read_json
 from components.models import llama
@@ -30,6 +30,9 @@ class TransformersEngine:
         """
         self.base = base
         self.tokenizer = AutoTokenizer.from_pretrained(base)
+        # chats have their own: whether control tokens count is a state of the tokenizer, and texts
+        # of other requests are encoded in other threads meanwhile
+        self._chat_tokenizer = AutoTokenizer.from_pretrained(base)
         self._models = {BASE: llama.load(base)}
         self._folders = dict(adapters)
         about = {"content": content_of(base), "path": str(base), "method": None}
@@ -66,17 +69,20 @@ class TransformersEngine:
     def models(self) -> Mapping[str, Mapping[str, Any]]:
         return self._about
 
+    def vocabulary(self) -> int:
+        return self._models[BASE].config.vocab_size
+
     def encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return as_text(self.tokenizer, text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        text = self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
+        encoded = self._chat_tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, sanitize_control_tokens=True
         )
-        return self.encode(text)
+        return encoded["input_ids"]
 
     def room(self, model: str) -> int:
         return room(self._models[model]) - 1  # a document begins with the end of another
@@ -88,7 +94,8 @@ class TransformersEngine:
             random.manual_seed(sampling.seed)
         else:
             random.seed()
-        known = torch.tensor([[*opening(served, self.tokenizer), *ids]])
+        # long even where it is empty, as it may be behind a soft prompt
+        known = torch.tensor([[*opening(served, self.tokenizer), *ids]], dtype=torch.long)
         cache = None
         with torch.inference_mode():
             for _ in range(sampling.max_tokens):
