@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from components.catalogue import Catalogue, load
 from components.lineage import content_of, folder_hash, read_json
 from flows import disk, graph, locks, settings, tracking
@@ -17,28 +19,26 @@ from flows.tracking import PARENT, UNOWNED
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-PORTS = {4200: "Prefect server", 5000: "MLflow server", 8000: "kindling serve"}
+TOP = Path(__file__).parents[1]  # the repository; what an installed package lacks is not there
+SERVING = 8000  # the default of `kindling serve`
 LOST = ("FAILED", "KILLED")
 LIVING = ("FINISHED", "RUNNING")
 Finding = tuple[bool, str, str]  # (fine, what, said)
 
 
 def doctor(workspace: Path) -> Iterator[Finding]:
-    """Check interpreter, pins, catalogue, disk, locks, ports, artifacts and the registry."""
+    """Check interpreter, pins, catalogue, disk, locks, ports, dvc.lock, artifacts, registry."""
     version = ".".join(map(str, sys.version_info[:3]))
     right = sys.version_info[:2] == (3, 11)
     yield right, "interpreter", f"{sys.executable} {version}" + ("" if right else ": use 3.11")
-    yield _pins()
+    yield from _pins()
     try:
         catalogue = load(workspace)
     except ValueError as error:
         yield False, "catalogue", str(error)
         return
-    yield (
-        True,
-        "catalogue",
-        f"{len(catalogue.pipelines)} pipelines, {len(catalogue.adapters)} adapters",
-    )
+    found = f"{len(catalogue.pipelines)} pipelines, {len(catalogue.adapters)} adapters"
+    yield True, "catalogue", found
     try:
         disk.require(workspace, catalogue.compute.disk_gb)
         yield True, "disk", f"{shutil.disk_usage(workspace).free / disk.GB:.1f} GB free"
@@ -46,28 +46,86 @@ def doctor(workspace: Path) -> Iterator[Finding]:
         yield False, "disk", str(error)
     held = list(running(workspace))
     yield True, "locks", "; ".join(f"{n}: {who}" for n, who in held) or "nothing is at work"
-    for port, name in PORTS.items():
-        taken = _taken(port)
-        yield True, f"port {port}", f"{'in use' if taken else 'free'} ({name})"
+    yield from _ports(TOP / "infra" / "settings.yaml")
+    yield _lock(workspace)
     yield from _artifacts(workspace)
     yield from _registry(workspace, catalogue)
 
 
-def _pins() -> Finding:
+def _pins(constraints: Path = TOP / "constraints.txt") -> Iterator[Finding]:
+    """Whether what is installed is what `constraints` and components/versions say."""
     from flows.versions import pinned
 
-    wrong = [
-        f"{name} {found} (pinned: {pin})"
-        for name, pin in pinned().items()
-        if (found := metadata.version(name).split("+")[0]) != pin
-    ]
-    remedy = "; run 'pip install -c constraints.txt -e .'" if wrong else ""
-    return not wrong, "pins", (", ".join(wrong) or "as in components/versions") + remedy
+    lines = constraints.read_text(encoding="utf-8").split() if constraints.is_file() else []
+    shaping = pinned()  # stages refuse to run with others, so these have the last word
+    pins = dict(line.split("==") for line in lines if "==" in line) | shaping
+    installed = {name: _version(name) for name in pins}
+    wrong = 0
+    for name, found in installed.items():
+        if found == pins[name] or (found is None and name not in shaping):
+            continue
+        wrong += 1
+        said = f"{name} is {found or 'not installed'}, pinned is {pins[name]}"
+        yield False, "pins", f"{said}: run 'pip install {name}=={pins[name]}'"
+    if not wrong:
+        source = "constraints.txt" if lines else "components/versions"
+        count = sum(found is not None for found in installed.values())
+        yield True, "pins", f"{count} packages as in {source}"
+
+
+def _version(package: str) -> str | None:
+    """Without the build that follows a plus: torch's says which processor it is for."""
+    try:
+        return metadata.version(package).split("+")[0]
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _ports(settings_file: Path) -> Iterator[Finding]:
+    """Who listens where kindling would. Taken is no fault: it may be kindling's own server."""
+    # read as YAML: infra stands above flows and is no part of the installed package
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    wanted = {SERVING: "kindling serve"}
+    if settings_file.is_file():
+        try:
+            found = YAML(typ="safe").load(settings_file.read_text(encoding="utf-8"))
+            servers = {"prefect": "Prefect server", "mlflow": "MLflow server"}
+            wanted = {int(found[key]["port"]): name for key, name in servers.items()} | wanted
+        except (YAMLError, KeyError, TypeError, ValueError):
+            said = f"{settings_file} gives no ports; 'python -m infra.stack status' says why"
+            yield False, "ports", said
+    for port, name in wanted.items():
+        state = f"in use by {port_holder(port)}" if _taken(port) else "free"
+        yield True, f"port {port}", f"{state} ({name})"
 
 
 def _taken(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def port_holder(port: int) -> str:
+    """Who listens on `port`, as far as the system tells."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            if listens and connection.pid:
+                command = " ".join(psutil.Process(connection.pid).cmdline())
+                return f"process {connection.pid} ({command[:120]})"
+    except psutil.Error:  # another user's, or it ended meanwhile
+        pass
+    return "another process"
+
+
+def _lock(workspace: Path) -> Finding:
+    try:
+        noted = graph.locked_hashes(workspace)
+    except graph.TornLock:
+        said = "torn; delete it and run the pipeline: DVC finds every result in its cache"
+        return False, "dvc.lock", said
+    return True, "dvc.lock", f"{len(noted)} results noted"
 
 
 def _artifacts(workspace: Path) -> Iterator[Finding]:
@@ -122,6 +180,8 @@ def status(workspace: Path) -> dict[str, Any]:
     told: dict[str, Any] = {"running": dict(running(workspace)), "pipelines": {}}
     for pipeline in catalogue.pipelines:
         stages = catalogue.stages_of(pipeline)
+        models = ["base", *catalogue.adapters_of(pipeline)]
+        versions = {name: store.versions(f"{pipeline}.{name}") for name in models}
         current = store.current(pipeline)
         release = None
         if current is not None:
@@ -129,6 +189,7 @@ def status(workspace: Path) -> dict[str, Any]:
             release = {"number": number, "base": members.base, "adapters": dict(members.adapters)}
         told["pipelines"][pipeline] = {
             "stages": {s: "stale" if s in stale else "up to date" for s in stages},
+            "registered": {n: int(found[-1].version) for n, found in versions.items() if found},
             "release": release,
         }
     return told

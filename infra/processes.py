@@ -134,20 +134,6 @@ def port_free(host: str, port: int) -> bool:
     return True
 
 
-def port_holder(port: int) -> str:
-    """Who listens on `port`, as far as the system tells."""
-    try:
-        connections = psutil.net_connections("tcp")
-    except psutil.AccessDenied:
-        return "another process"
-    for connection in connections:
-        listens = connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
-        if listens and connection.pid:
-            command = " ".join(psutil.Process(connection.pid).cmdline())
-            return f"process {connection.pid} ({command[:120]})"
-    return "another process"
-
-
 def wait_for(service: Service, healthy, seconds: float) -> None:
     """Wait until `healthy()` is true.
 
@@ -158,7 +144,8 @@ def wait_for(service: Service, healthy, seconds: float) -> None:
     while not healthy():
         if service.leader() is None:
             raise StackError(
-                f"{service.name} ended while starting; {service.log}:\n{service.tail()}"
+                f"{service.name} ended while starting. {service.said()}\n"
+                "Mend that, then run 'python -m infra.stack start' again"
             )
         if time.monotonic() > deadline:
             raise StackError(

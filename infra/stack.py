@@ -19,9 +19,10 @@ import typer
 from components.catalogue import load as load_catalogue
 from flows import locks
 from flows import settings as project
+from flows.care import port_holder
 from infra import deployments
 from infra.config import DEFAULT, Settings, load
-from infra.processes import Service, StackError, port_free, port_holder, wait_for
+from infra.processes import Service, StackError, port_free, wait_for
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 WORKER = "kindling-local"
@@ -125,6 +126,9 @@ class Stack:
     def start(self, say: Callable[[str], None]) -> None:
         """Start what does not run yet, wait until it answers, deploy.
 
+        A stack that runs already is deployed to all the same: it serves all workspaces of the
+        repository, and may not know this one's deployments yet.
+
         Raises:
             StackError: a port is taken, a service failed or a deployment was refused. Whatever
                 this call started is stopped again.
@@ -133,6 +137,7 @@ class Stack:
             missing = [service for service in self.services if service.leader() is None]
             if not missing:
                 say("the stack is already up")
+                self._deploy(say)
                 return
             self._check(missing)
             try:

@@ -15,7 +15,8 @@ from ruamel.yaml import YAML
 
 from infra import deployments
 from infra.config import DEFAULT, SettingsError, load
-from infra.processes import port_free
+from infra.processes import Service, StackError, port_free
+from infra.processes import wait_for as wait_for_service
 from infra.stack import Stack
 from tests.conftest import ROOT, isolate, keep_one_adapter, make_workspace
 
@@ -106,9 +107,32 @@ def test_a_second_start_leaves_it_alone(up):
     assert all(before.values())
     again = command(up, "start")
     assert again.returncode == 0
-    assert "already up" in again.stdout
+    assert "already up" in again.stdout and f"deployed '{DEPLOYMENT}'" in again.stdout
     assert pids(up) == before
     assert command(up, "status").stdout.count(" up ") == 3
+
+
+def add_workspace(home: Path, name: str) -> Path:
+    """A second workspace in the repository `home`, whose deployment is called `name`."""
+    folder = home / "recipes" / name
+    folder.mkdir(parents=True)
+    text = (home / "pipelines.yaml").read_text(encoding="utf-8")
+    text = text.replace("name: quickstart", f"name: {name}")
+    (folder / "pipelines.yaml").write_text(text, encoding="utf-8")
+    for shared in ("data", "dvc.yaml"):
+        (folder / shared).symlink_to(home / shared)
+    return folder
+
+
+@slow
+def test_a_running_stack_takes_the_deployments_of_another_workspace(up):
+    before = pids(up)
+    started = command(Stack(up.settings, add_workspace(up.workspace, "second")), "start")
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert "already up" in started.stdout and pids(up) == before
+    with deployments.client(up.settings.api_url) as api:
+        for name in ("second", "quickstart"):
+            assert api.read_deployment_by_name(f"pipeline/{name}").work_pool_name == "kindling"
 
 
 @slow
@@ -196,6 +220,27 @@ def test_a_taken_port_is_named_with_its_setting_and_holder(down):
     assert f"port {down.settings.mlflow.port} (mlflow.port in the settings)" in refused.stderr
     assert f"process {os.getpid()}" in refused.stderr
     assert not any(pids(down).values()), "something was started all the same"
+
+
+def test_a_stack_that_runs_is_deployed_to_all_the_same(down, monkeypatch):
+    """`start` for a second workspace once said that the stack was up, and deployed nothing."""
+    deployed, said = [], []
+    monkeypatch.setattr(Service, "leader", lambda service: psutil.Process())
+    monkeypatch.setattr(deployments, "deploy", lambda folder, _environment: deployed.append(folder))
+    second = Stack(down.settings, add_workspace(down.workspace, "second"))
+    second.start(said.append)
+    assert deployed == [second.workspace]
+    assert said == ["the stack is already up", "deployed 'pipeline/second'"]
+
+
+def test_a_service_that_ends_while_starting_is_told_with_the_end_of_its_log(tmp_path):
+    """It was once an AttributeError."""
+    dies = [sys.executable, "-c", "print('no such table'); raise SystemExit(3)"]
+    service = Service("mlflow", dies, dict(os.environ), tmp_path / "stack", "http://nowhere")
+    service.start(tmp_path)
+    with pytest.raises(StackError, match=r"(?s)mlflow ended while starting.*no such table") as told:
+        wait_for_service(service, lambda: False, seconds=30)
+    assert str(service.log) in str(told.value) and "infra.stack start" in str(told.value)
 
 
 def test_env_gives_a_shell_what_it_needs(down):
