@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: quickstart test serve ui ui-stop bench format lint install clean-install
+.PHONY: quickstart test serve ui ui-stop bench format lint install
 
 quickstart: $(READY)
 	@kindling run quickstart
