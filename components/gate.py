@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -27,6 +28,21 @@ class Decision:
     promoted: bool
     reasons: tuple[str, ...]
     differences: dict[str, list[float]]
+
+    def record(self, key: str) -> dict[str, Any]:
+        """What is kept of it, as JSON. key: of all that it rests on; an equal key needs no other.
+
+        `passed` is the gate's word and stays; `promoted` and `summary` are what came of it.
+        """
+        word = "promoted" if self.promoted else "refused"
+        return {
+            "key": key,
+            "passed": self.promoted,
+            "promoted": self.promoted,
+            "reasons": list(self.reasons),
+            "differences": self.differences,
+            "summary": f"{word}: {'; '.join(self.reasons)}",
+        }
 
 
 def decide(gate: Gate, candidate: Path, baseline: Path, champion: Path | None) -> Decision:

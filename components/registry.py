@@ -6,20 +6,22 @@ adapter's version refers to its base by version and hash and never holds a copy 
 
 A release is what is promoted and rolled back as one: a base, adapters that fit it, and the prompt
 versions that they were made with. Releases stand as numbered, unchanging tags on `PIPELINE.base`;
-the aliases `champion` point to the members of the current one.
+the aliases `champion` point to the members of the current one. Each names the one that it followed,
+so that what was rolled back can be told from what was superseded.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from components.lineage import content_of, folder_hash, text_hash
+from components.releases import Release, line, rolled_back
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -30,23 +32,13 @@ CONTENT = "kindling.content"
 WORKSPACE = "kindling.workspace"
 DECISION = "kindling.decision"
 RELEASE = "kindling.release"  # the current release's number; `kindling.release.N` holds release N
+LEFT = "kindling.left"  # the numbers of the releases that rollbacks left
 CODE = Path(__file__).parent
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "pydantic", "ruamel.yaml", "jinja2")
 
 
 class RegistryError(ValueError):
     """The registry lacks something or has it already; the message names the remedy."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """Versions that belong together. adapters, prompts: version by name in the catalogue."""
-
-    base: int
-    adapters: Mapping[str, int] = field(default_factory=dict)
-    prompts: Mapping[str, int] = field(default_factory=dict)
-    reason: str = ""
-    time: str = ""
 
 
 class Registry:
@@ -148,10 +140,10 @@ class Registry:
         import mlflow
 
         content = content_of(folder)
+        self._own(f"'{name}'", self.versions(name), "pipeline")
         known = self.with_content(name, content)
         if known is not None:
             return known, False
-        self._own(name)
         with TemporaryDirectory() as staged:  # MLflow keeps a folder's last name: make it speak
             parts = {"model": folder, **extra}
             for part, source in parts.items():
@@ -170,14 +162,14 @@ class Registry:
         self.client.set_registered_model_alias(name, CANDIDATE, created.version)
         return int(created.version), True
 
-    def _own(self, name: str) -> None:
-        """Refuse `name` where another workspace has registered it."""
-        for version in self.versions(name)[:1]:
+    def _own(self, spoken: str, versions: Sequence[Any], block: str) -> None:
+        """Refuse a name that another workspace has registered versions of."""
+        for version in versions[:1]:
             owner = version.tags.get(WORKSPACE)
             if owner != self.workspace:
                 raise RegistryError(
-                    f"'{name}' is registered by workspace '{owner}', this one is "
-                    f"'{self.workspace}'; rename the pipeline in pipelines.yaml"
+                    f"{spoken} is registered by workspace '{owner}', this one is "
+                    f"'{self.workspace}'; rename the {block} in pipelines.yaml"
                 )
 
     # -- prompts -------------------------------------------------------------------------------
@@ -185,34 +177,32 @@ class Registry:
     def register_prompt(self, name: str, prompt: Mapping[str, Any]) -> tuple[int, bool]:
         """Register a prompt when its text is new; return its version and whether it is new.
 
-        prompt: the catalogue's block (`template`, `answer`).
+        prompt: its `template` and `answer`, as in the catalogue or in an adapter's folder.
 
         Raises:
             RegistryError: another workspace has a prompt of this name.
         """
         import mlflow
 
-        content = text_hash(prompt["template"], json.dumps(prompt["answer"], sort_keys=True))
-        for version in self.prompt_versions(name):
-            owner = version.tags.get(WORKSPACE)
-            if owner != self.workspace:
-                raise RegistryError(
-                    f"prompt '{name}' is registered by workspace '{owner}', this one is "
-                    f"'{self.workspace}'; rename the prompt in pipelines.yaml"
-                )
+        answer = json.dumps(prompt["answer"], sort_keys=True)
+        content = text_hash(prompt["template"], answer)
+        known = self._prompts(name)
+        self._own(f"prompt '{name}'", known, "prompt")
+        for version in known:
             if version.tags.get(CONTENT) == content:
                 return int(version.version), False
-        tags = {
-            CONTENT: content,
-            WORKSPACE: self.workspace,
-            "kindling.answer": json.dumps(prompt["answer"], sort_keys=True),
-        }
+        tags = {CONTENT: content, WORKSPACE: self.workspace, "kindling.answer": answer}
         made = mlflow.genai.register_prompt(name=name, template=prompt["template"], tags=tags)
         mlflow.genai.set_prompt_alias(name, CANDIDATE, int(made.version))
         return int(made.version), True
 
     def prompt_versions(self, name: str) -> list[Any]:
         """All versions of prompt `name`, oldest first; none where it is not registered."""
+        # a search in a database leaves the aliases out: each is read again, some 10 ms each
+        return [self.client.get_prompt_version(name, v.version) for v in self._prompts(name)]
+
+    def _prompts(self, name: str) -> list[Any]:
+        """`prompt_versions`, some without their aliases."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -253,28 +243,42 @@ class Registry:
         doing it again.
         """
         number = max(self.releases(pipeline), default=0) + 1
-        stamped = asdict(release) | {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        current = self.current(pipeline)
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        stamped = asdict(release) | {"time": stamp, "follows": current[0] if current else 0}
         base = f"{pipeline}.base"
         self.client.set_registered_model_tag(base, f"{RELEASE}.{number}", json.dumps(stamped))
         self._point(pipeline, number, release)
         return number
 
     def rollback(self, pipeline: str, number: int | None = None) -> tuple[int, Release]:
-        """Go back to release `number`, or to the one before the current.
+        """Go back to release `number`, or to the one that the current one followed.
 
         Raises:
             RegistryError: there is no such release.
         """
         known = self.releases(pipeline)
         current = self.current(pipeline)
-        wanted = number if number is not None else (current[0] - 1 if current else 0)
+        wanted = number if number is not None else (current[1].follows if current else 0)
         if wanted not in known:
+            missing = "release before the current one" if number is None else f"release {number}"
             raise RegistryError(
-                f"pipeline '{pipeline}' has no release {wanted}; it has "
+                f"pipeline '{pipeline}' has no {missing}; it has "
                 f"{', '.join(map(str, known)) or 'none'} ('kindling registry list' shows them)"
             )
+        if current:
+            left = self._left(pipeline) | line(known, current[0])
+            self.client.set_registered_model_tag(f"{pipeline}.base", LEFT, json.dumps(sorted(left)))
         self._point(pipeline, wanted, known[wanted])
         return wanted, known[wanted]
+
+    def rolled_back(self, pipeline: str, adapter: str, version: int) -> int | None:
+        """The release with this version that was rolled back; None where it was not."""
+        number = int(self._base_tags(pipeline).get(RELEASE, 0))
+        return rolled_back(self.releases(pipeline), number, self._left(pipeline), adapter, version)
+
+    def _left(self, pipeline: str) -> set[int]:
+        return set(json.loads(self._base_tags(pipeline).get(LEFT, "[]")))
 
     def _point(self, pipeline: str, number: int, release: Release) -> None:
         import mlflow

@@ -7,17 +7,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.catalogue import Catalogue, load
+from components.gate import Gate, decide
 from components.lineage import content_of, read_json, value_hash
-from components.registry import CONTENT, DECISION, Registry, Release
+from components.registry import CHAMPION, CONTENT, DECISION, Registry
+from components.releases import Release
 from flows import evidence, locks, settings, tracking
 
-if TYPE_CHECKING:
-    from components.gate import Decision
-
-REASON_LENGTH = 4000  # MLflow keeps at most 5,000 characters of a tag
+TOP = "root"  # the workspace at a repository's top: its folder has another name in each clone
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def workspace_name(workspace: Path) -> str:
     """What a workspace is called in the registry: its place in the repository."""
     home = settings.home(workspace.resolve())
     place = workspace.resolve().relative_to(home.resolve()).as_posix()
-    return home.name if place == "." else place
+    return TOP if place == "." else place
 
 
 def registry(workspace: Path) -> Registry:
@@ -59,13 +58,23 @@ def release(
     with locks.hold(settings.home(workspace) / ".kindling" / "registry.lock", wait=300):
         store = registry(workspace)
         with _Run(workspace, pipeline, parent) as run:
-            base, candidates, new = _register_all(store, workspace, catalogue, pipeline, run)
+            work = _Work(store, workspace, catalogue, pipeline, run)
+            base, candidates, new = _register_all(work)
             for name in new:
                 say(f"registered {name}")
-            decisions = _decide_all(store, workspace, catalogue, pipeline, candidates, run)
-            number = _promote(store, pipeline, base, candidates, decisions)
+            decisions = _decide_all(work, candidates)
+            fit = [candidate for candidate in candidates if decisions[candidate.name]["passed"]]
+            following, held = _plan(store.current(pipeline), base, fit)
+            for candidate in fit:
+                decisions[candidate.name] = _outcome(decisions[candidate.name], held)
+            for candidate in candidates:  # first: once it is champion, nothing is decided on it
+                _record(work, candidate, decisions[candidate.name])
+            if following is not None:
+                store.promote(pipeline, following)
+            current = store.current(pipeline)
     for name, decision in decisions.items():
         say(f"{name}: {decision['summary']}")
+    number = current[0] if current else None
     return {"registered": new, "decisions": decisions, "release": number}
 
 
@@ -74,7 +83,6 @@ class _Run:
 
     def __init__(self, workspace: Path, pipeline: str, parent: str | None) -> None:
         self._workspace, self._pipeline, self._parent = workspace, pipeline, parent
-        self._own = False
 
     def __enter__(self) -> "_Run":
         return self
@@ -87,7 +95,6 @@ class _Run:
             if self._parent is None:
                 tags = {"kindling.pipeline": self._pipeline, "kindling.started_by": "register"}
                 self._parent = tracking.start_parent(self._workspace, self._pipeline, tags)
-                self._own = True
             mlflow.start_run(run_id=self._parent)
         return self._parent
 
@@ -98,181 +105,196 @@ class _Run:
             mlflow.end_run("FAILED" if kind else "FINISHED")
 
 
-def _register_all(
-    store: Registry, workspace: Path, catalogue: Catalogue, pipeline: str, run: _Run
-) -> tuple[int, list[Candidate], list[str]]:
-    folder = workspace / "artifacts" / pipeline
-    names = catalogue.adapters_of(pipeline)
+@dataclass(frozen=True)
+class _Work:
+    """What one registration works with."""
+
+    store: Registry
+    workspace: Path
+    catalogue: Catalogue
+    pipeline: str
+    run: _Run
+
+    def name(self, candidate: Candidate) -> str:
+        """What the registry calls it."""
+        return f"{self.pipeline}.{candidate.name}"
+
+
+def _register_all(work: _Work) -> tuple[int, list[Candidate], list[str]]:
+    """The base's version, the catalogue's adapters as registered, and what is new, to say."""
+    store, pipeline = work.store, work.pipeline
+    folder = work.workspace / "artifacts" / pipeline
+    names = work.catalogue.adapters_of(pipeline)
     for path in ["base", *(f"{k}/{n}" for n in names for k in ("adapters", "evaluations"))]:
         content_of(folder / path)  # all must be there before anything is registered
     if store.with_content(f"{pipeline}.base", content_of(folder / "base")) is None:
-        run.enter()
+        work.run.enter()
     base, fresh = store.register_base(pipeline, folder / "base")
     new = [f"{pipeline}.base version {base}"] if fresh else []
     candidates = []
     for name in names:
-        task = catalogue.tasks[catalogue.adapters[name].task]
-        prompt = catalogue.prompts[task.prompt].model_dump(mode="json")
-        prompt_version, fresh = store.register_prompt(task.prompt, prompt)
-        new += [f"prompt {task.prompt} version {prompt_version}"] if fresh else []
-        adapter, evaluation = folder / "adapters" / name, folder / "evaluations" / name
-        if store.with_content(f"{pipeline}.{name}", content_of(adapter)) is None:
-            run.enter()
-        tags = {
-            "kindling.prompt": task.prompt,
-            "kindling.prompt_version": str(prompt_version),
-            "kindling.evaluation": content_of(evaluation),
-            "kindling.commit": evidence.commit(workspace),
-            "kindling.stage_run": evidence.result_of(workspace, f"adapter@{name}").get(
-                "run_id", ""
-            ),
-        }
-        version, fresh = store.register_adapter(pipeline, name, adapter, evaluation, base, tags)
-        new += [f"{pipeline}.{name} version {version}"] if fresh else []
-        candidates.append(
-            Candidate(name, version, adapter, evaluation, (task.prompt, prompt_version))
-        )
+        candidate, said = _register_adapter(work, name, folder, base)
+        candidates.append(candidate)
+        new += said
     return base, candidates, new
 
 
-def _decide_all(
-    store: Registry,
-    workspace: Path,
-    catalogue: Catalogue,
-    pipeline: str,
-    candidates: list[Candidate],
-    run: _Run,
-) -> dict[str, dict[str, Any]]:
+def _register_adapter(
+    work: _Work, name: str, folder: Path, base: int
+) -> tuple[Candidate, list[str]]:
+    """Register adapter `name` and its prompt; also say what is new."""
+    store, pipeline = work.store, work.pipeline
+    adapter, evaluation = folder / "adapters" / name, folder / "evaluations" / name
+    wording = read_json(adapter / "adapter.json")["prompt"]  # the catalogue's may be newer
+    prompt = wording["name"]
+    prompt_version, fresh = store.register_prompt(prompt, wording)
+    new = [f"prompt {prompt} version {prompt_version}"] if fresh else []
+    if store.with_content(f"{pipeline}.{name}", content_of(adapter)) is None:
+        work.run.enter()
+    result = evidence.result_of(work.workspace, f"adapter@{name}")
+    tags = {
+        "kindling.prompt": prompt,
+        "kindling.prompt_version": str(prompt_version),
+        "kindling.evaluation": content_of(evaluation),
+        "kindling.commit": evidence.commit(work.workspace),
+        "kindling.stage_run": result.get("run_id", ""),
+    }
+    version, fresh = store.register_adapter(pipeline, name, adapter, evaluation, base, tags)
+    new += [f"{pipeline}.{name} version {version}"] if fresh else []
+    return Candidate(name, version, adapter, evaluation, (prompt, prompt_version)), new
+
+
+def _decide_all(work: _Work, candidates: list[Candidate]) -> dict[str, dict[str, Any]]:
     """A decision for each adapter, by name: the one on record, or a new one."""
     by_name = {candidate.name: candidate for candidate in candidates}
     decisions = {}
     for candidate in candidates:
-        gate_name = catalogue.gate_of(candidate.name)
-        if gate_name is None:
+        gate_name = work.catalogue.gate_of(candidate.name)
+        gate = work.catalogue.gates[gate_name] if gate_name else None
+        if gate is None:
             decisions[candidate.name] = _unjudged("no gate judges it")
-            continue
-        gate = catalogue.gates[gate_name]
-        if gate.baseline == candidate.name:
+        elif gate.baseline == candidate.name:
             decisions[candidate.name] = _unjudged("the baseline")
-            continue
-        baseline = by_name[gate.baseline]
-        decisions[candidate.name] = _decide(
-            store, workspace, pipeline, candidate, baseline, gate, run
-        )
+        else:
+            decisions[candidate.name] = _decide(work, candidate, by_name[gate.baseline], gate)
     return decisions
 
 
 def _unjudged(why: str) -> dict[str, Any]:
-    return {"promoted": False, "summary": why, "reasons": [why]}
+    return {"passed": False, "promoted": False, "summary": why, "reasons": [why]}
 
 
-def _decide(
-    store: Registry,
-    workspace: Path,
-    pipeline: str,
-    candidate: Candidate,
-    baseline: Candidate,
-    gate,
-    run: _Run,
-) -> dict[str, Any]:
-    import mlflow
-
-    from components.gate import decide
-
-    name = f"{pipeline}.{candidate.name}"
-    champion = store.alias(name, "champion")
+def _decide(work: _Work, candidate: Candidate, baseline: Candidate, gate: Gate) -> dict[str, Any]:
+    """The decision on `candidate`; only one with a `key` is a new one, or stands on record."""
+    store, name = work.store, work.name(candidate)
+    recorded = _recorded(store, name, candidate.version)
+    champion = store.alias(name, CHAMPION)
     if champion is not None and int(champion.version) == candidate.version:
-        return {"promoted": True, "summary": "champion", "reasons": ["it is the champion"]}
+        told = {"passed": True, "promoted": True, "summary": "champion"}
+        if recorded.get("promoted", True):
+            return told | {"reasons": ["it is the champion"]}
+        return recorded | told | {"key": "champion"}  # it came back by another rollback
+    left = store.rolled_back(work.pipeline, candidate.name, candidate.version)
+    if left is not None:
+        return recorded | _rolled_back(store, work.pipeline, candidate, left)
     key = value_hash(
-        [
-            gate.model_dump(mode="json"),
-            content_of(candidate.evaluation),
-            content_of(baseline.evaluation),
-            champion.tags[CONTENT] if champion else None,
-        ]
+        {
+            "gate": gate.model_dump(mode="json"),
+            "candidate": content_of(candidate.evaluation),
+            "baseline": content_of(baseline.evaluation),
+            "champion": champion.tags[CONTENT] if champion else None,
+        }
     )
-    recorded = store.client.get_model_version(name, str(candidate.version)).tags.get(DECISION)
-    if recorded and json.loads(recorded)["key"] == key:
-        return json.loads(recorded)
-    rival = _champion_records(store, workspace, name, candidate, champion) if champion else None
-    decision = _plain(decide(gate, candidate.evaluation, baseline.evaluation, rival), key)
-    run_id = run.enter()
-    mlflow.log_dict(decision, f"decisions/{candidate.name}.json", run_id=run_id)
-    text = json.dumps(decision)
-    if len(text) > REASON_LENGTH:
-        text = json.dumps(decision | {"reasons": ["see the run's artifact"]})
-    store.client.set_model_version_tag(name, str(candidate.version), DECISION, text)
-    return decision
+    if recorded.get("key") == key:
+        return recorded
+    rival = _champion_records(work, candidate, champion) if champion else None
+    return decide(gate, candidate.evaluation, baseline.evaluation, rival).record(key)
 
 
-def _plain(decision: "Decision", key: str) -> dict[str, Any]:
-    word = "promoted" if decision.promoted else "refused"
-    summary = f"{word}: {'; '.join(decision.reasons)}"
+def _recorded(store: Registry, name: str, version: int) -> dict[str, Any]:
+    text = store.client.get_model_version(name, str(version)).tags.get(DECISION)
+    return json.loads(text) if text else {}
+
+
+def _rolled_back(store: Registry, pipeline: str, candidate: Candidate, left: int) -> dict[str, Any]:
+    """Somebody decided against it, and knew more than the gate: only somebody brings it back."""
+    current = store.current(pipeline)
+    if current and store.releases(pipeline)[left].base == current[1].base:
+        back = f"promote {pipeline}.{candidate.name} {candidate.version} --reason ..."
+    else:
+        back = f"rollback {pipeline} {left}"
     return {
-        "key": key,
-        "promoted": decision.promoted,
-        "reasons": list(decision.reasons),
-        "summary": summary,
+        "key": f"release {left} was rolled back",
+        "passed": False,
+        "promoted": False,
+        "summary": f"rolled back with release {left}; it serves again after 'kindling registry "
+        f"{back}'",
     }
 
 
-def _champion_records(
-    store: Registry, workspace: Path, name: str, candidate: Candidate, champion
-) -> Path:
+def _record(work: _Work, candidate: Candidate, decision: dict[str, Any]) -> None:
+    """Write a decision to the run and to the version's tag, unless it stands there."""
+    import mlflow
+
+    name = work.name(candidate)
+    if "key" not in decision or decision == _recorded(work.store, name, candidate.version):
+        return
+    run_id = work.run.enter()
+    mlflow.log_dict(decision, f"decisions/{candidate.name}.json", run_id=run_id)
+    text = json.dumps(decision)
+    work.store.client.set_model_version_tag(name, str(candidate.version), DECISION, text)
+
+
+def _champion_records(work: _Work, candidate: Candidate, champion) -> Path:
     """The champion's evaluation; made anew where the examples or the metric have changed."""
     from components.evaluation import evaluate_adapter
     from components.reporter import Silent
 
-    version = int(champion.version)
+    store, name, version = work.store, work.name(candidate), int(champion.version)
     records = store.records(name, version)
     new = read_json(candidate.evaluation / "metrics.json")
     if read_json(records / "metrics.json")["comparison_key"] == new["comparison_key"]:
         return records
-    pipeline = name.split(".")[0]
-    base = store.folder(f"{pipeline}.base", int(champion.tags["kindling.base"]))
-    catalogue = load(workspace, check_files=False)
-    task = workspace / "artifacts" / "tasks" / catalogue.adapters[candidate.name].task
-    out = workspace / ".kindling" / "rejudged" / f"{name}-{version}-{new['comparison_key'][:12]}"
+    base = store.folder(f"{work.pipeline}.base", int(champion.tags["kindling.base"]))
+    task = work.catalogue.adapters[candidate.name].task
+    rows = work.workspace / "artifacts" / "tasks" / task
+    judged = f"{name}-{version}-{new['comparison_key'][:12]}"
+    out = work.workspace / ".kindling" / "rejudged" / judged
     if not (out / "metrics.json").is_file():
         out.mkdir(parents=True, exist_ok=True)
-        evaluate_adapter(store.folder(name, version), task, base, out, Silent())
+        evaluate_adapter(store.folder(name, version), rows, base, out, Silent())
     return out
 
 
-def _promote(
-    store: Registry,
-    pipeline: str,
-    base: int,
-    candidates: list[Candidate],
-    decisions: dict[str, dict[str, Any]],
-) -> int | None:
-    """Make a release of what was promoted; return the number of the current one.
+def _plan(
+    current: tuple[int, Release] | None, base: int, fit: list[Candidate]
+) -> tuple[Release | None, str]:
+    """The release that follows (None: the current one stays), and why `fit` are held back, if so.
 
     Members of the current release on the same base stay. On another base they cannot: the release
-    moves only when each of them has a promoted successor, and their decisions say so otherwise.
+    moves only when each of them has a promoted successor.
     """
-    current = store.current(pipeline)
-    number, members = current if current else (None, None)
-    fit = [c for c in candidates if decisions[c.name]["promoted"]]
-    kept: dict[str, int] = {}
-    prompts: dict[str, int] = {}
-    if members is not None and members.base == base:
-        kept, prompts = dict(members.adapters), dict(members.prompts)
-    elif members is not None:
-        behind = sorted(set(members.adapters) - {c.name for c in fit})
-        if behind:
-            for candidate in fit:
-                held = (
-                    f"held back: {', '.join(behind)} of release {number} lack a fit on base {base}"
-                )
-                decisions[candidate.name] |= {"promoted": False, "summary": held}
-            return number
+    number, members = current if current else (0, Release(base))
+    stay = members.base == base
+    behind = sorted(set(members.adapters) - {candidate.name for candidate in fit})
+    if behind and not stay:
+        return None, f"{', '.join(behind)} of release {number} lack a fit on base {base}"
+    adapters = dict(members.adapters) if stay else {}
+    prompts = dict(members.prompts) if stay else {}
     for candidate in fit:
-        kept[candidate.name] = candidate.version
+        adapters[candidate.name] = candidate.version
         prompts[candidate.prompt[0]] = candidate.prompt[1]
-    proposed = Release(base, kept, prompts, reason="gate")
-    if not fit or (
-        members and (members.base, members.adapters, members.prompts) == (base, kept, prompts)
-    ):
-        return number
-    return store.promote(pipeline, proposed)
+    proposed = Release(base, adapters, prompts, reason="gate")
+    served = (members.base, members.adapters, members.prompts)
+    if not fit or served == (base, adapters, prompts):
+        return None, ""
+    return proposed, ""
+
+
+def _outcome(decision: dict[str, Any], held: str) -> dict[str, Any]:
+    """What comes of a decision that the gate passed."""
+    if held:
+        return decision | {"promoted": False, "summary": f"held back: {held}"}
+    if decision["promoted"]:
+        return decision
+    return decision | {"promoted": True, "summary": f"promoted: {'; '.join(decision['reasons'])}"}

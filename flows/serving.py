@@ -49,19 +49,20 @@ def application(
     from components.serving.server import create_app
     from components.serving.templates import FolderTemplates
     from components.serving.transformers_engine import TransformersEngine
+    from flows.release import workspace_name
 
     if base is not None:
         folders = dict(_named(text) for text in adapters)
-        versions: dict[str, Any] = {}
+        registered: dict[str, Any] = {"versions": {}}
         templates: Any = FolderTemplates(folders)
     else:
-        base, folders, versions, templates = _registered(workspace, pipeline, alias)
+        base, folders, registered, templates = _registered(workspace, pipeline, alias)
     engine = TransformersEngine(base, folders)
     identity = {
         "pipeline": pipeline,
-        "workspace": str(workspace.name),
-        "versions": versions,
+        "workspace": workspace_name(workspace),
         "commit": evidence.commit(workspace),
+        **registered,
     }
     print(f"serving {', '.join(engine.models())}", flush=True)
     return create_app(engine, templates, workspace / FINGERPRINTS, identity)
@@ -77,7 +78,7 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def _registered(workspace: Path, pipeline: str, alias: str) -> tuple[Path, dict, dict, Any]:
-    """Base folder, adapter folders, versions by name, and templates, from the registry."""
+    """Base folder, adapter folders, versions and prompt versions by name, and templates."""
     from components.serving.templates import RegistryTemplates
     from flows.release import registry
 
@@ -97,15 +98,17 @@ def _registered(workspace: Path, pipeline: str, alias: str) -> tuple[Path, dict,
         )
     base_version = int(found.version)
     versions: dict[str, Any] = {BASE: base_version}
-    folders = {}
+    folders, prompts = {}, {}
     for name in catalogue.adapters_of(pipeline):
         version = store.alias(f"{pipeline}.{name}", alias)
         if version is None or int(version.tags["kindling.base"]) != base_version:
             continue
         versions[name] = int(version.version)
+        prompts[name] = int(version.tags["kindling.prompt_version"])
         folders[name] = store.folder(f"{pipeline}.{name}", int(version.version))
     base = store.folder(f"{pipeline}.base", base_version)
-    return base, folders, versions, RegistryTemplates(store, list(catalogue.prompts))
+    registered = {"versions": versions, "prompts": prompts}
+    return base, folders, registered, RegistryTemplates(store, list(catalogue.prompts))
 
 
 def _require_port(host: str, port: int) -> None:

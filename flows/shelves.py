@@ -1,10 +1,12 @@
 """`kindling registry`: what is registered, and moving it by hand."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from components.catalogue import load
-from components.registry import DECISION, RegistryError, Release
+from components.registry import DECISION, RegistryError
+from components.releases import Release
 from flows.release import registry
 
 
@@ -43,13 +45,13 @@ def listing(workspace: Path) -> dict[str, Any]:
     for name in catalogue.prompts:
         found = store.prompt_versions(name)
         if found:
-            told["prompts"][name] = [{"version": int(p.version)} for p in found]
+            told["prompts"][name] = [
+                {"version": int(p.version), "aliases": sorted(p.aliases)} for p in found
+            ]
     return told
 
 
 def _summary(decision: str | None) -> str:
-    import json
-
     return json.loads(decision)["summary"] if decision else ""
 
 
@@ -58,12 +60,10 @@ def text(told: dict[str, Any]) -> str:
     lines = []
     for name, versions in told["models"].items():
         for entry in versions:
-            marks = f" [{', '.join(entry['aliases'])}]" if entry["aliases"] else ""
             said = f"  {entry['decision']}" if entry["decision"] else ""
-            head = f"{name}/{entry['version']}{marks}"
-            lines.append(f"{head:44} {entry['content'][:12]}{said}")
+            lines.append(f"{_head(name, entry):44} {entry['content'][:12]}{said}")
     for name, versions in told["prompts"].items():
-        lines.append(f"prompt {name}: versions {', '.join(str(v['version']) for v in versions)}")
+        lines += [_head(f"prompt {name}", entry) for entry in versions]
     for pipeline, releases in told["releases"].items():
         for number, release in releases["all"].items():
             mark = "*" if number == releases["current"] else " "
@@ -73,6 +73,11 @@ def text(told: dict[str, Any]) -> str:
                 f"({release['reason']}, {release['time']})"
             )
     return "\n".join(lines) or "nothing is registered; run 'kindling run PIPELINE'"
+
+
+def _head(name: str, entry: dict[str, Any]) -> str:
+    marks = f" [{', '.join(entry['aliases'])}]" if entry["aliases"] else ""
+    return f"{name}/{entry['version']}{marks}"
 
 
 def promote(workspace: Path, name: str, version: int, reason: str) -> str:
@@ -100,5 +105,9 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
         )
     prompts = {**members.prompts, tags["kindling.prompt"]: int(tags["kindling.prompt_version"])}
     adapters = {**members.adapters, adapter: version}
-    number = store.promote(pipeline, Release(base, adapters, prompts, reason=f"by hand: {reason}"))
+    why = f"by hand: {reason}"
+    decision = json.loads(tags.get(DECISION, "{}"))  # the gate's figures stay with it
+    decision |= {"key": why, "passed": True, "promoted": True, "summary": f"promoted {why}"}
+    store.client.set_model_version_tag(name, str(version), DECISION, json.dumps(decision))
+    number = store.promote(pipeline, Release(base, adapters, prompts, reason=why))
     return f"release {number} is current: base {base}, adapters {adapters}"

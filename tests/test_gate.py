@@ -1,5 +1,7 @@
 """The gate's truth table: what is promoted, what is refused, and what the reasons say."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -56,6 +58,15 @@ def test_reasons_give_the_numbers_of_every_criterion(tmp_path):
     assert decision.reasons[2].startswith("not better than the champion: +0.005 [0.000, ")
     refused = decide(Gate(minimum=0.95, baseline="zero_shot"), a, b, None)
     assert refused.reasons[0] == "accuracy 0.800 < 0.95"
+
+
+def test_a_record_keeps_the_gates_word_its_reasons_and_the_numbers(tmp_path):
+    decision = decide(GATE, evaluation(tmp_path / "a", 0.8), evaluation(tmp_path / "b", 0.6), None)
+    kept = json.loads(json.dumps(decision.record("k")))
+    assert kept == decision.record("k")  # or an unchanged decision would be written again and again
+    assert kept["differences"] == {"zero_shot": list(decision.differences["zero_shot"])}
+    assert kept["passed"] is kept["promoted"] is True
+    assert kept["summary"] == f"promoted: {'; '.join(decision.reasons)}"
 
 
 def test_confidence_decides(tmp_path):

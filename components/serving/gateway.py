@@ -21,8 +21,12 @@ class Gateway:
     def __init__(
         self, engine: Engine, templates: Templates, folder: Path, identity: Mapping[str, Any]
     ) -> None:
+        """identity: what every answer has in common, with `pipeline`; `versions` by model and
+        `prompts` (the version of its prompt that an adapter was made with) where registered.
+        """
         self.engine, self.templates = engine, templates
         self.fingerprints, self.identity = Fingerprints(folder), dict(identity)
+        self._prompts = self.identity.pop("prompts", {})
         self._engine_free = asyncio.Lock()
         self._waiting = 0
         self.figures = CollectorRegistry()
@@ -71,7 +75,7 @@ class Gateway:
             **self.identity,
             "base": self._placed(BASE, models[BASE]),
             "adapter": self._placed(model, described) if model != BASE else None,
-            "template": template.described() if template else None,
+            "template": template.content() if template else None,
             "engine": dict(self.engine.about()),
         }
         return self.fingerprints.of(record)
@@ -80,4 +84,7 @@ class Gateway:
         pipeline = self.identity["pipeline"]
         path = f"{pipeline}/base" if name == BASE else f"{pipeline}/adapters/{name}"
         versions = self.identity.get("versions", {})
-        return {**about, "name": name, "path": path, "version": versions.get(name)}
+        placed = {**about, "name": name, "path": path, "version": versions.get(name)}
+        if name in self._prompts:  # which /v1/classify renders, whatever is champion meanwhile
+            placed["prompt"] = about["prompt"] | {"version": self._prompts[name]}
+        return placed

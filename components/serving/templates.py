@@ -23,15 +23,18 @@ class Template:
     text: str
     aliases: tuple[str, ...] = ()
 
-    def described(self) -> dict:
+    def content(self) -> dict:
+        """What shapes an answer; aliases do not, they move from one version to another."""
         return {
             "id": self.id,
             "version": self.version,
             "template": self.text,
             "variables": variables_of(self.text),
-            "aliases": list(self.aliases),
             "sha": text_hash(self.text),
         }
+
+    def described(self) -> dict:
+        return self.content() | {"aliases": list(self.aliases)}
 
 
 class Templates(Protocol):
