@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from components.catalogue import Catalogue, load
+from components.catalogue import FILE, Catalogue, load
 from components.lineage import content_of, folder_hash, read_json
 from flows import disk, graph, locks, settings, tracking
 from flows.tracking import PARENT, UNOWNED
@@ -294,5 +294,10 @@ def _mates(workspace: Path) -> list[str]:
 def workspaces(workspace: Path) -> list[Path]:
     """All workspaces that share this one's DVC cache."""
     top = settings.home(workspace)
-    found = [top, *sorted(path.parent for path in top.glob("recipes/*/pipelines.yaml"))]
-    return [path for path in found if (path / ".dvc").is_dir()]
+    listed = ["git", "-C", str(top), "ls-files", "-z", "-c", "-o", "--exclude-standard"]
+    wanted = [FILE, f"**/{FILE}"]
+    done = subprocess.run([*listed, *wanted], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return [workspace]  # no repository: nobody shares anything
+    found = {(top / name).parent for name in done.stdout.split("\0") if name}
+    return sorted(path for path in found if (path / ".dvc").is_dir())

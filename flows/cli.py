@@ -73,8 +73,8 @@ def init(
     """Make a new workspace with a commented catalogue that runs as it is."""
     from flows.workspace import make
 
-    make(directory)
-    print(f"made {directory}. Next:\n  cd {directory}\n  kindling run quickstart")
+    name = make(directory)
+    print(f"made {directory}. Next:\n  cd {directory}\n  kindling run {name}")
 
 
 @app.command()

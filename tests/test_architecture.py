@@ -94,11 +94,8 @@ def declared(stage: str) -> set[str]:
         if not dep.startswith("${root}/"):
             continue
         path = ROOT / dep.removeprefix("${root}/")
-        assert path.exists(), f"{stage}: {dep} does not exist"
-        if "/versions/" in dep:
-            continue
-        found = path.rglob("*.py") if path.is_dir() else [path]
-        files |= {p.relative_to(ROOT).as_posix() for p in found}
+        assert path.is_file(), f"{stage}: {dep} is no file; a folder would hold __pycache__ as well"
+        files.add(path.relative_to(ROOT).as_posix())
     return files
 
 
