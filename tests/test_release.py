@@ -19,6 +19,7 @@ from tests.conftest import ROOT, isolate
 from tests.test_gate import evaluation
 from tests.tiny_models import signed
 
+pytestmark = pytest.mark.slow  # some 20 s in all: MLflow makes its tables and versions
 CATALOGUE = """\
 root: {root}
 compute: {{threads: 2, jobs: 1}}
