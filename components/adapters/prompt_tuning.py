@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from components.adapters import peft_folder
+from components.adapters.encoding import as_text
 from components.adapters.settings import Trained
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _initial(
     size = min(COMMON, len(table) - special)
     common = special + torch.randint(size, (count,), generator=random)
     first = {"vocabulary": "", "labels": "".join(answers), "text": block.init_text or ""}
-    ids = tokenizer(first[block.init], add_special_tokens=False)["input_ids"]
+    ids = as_text(tokenizer, first[block.init])
     if block.init == "text":
         ids = (ids * count)[:count]
     rest = table[torch.tensor([*ids, *common.tolist()][:count], dtype=torch.long)]

@@ -103,13 +103,13 @@ def _golden(
 ) -> dict:
     import torch
 
-    from components.adapters.encoding import opening, room
+    from components.adapters.encoding import as_text, opening, room
 
     rows = [row for row, _ in zip(read_jsonl(task / "test.jsonl"), range(GOLDEN), strict=False)]
     first = opening(model, tokenizer)
     prompts = []
     for text in _prompts(description, rows):
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = as_text(tokenizer, text)
         tokens = torch.tensor([[*first, *ids[len(first) - room(model) :]]])
         with torch.no_grad():
             logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits[0, -1]

@@ -21,11 +21,13 @@ class RegisteredBase(PythonModel):
         return [self._continue(text) for text in model_input]
 
     def _continue(self, text: str) -> str:
-        tokens = self.tokenizer(text, return_tensors="pt")
-        made = self.model.generate(
-            input_ids=tokens["input_ids"], max_new_tokens=NEW_TOKENS, do_sample=False
-        )
-        return self.tokenizer.decode(made[0, tokens["input_ids"].shape[1] :])
+        import torch
+
+        from components.adapters.encoding import as_text
+
+        ids = torch.tensor([[self.tokenizer.bos_token_id, *as_text(self.tokenizer, text)]])
+        made = self.model.generate(input_ids=ids, max_new_tokens=NEW_TOKENS, do_sample=False)
+        return self.tokenizer.decode(made[0, ids.shape[1] :])
 
 
 set_model(RegisteredBase())
