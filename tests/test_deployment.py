@@ -42,9 +42,12 @@ def write_settings(path: Path, **changes: int) -> Path:
     return path
 
 
-def command(stack: Stack, *words: str) -> subprocess.CompletedProcess:
+def command(
+    stack: Stack, *words: str, workspace: Path | None = None
+) -> subprocess.CompletedProcess:
     settings = str(stack.workspace.parent / "settings.yaml")
-    line = [sys.executable, "-m", "infra.stack", "-C", str(stack.workspace), "--settings", settings]
+    where = str(workspace or stack.workspace)
+    line = [sys.executable, "-m", "infra.stack", "-C", where, "--settings", settings]
     return subprocess.run([*line, *words], cwd=ROOT, capture_output=True, text=True, timeout=200)
 
 
@@ -127,7 +130,7 @@ def add_workspace(home: Path, name: str) -> Path:
 @slow
 def test_a_running_stack_takes_the_deployments_of_another_workspace(up):
     before = pids(up)
-    started = command(Stack(up.settings, add_workspace(up.workspace, "second")), "start")
+    started = command(up, "start", workspace=add_workspace(up.workspace, "second"))
     assert started.returncode == 0, started.stdout + started.stderr
     assert "already up" in started.stdout and pids(up) == before
     with deployments.client(up.settings.api_url) as api:
