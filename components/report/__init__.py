@@ -1,0 +1,1 @@
+"""The page that a pipeline leaves, and its pictures."""
