@@ -77,12 +77,18 @@ class Catalogue(Block):
                 return name
         return None
 
+    def datasets_of(self, pipeline: str) -> list[str]:
+        """The data sets that `pipeline` reads: its corpus, and those of its adapters' tasks."""
+        tasks = [self.tasks[self.adapters[name].task] for name in self.adapters_of(pipeline)]
+        return list(
+            dict.fromkeys([self.pipelines[pipeline].corpus, *(task.dataset for task in tasks)])
+        )
+
     def stages_of(self, pipeline: str) -> list[str]:
         """The DVC stages that `pipeline` needs, each after those that it depends on."""
         adapters = self.adapters_of(pipeline)
         tasks = list(dict.fromkeys(self.adapters[name].task for name in adapters))
-        datasets = [self.pipelines[pipeline].corpus, *(self.tasks[t].dataset for t in tasks)]
-        stages = [f"dataset@{name}" for name in dict.fromkeys(datasets)]
+        stages = [f"dataset@{name}" for name in self.datasets_of(pipeline)]
         stages += [f"{kind}@{pipeline}" for kind in ("corpus", "tokenizer", "tokens", "base")]
         stages += [f"language_model@{pipeline}"]
         stages += [f"{kind}@{task}" for task in tasks for kind in ("task", "controls")]

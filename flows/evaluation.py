@@ -21,8 +21,7 @@ def evaluate(
     """
     with locks.hold(workspace / ".kindling" / "run.lock"):
         graph.ensure_repository(workspace)
-        stages = catalogue.stages_of(pipeline)
-        datasets = [stage.split("@")[1] for stage in stages if stage.startswith("dataset@")]
+        datasets = catalogue.datasets_of(pipeline)
         data.check(workspace, catalogue, datasets, graph.stale(workspace), say)
         environment = settings.child_environment(None)
         for name in catalogue.adapters_of(pipeline):

@@ -98,11 +98,10 @@ def _close(workspace: Path, catalogue: Catalogue, pipeline: str, parent: str, en
         tracking.end_parent(workspace, mlflow, parent, ended)
 
 
-def _waiting(workspace: Path, catalogue: Catalogue, stages: list[str]) -> set[str]:
+def _waiting(workspace: Path, catalogue: Catalogue, pipeline: str) -> set[str]:
     """The stages that DVC calls stale, the data brought to the state of its pointers first."""
     stale = graph.stale(workspace)
-    datasets = [stage.split("@")[1] for stage in stages if stage.startswith("dataset@")]
-    if check_data(workspace, catalogue, datasets, stale):
+    if check_data(workspace, catalogue, catalogue.datasets_of(pipeline), stale):
         stale = graph.stale(workspace)
     return set(stale)
 
@@ -130,7 +129,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
         if graph.drop_torn_lock(where):
             get_run_logger().warning("dvc.lock was half-written and is made anew from DVC's cache")
         tracking.end_all_lost(where)
-        waiting = _waiting(where, catalogue, stages)
+        waiting = _waiting(where, catalogue, pipeline)
         parent, ran = _run_stages(where, catalogue, pipeline, waiting, force)
         released = register(where, pipeline, parent)
     outcome = summary.collect(where, catalogue, pipeline, stages, ran, released)

@@ -1,0 +1,34 @@
+"""How fast this processor multiplies in each precision: `python bench/precision.py`."""
+
+import json
+import statistics
+import time
+
+import torch
+
+SIZE = 2048
+ROUNDS = 7
+
+
+def seconds(precision: torch.dtype) -> float:
+    left, right = (torch.randn(SIZE, SIZE).to(precision) for _ in range(2))
+    started = time.perf_counter()
+    for _ in range(3):
+        left @ right
+    return (time.perf_counter() - started) / 3
+
+
+def main() -> None:
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    taken: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(ROUNDS + 1):  # the first warms up; they alternate: a busy machine slows both
+        for name, kind in kinds.items():
+            taken[name].append(seconds(kind))
+    rates = {name: 2 * SIZE**3 / statistics.median(t[1:]) / 1e9 for name, t in taken.items()}
+    told = {f"{name}_gflops": round(rate) for name, rate in rates.items()}
+    amx = bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    print(json.dumps({**told, "ratio": round(rates["bfloat16"] / rates["float32"], 2), "amx": amx}))
+
+
+if __name__ == "__main__":
+    main()
