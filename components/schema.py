@@ -35,6 +35,7 @@ class Compute(Block):
     threads: int = Field(ge=1, examples=[2], description="of a run, and all of them for the base")
     jobs: int = Field(ge=1, examples=[1], description="stages at once; they share the threads")
     disk_gb: float = Field(default=1.0, ge=0, description="free space to insist on, in GB")
+    price_per_hour: float | None = Field(default=None, ge=0, description="of this machine")
 
     @model_validator(mode="after")
     def _a_thread_for_each(self) -> "Compute":

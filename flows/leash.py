@@ -16,24 +16,26 @@ from flows import settings
 POLL_SECONDS = 0.25
 
 
-def masters() -> list[psutil.Process]:
-    """The processes whose end must end this one: DVC, the shell it starts, and the flow."""
-    found = []
+def masters() -> list[int]:
+    """The ids of the processes whose end must end this one: DVC, the shell it starts, the flow."""
+    found = settings.masters()
+    if found:
+        return found
     if settings.dvc_started_us():
         for parent in psutil.Process().parents()[:3]:
-            found.append(parent)
+            found.append(parent.pid)
             if any("dvc" in word for word in parent.cmdline()[:3]):
                 break
     flow = settings.flow_pid()
     if flow is not None:
-        found.append(psutil.Process(flow))  # NoSuchProcess: it has gone already; see `tie`
+        found.append(flow)
     return found
 
 
 def tie() -> None:
     """Watch `masters` from a thread and kill this process within half a second of their end."""
     try:
-        watched = masters()
+        watched = [psutil.Process(pid) for pid in masters()]
     except psutil.NoSuchProcess:
         os.kill(os.getpid(), signal.SIGKILL)
     if watched:

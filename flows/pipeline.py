@@ -13,7 +13,18 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from components.catalogue import Catalogue, load, suggestion
-from flows import data, disk, evidence, graph, locks, settings, side_by_side, summary, tracking
+from flows import (
+    data,
+    disk,
+    evidence,
+    forkserver,
+    graph,
+    locks,
+    settings,
+    side_by_side,
+    summary,
+    tracking,
+)
 
 RETRIES = 3
 RETRY_SECONDS = 5
@@ -39,10 +50,10 @@ def check_data(
     retry_condition_fn=_passing,
     cache_policy=NO_CACHE,
 )
-def run_stage(workspace: Path, stage: str, parent: str, force: bool) -> bool:
+def run_stage(workspace: Path, stage: str, parent: str, server: str | None, force: bool) -> bool:
     """Whether the stage ran; DVC may know its result already."""
     before = evidence.last_run(workspace, stage)
-    environment = settings.child_environment(parent)
+    environment = settings.child_environment(parent, server)
     graph.reproduce(workspace, stage, environment, get_run_logger().info, force)
     return evidence.last_run(workspace, stage) != before
 
@@ -74,13 +85,14 @@ def _run_stages(
     parent = tracking.start_parent(workspace, pipeline, tags)
     ended = "FAILED"
     try:
-        ran = side_by_side.run(
-            needed,
-            catalogue.compute.jobs,
-            catalogue.compute.jobs_of,
-            lambda stage, ran: force or stage in waiting or bool(needed[stage] & ran),
-            lambda stage: run_stage.submit(workspace, stage, parent, force),
-        )
+        with forkserver.running(workspace) as server:
+            ran = side_by_side.run(
+                needed,
+                catalogue.compute.jobs,
+                catalogue.compute.jobs_of,
+                lambda stage, ran: force or stage in waiting or bool(needed[stage] & ran),
+                lambda stage: run_stage.submit(workspace, stage, parent, server, force),
+            )
         ended = "FINISHED"
     finally:
         graph.end_calls()

@@ -11,6 +11,8 @@ from pathlib import Path
 
 PARENT_RUN = "KINDLING_PARENT_RUN"  # MLflow id of the pipeline's run, handed to its stages
 FLOW_PID = "KINDLING_FLOW_PID"  # a stage ends when this process does
+MASTERS = "KINDLING_MASTERS"  # a fork ends when one of these processes does
+FORK_SERVER = "KINDLING_FORK_SERVER"  # where a stage finds one; see `flows.forkserver`
 
 # nothing here phones home; a user's own setting of the same variable wins
 QUIET = {
@@ -48,7 +50,7 @@ def tracking_uri(workspace: Path) -> str:
 def apply(workspace: Path, threads: int | None = None) -> None:
     """Set up this process and its children: no telemetry, own Prefect home, own interpreter first.
 
-    `threads` bounds the numeric libraries and must come before they are imported.
+    threads: a bound for the numeric libraries, also for those that are loaded already.
     """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
@@ -59,8 +61,18 @@ def apply(workspace: Path, threads: int | None = None) -> None:
     if path.split(os.pathsep)[0] != binaries:
         os.environ["PATH"] = os.pathsep.join([binaries, path])
     if threads is not None:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = str(threads)
+        _bound(threads)
+
+
+def _bound(threads: int) -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when a library is loaded
+        os.environ[name] = str(threads)
+    if "torch" in sys.modules:
+        import torch
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(threads)
+        torch.set_num_threads(threads)
 
 
 def parent_run() -> str | None:
@@ -77,7 +89,33 @@ def dvc_started_us() -> bool:
     return "DVC_STAGE" in os.environ
 
 
-def child_environment(parent: str | None) -> dict[str, str]:
-    """The environment of DVC calls that end with this process; `parent`: the MLflow run above."""
+def fork_server() -> str | None:
+    return os.environ.get(FORK_SERVER)
+
+
+def masters() -> list[int]:
+    """The processes whose end a fork was told to follow."""
+    return [int(pid) for pid in os.environ.get(MASTERS, "").split()]
+
+
+def fork_environment(masters: list[int]) -> dict[str, str]:
+    """This process's environment for a fork that does its work and ends with `masters`."""
+    given = {**os.environ, MASTERS: " ".join(map(str, masters))}
+    given.pop(FORK_SERVER)
+    return given
+
+
+def become(other: dict[str, str]) -> None:
+    """Take over the environment of another process."""
+    os.environ.clear()
+    os.environ.update(other)
+
+
+def child_environment(parent: str | None, server: str | None = None) -> dict[str, str]:
+    """The environment of DVC calls that end with this process.
+
+    parent: the MLflow run above. server: the fork server that their stages may ask.
+    """
     above = {PARENT_RUN: parent} if parent else {}
-    return {**os.environ, **above, FLOW_PID: str(os.getpid())}
+    asked = {FORK_SERVER: server} if server else {}
+    return {**os.environ, **above, **asked, FLOW_PID: str(os.getpid())}

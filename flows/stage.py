@@ -14,7 +14,7 @@ from pathlib import Path
 
 from components import lineage
 from components.catalogue import Catalogue, load
-from flows import data, graph, leash, locks, settings
+from flows import data, forkserver, graph, leash, locks, settings
 from flows.stages import STAGES, Work, pipeline_of, places
 from flows.versions import installed
 
@@ -119,6 +119,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("stage", metavar="STAGE@NAME", help="as 'dvc stage list' names it")
     stage = parser.parse_args().stage
+    code = forkserver.hand_over("flows.stage", [stage])
+    if code is not None:
+        sys.exit(code)
     workspace = Path.cwd()
     try:
         settings.apply(workspace, load(workspace, check_files=False).compute.threads_of(stage))

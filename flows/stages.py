@@ -103,6 +103,7 @@ def _base(work: Work) -> dict[str, float]:
         checkpoints=work.checkpoints,
         identity=work.identity,
         report=work.report,
+        price=work.catalogue.compute.price_per_hour,
     )
 
 

@@ -66,7 +66,8 @@ def stages_at_work(workspace: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline", "cwd", "status"]):
         command = process.info["cmdline"] or []
-        if command[1:3] == ["-m", "flows.stage"] and process.info["cwd"] == str(workspace):
+        at_work = command[1:3] in (["-m", "flows.stage"], ["-m", "flows.forkserver"])
+        if at_work and process.info["cwd"] == str(workspace):
             found.append(process)
     return found
 

@@ -15,13 +15,17 @@ from components.lineage import content_of, read_json, read_jsonl, text_hash, wri
 from components.models import llama
 from components.prompts import choose_shots, with_shots
 from components.reporter import Reporter
+from components.training import machine
 from components.training.checkpoint import Checkpoints
-from components.training.loop import Plan, train
+from components.training.loop import train
+from components.training.plan import Plan
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from components.adapters.encoding import Batch
 
 WINDOW = 16  # batches whose rows are sorted by length together
 VALIDATION_ROWS = 256  # for the loss curve; scores come from the evaluation stage
@@ -130,7 +134,7 @@ def frozen_hash(model: "torch.nn.Module") -> str:
     digests = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
-            data = parameter.detach().contiguous().numpy().tobytes()
+            data = parameter.detach().cpu().contiguous().numpy().tobytes()
             digests.append(f"{name}:{hashlib.sha256(data).hexdigest()}")
     return text_hash(*digests)
 
@@ -168,7 +172,9 @@ class _Batches:
 
 
 class _Training:
-    """One adapter's training: batches of rows, the loss on their answers."""
+    """One adapter's training: the loss on the answers of rows. See `training.loop.Objective`."""
+
+    row_bytes = 0.0  # a batch is small; where it does not fit the loop halves it
 
     def __init__(
         self,
@@ -181,11 +187,14 @@ class _Training:
         import torch
         from transformers import AutoTokenizer
 
+        from components.adapters.answer_loss import AnswerLoss
+
         torch.manual_seed(block.seed)
         self.block = block
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         self.method = METHODS[block.method]
         self.model = self.method.build(base_model, block, self.tokenizer, answers)
+        self.module = AnswerLoss(self.model).to(machine.device())
         self.shot_texts = shot_texts
 
     def train(
@@ -197,48 +206,61 @@ class _Training:
         out: Path,
     ) -> dict[str, float]:
         block = self.block
+        self.rows, self.held_out = rows, held_out
+        self.batches = _Batches([len(row["prompt"]) for row in rows], block.batch_size, block.seed)
         trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         report.params({"trainable_parameters": trainable, "train_rows": len(rows)})
         before = frozen_hash(self.model)
-        plan = Plan(
-            steps=block.steps,
-            learning_rate=block.learning_rate,
-            warmup=block.warmup,
-            weight_decay=block.weight_decay,
-            clip=block.clip,
-            evaluate_every=max(1, block.steps // block.evaluations),
-            checkpoint_minutes=block.checkpoint_minutes,
-            precision=block.precision,
-        )
-        lengths = [len(row["prompt"]) for row in rows]
-        batches = _Batches(lengths, block.batch_size, block.seed)
-        history = train(
-            self.model,
-            lambda step: self._loss([rows[number] for number in batches(step)]),
-            plan,
-            checkpoints,
-            report,
-            lambda: self._validation_loss(held_out),
-        )
+        history = train(self, self._plan(), checkpoints, report)
+        self.model.cpu()
         assert frozen_hash(self.model) == before, "training changed frozen weights of the base"
         self.method.save(self.model, out)
         write_json(out / "training.json", {"history": history, "parameters": trainable})
         last = {key: history[-1][key] for key in ("loss", "validation_loss")}
         return {**last, "trainable_parameters": float(trainable)}
 
-    def _loss(self, rows: list[dict[str, str]]) -> "torch.Tensor":
-        """The mean -log p of an answer token."""
-        from components.adapters.encoding import answer_losses, encode
+    def _plan(self) -> Plan:
+        block = self.block
+        same = ("learning_rate", "warmup", "weight_decay", "clip", "checkpoint_minutes")
+        return Plan(
+            steps=block.steps,
+            rows=self.batches.size,
+            evaluate_every=max(1, block.steps // block.evaluations),
+            precision=block.precision,
+            seed=block.seed,
+            **{key: getattr(block, key) for key in same},
+        )
+
+    def batch(self, step: int, rows: range) -> "tuple[Batch, int]":
+        """The encoded rows, and how many answer tokens the whole step has."""
+        chosen = self.batches(step)
+        whole = sum(self._answer_tokens(self.rows[number]) for number in chosen)
+        return self._encode([self.rows[chosen[place]] for place in rows]), whole
+
+    def _answer_tokens(self, row: dict[str, str]) -> int:
+        from components.adapters.encoding import as_text
+
+        return len(as_text(self.tokenizer, row["answer"]))
+
+    def _encode(self, rows: list[dict[str, str]]) -> "Batch":
+        from components.adapters.encoding import encode
 
         prompts = [with_shots(self.shot_texts, row["prompt"]) for row in rows]
-        batch = encode(self.model, self.tokenizer, prompts, [row["answer"] for row in rows])
-        return answer_losses(self.model, batch).mean()
+        return encode(self.model, self.tokenizer, prompts, [row["answer"] for row in rows])
 
-    def _validation_loss(self, rows: list[dict[str, str]]) -> float:
+    def validate(self) -> float:
         import torch
 
-        size = self.block.batch_size
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        rows, size, total, tokens = self.held_out, self.block.batch_size, 0.0, 0
         with torch.no_grad():
-            total = sum(float(self._loss(part)) * len(part) for part in parts)
-        return total / len(rows)
+            for start in range(0, len(rows), size):
+                batch = self._encode(rows[start : start + size])
+                total += float(self.module(batch, 1))
+                tokens += len(batch.targets)
+        return total / tokens
+
+    def describe(self, step: int) -> str:
+        return f"rows {', '.join(map(str, self.batches(step)))} of the task's training split"
+
+    def compile(self) -> None:
+        """Nothing: batches differ in length, and each length would be compiled anew."""

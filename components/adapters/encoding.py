@@ -94,7 +94,8 @@ def encode(
         input_ids[row, : len(read)] = torch.tensor(read)
         attention_mask[row, : len(read)] = 1
     flat = torch.tensor([row * longest + position for row, position in places])
-    return Batch(input_ids, attention_mask, flat, torch.tensor(targets), lengths)
+    tensors = (input_ids, attention_mask, flat, torch.tensor(targets))
+    return Batch(*(tensor.to(model.device) for tensor in tensors), lengths)
 
 
 def answer_losses(model: "PreTrainedModel", batch: Batch) -> "torch.Tensor":

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from components.block import Block
-from components.training.loop import Precision
+from components.training.machine import Precision
 
 
 class Adapter(Block):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from components.block import Block
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 # SwiGLU has three matrices where a plain feed-forward layer has two: 2/3 of 4 x width keeps the
 # parameters equal (Shazeer 2020, section 2), rounded up to a multiple that kernels like
@@ -56,6 +56,29 @@ def build(block: Model, tokenizer: "PreTrainedTokenizerBase", seed: int) -> "Lla
     )
     torch.manual_seed(seed)
     return LlamaForCausalLM(config)
+
+
+def training_flops(config: "LlamaConfig", parameters: int) -> float:
+    """FLOPs of forward and backward for one token, at the longest context, without recomputation.
+
+    6 for each parameter that multiplies it (Kaplan et al. 2020, table 1; an embedding that is not
+    the output matrix too only looks up), and 6 x layers x width x context for causal attention:
+    half of the 12 of Chowdhery et al. 2022, appendix B, as half of the products are masked.
+    """
+    tables = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
+    attention = config.num_hidden_layers * config.hidden_size * config.max_position_embeddings
+    return 6.0 * (parameters - tables) + 6.0 * attention
+
+
+def activation_bytes(config: "LlamaConfig") -> float:
+    """Bytes that training keeps for one token until its backward pass, in float32, about.
+
+    A layer keeps its input and both normalised ones (with the float32 copies that the norm makes),
+    queries, keys and values before and after rotation, attention's output, two residual sums (14 x
+    width), and gate, up, their activation and product (4 x feed-forward).
+    """
+    layer = 14 * config.hidden_size + 4 * config.intermediate_size
+    return 4.0 * config.num_hidden_layers * layer
 
 
 def load(base: Path) -> "PreTrainedModel":

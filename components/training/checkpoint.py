@@ -4,17 +4,19 @@ A file's name holds its step and the hash of its bytes, so one that is torn or a
 such and the one before it is taken.
 """
 
+import errno
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.lineage import file_hash
+from components.lineage import file_hash, read_json, write_json
 
-KEPT = 2
+KEPT = 2  # the newest; the best one is kept beside them
 HASH_LENGTH = 16
 NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Checkpoints:
@@ -25,8 +27,11 @@ class Checkpoints:
         self.identity = identity
         self._say = say
 
-    def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Write `state` (tensors, numbers, strings, lists, dicts) as of `step`; keep the last two.
+    def save(self, step: int, state: dict[str, Any], loss: float | None = None) -> Path:
+        """Write `state` (tensors, numbers, strings, lists, dicts) as of `step`.
+
+        loss: of validation, if it was measured after this step. The newest `KEPT` and the one with
+        the lowest loss stay, older ones go.
 
         Raises:
             OSError: the disk is full or broken; earlier checkpoints are untouched.
@@ -40,13 +45,37 @@ class Checkpoints:
                 torch.save({"identity": self.identity, "step": step, "state": state}, file)
                 file.flush()
                 os.fsync(file.fileno())
-            name = f"step-{step:09d}-{file_hash(temporary)[:HASH_LENGTH]}.pt"
-            os.replace(temporary, self.folder / name)
+            path = self.folder / f"step-{step:09d}-{file_hash(temporary)[:HASH_LENGTH]}.pt"
+            os.replace(temporary, path)
+        except (OSError, RuntimeError) as error:  # torch's writer wraps what the system says
+            raise self._failed(step, error) from error
         finally:
             temporary.unlink(missing_ok=True)
+        best = self._best(path.name, loss)
         for old in self._files()[KEPT:]:
-            old.unlink()
-        return self.folder / name
+            if old.name != best:
+                old.unlink()
+        return path
+
+    def _failed(self, step: int, error: Exception) -> OSError:
+        number = getattr(error, "errno", None) or errno.ENOSPC
+        why = "the disk is full" if number in FULL else str(error)
+        kept = self.newest()
+        before = f"the one before, {kept.name}, is intact" if kept else "there is none before it"
+        return OSError(
+            number,
+            f"no checkpoint of step {step} could be written to {self.folder}: {why}; {before}. "
+            "Free some space ('kindling clean' shows what can go) and run the same command: it "
+            "goes on from there",
+        )
+
+    def _best(self, name: str, loss: float | None) -> str | None:
+        """The name of the checkpoint with the lowest validation loss, that of `name` counted in."""
+        known = self._read("best.json") or {}
+        if loss is not None and loss < known.get("loss", float("inf")):
+            known = {"name": name, "loss": loss}
+            self._write("best.json", known)
+        return known.get("name")
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         """The step and state of the newest sound checkpoint of this run; None without one."""
@@ -56,11 +85,34 @@ class Checkpoints:
             if file_hash(path)[:HASH_LENGTH] != NAME.fullmatch(path.name)[2]:
                 self._say(f"checkpoint {path.name} is torn or altered; taking the one before")
                 continue
-            held = torch.load(path, weights_only=True)
+            held = torch.load(path, weights_only=True, map_location="cpu")
             if held["identity"] != self.identity:
                 continue  # other data, settings or code: this run starts afresh
             return held["step"], held["state"]
         return None
+
+    def newest(self) -> Path | None:
+        """The file of the newest checkpoint, whosever it is."""
+        return next(iter(self._files()), None)
+
+    def remember(self, choices: dict[str, Any]) -> None:
+        """Keep what was chosen at run time: a run that is begun again must choose the same."""
+        self._write("choices.json", {"identity": self.identity, **choices})
+
+    def remembered(self) -> dict[str, Any] | None:
+        """What `remember` kept for this run."""
+        found = self._read("choices.json")
+        if not found or found.pop("identity") != self.identity:
+            return None
+        return found
+
+    def _write(self, name: str, value: dict[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / name, value)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.folder / name
+        return read_json(path) if path.is_file() else None
 
     def _files(self) -> list[Path]:
         """The checkpoints, newest first."""

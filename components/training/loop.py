@@ -1,200 +1,241 @@
 """The one training loop: pretraining and every adapter go through it.
 
-The batch of a step is a function of the step alone, so there is no loader state to lose and a
-resumed run sees what an uninterrupted one would have seen.
+The batch of a step is a function of the step alone, and so are the random numbers that it draws:
+there is no state of a loader or generator to lose, and a resumed run sees what an uninterrupted one
+would have seen.
 """
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from components.reporter import Reporter
+from components.training import devices, machine, optimizers
 from components.training.checkpoint import Checkpoints
-from components.training.schedule import learning_rate
+from components.training.plan import Choices, Plan, choose, tell
+from components.training.telling import Teller
 
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["auto", "float32", "bfloat16"]
-REPORTS = 100  # points of a loss curve
-BETAS = (0.9, 0.95)  # Brown et al. 2020, appendix B (GPT-3)
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Diverged(ValueError):
-    """The loss is no number any more; the message names step and learning rate."""
+    """The loss is no number any more; the message names step, batch, and the last checkpoint."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How to train. learning_rate: the peak. warmup: part of the steps. clip: the largest gradient
-    norm. precision: of the matrix products, weights stay float32; see `resolved`. tokens: those of
-    a step, counted in reports; 0 counts steps instead.
-    """
-
-    steps: int
-    learning_rate: float
-    warmup: float
-    weight_decay: float
-    clip: float
-    evaluate_every: int
-    checkpoint_minutes: float
-    precision: Precision
-    tokens: int = 0
+class Interrupted(SystemExit):
+    """The run was asked to stop and did, behind a checkpoint."""
 
 
-def resolved(precision: Precision) -> Precision:
-    """`auto` as this processor's faster precision: bfloat16 where it has matrix units for it.
+class Objective(Protocol):
+    """What is trained, and on what."""
 
-    Measured on 2 cores, products of size 2,048: with AMX bfloat16 runs at 2.2 times float32's rate;
-    with AVX512-BF16 alone at 0.6 times.
-    """
-    import torch
+    module: "torch.nn.Module"  # batch -> its share of the step's mean loss; shares add up to it
+    row_bytes: float  # memory that one sequence needs, about
 
-    if precision != "auto":
-        return precision
-    return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16") else "float32"
+    def batch(self, step: int, rows: range) -> "tuple[torch.Tensor, ...]":
+        """Those of the step's sequences that `rows` counts, as `module` takes them."""
+
+    def validate(self) -> float:
+        """The validation loss of the model as it is."""
+
+    def describe(self, step: int) -> str:
+        """Where the batch of `step` comes from."""
+
+    def compile(self) -> None:
+        """Let `module` train compiled from now on."""
 
 
 def train(
-    model: "torch.nn.Module",
-    batch_loss: Callable[[int], "torch.Tensor"],
-    plan: Plan,
-    checkpoints: Checkpoints,
-    report: Reporter,
-    validate: Callable[[], float],
+    objective: Objective, plan: Plan, checkpoints: Checkpoints, report: Reporter
 ) -> list[dict[str, float]]:
-    """Train the parameters of `model` that require gradients, from the newest checkpoint if any.
+    """Train what requires gradients in `objective.module`, from the newest checkpoint if any.
 
-    batch_loss: the mean loss (scalar) of the batch of a step, counted from 0. validate: the
-    validation loss of the model as it is.
-
-    Returns the history: `step`, `tokens`, `loss`, `learning_rate`, here and there
+    Returns the history: `step`, `tokens`, `loss`, `learning_rate`, `gradient_norm`, here and there
     `validation_loss`; nothing in it depends on time.
 
     Raises:
-        Diverged: the loss became infinite or no number.
+        Diverged: loss or gradient became infinite or no number.
+        Interrupted: SIGTERM or SIGINT came; a checkpoint was written first.
+        OSError: a checkpoint could not be written.
     """
-    run = _Run(model, plan, checkpoints, report)
+    machine.keep_freed_memory()
+    run = _Run(objective, plan, checkpoints, report)
     run.resume()
-    report.params({"precision_used": run.precision})
-    model.train()
-    for step in range(run.done, plan.steps):
-        loss = run.update(step, batch_loss)
-        if (step + 1) % plan.evaluate_every == 0 or step + 1 == plan.steps:
-            model.eval()
-            run.note(step, loss, run.aside(validate))
-            model.train()
-        elif (step + 1) % max(1, plan.steps // REPORTS) == 0:
-            run.note(step, loss)
-        run.save_if_due(step + 1)
-    model.eval()
-    return run.history
+    with _asked_to_stop() as stopped:
+        for step in range(run.done, plan.steps):
+            loss, norm = run.update(step)
+            run.note_if_due(step, loss, norm)
+            run.save_if_due(step + 1, stopped)
+    objective.module.eval()
+    run.teller.end()
+    return run.teller.history
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list[int]]:
+    """A list that receives the number of a signal to stop; a second one acts at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may handle signals
+        return
+
+    def note(number: int, _frame: Any) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, note) for number in STOPPING}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _seed(*numbers: int) -> int:
+    """A seed for what one micro-batch draws, from the run's seed and its place in the run."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class _Run:
     """What a run carries from step to step."""
 
-    def __init__(self, model, plan: Plan, checkpoints: Checkpoints, report: Reporter) -> None:
-        self.model, self.plan, self.checkpoints, self.report = model, plan, checkpoints, report
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = _optimizer(self.parameters, plan)
-        self.precision = resolved(plan.precision)
-        self.history: list[dict[str, float]] = []
+    def __init__(
+        self, objective: Objective, plan: Plan, checkpoints: Checkpoints, report: Reporter
+    ) -> None:
+        self.objective, self.plan, self.checkpoints = objective, plan, checkpoints
+        self.rows = devices.share(plan.rows)
+        self.parameters = [p for p in objective.module.parameters() if p.requires_grad]
+        trainable = sum(p.numel() for p in self.parameters)
+        self.choices = choose(plan, len(self.rows), objective.row_bytes, trainable, checkpoints)
+        tell(plan, self.choices, report)
+        if self.choices.compiled:
+            objective.compile()
+        self.forward = devices.spread(objective.module)
+        self.optimizers = optimizers.build(
+            plan.optimizer, objective.module, plan.learning_rate, plan.weight_decay
+        )
+        self.teller = Teller(plan, self.choices, report)
         self.done = 0
-        self._saved = self._noted = time.monotonic()
-        self._noted_step = 0
+        self._saved = time.monotonic()
+        self._validated: float | None = None
 
     def resume(self) -> None:
         import torch
 
         found = self.checkpoints.latest()
         if found is None:
-            return
+            return self.teller.begin(0, [], 0.0)
         self.done, state = found
         with torch.no_grad():
             for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
                 parameter.copy_(saved)
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        self.precision = state["precision"]  # another machine may have begun this run
-        self.history = state["history"]
-        self._noted_step = self.done
-        self.report.progress(self.done, self.plan.steps, f"resumed at step {self.done}")
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.teller.begin(self.done, state["history"], state["worked"])
 
-    def update(self, step: int, batch_loss: Callable[[int], "torch.Tensor"]) -> "torch.Tensor":
+    def update(self, step: int) -> tuple[float, float]:
+        """Train on the batch of `step`; its mean loss, and the norm of its gradient."""
         import torch
 
-        plan = self.plan
-        rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
-            loss = batch_loss(step)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, plan.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        if not self.objective.module.training:
+            self.objective.module.train()
+        loss = self._gradients(step)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.plan.clip))
+        if not (loss < float("inf") and norm < float("inf")):
+            raise self._diverged(step, loss, norm)
+        rate = self.plan.rate(step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return loss, norm
 
-    def aside(self, work: Callable[[], float]) -> float:
-        """What `work` gives; its time is not the training's."""
-        started = time.monotonic()
-        value = work()
-        self._noted += time.monotonic() - started
-        return value
+    def _gradients(self, step: int) -> float:
+        """Fill the gradients; where memory runs out, with half as many sequences at once."""
+        import torch
 
-    def note(self, step: int, loss: "torch.Tensor", validation: float | None = None) -> None:
+        while True:
+            try:
+                return self._accumulate(step)
+            except torch.OutOfMemoryError:
+                if self.choices.micro_rows == 1 or devices.count() > 1:
+                    raise
+                self.choices: Choices = self.choices.halved()
+                self.checkpoints.remember(asdict(self.choices))
+            for optimizer in self.optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+
+    def _accumulate(self, step: int) -> float:
+        import torch
+
+        kind = machine.device().type
+        low = self.choices.precision == "bfloat16"
+        total = 0.0
+        size = self.choices.micro_rows
+        starts = range(self.rows.start, self.rows.stop, size)
+        for start in starts:
+            part = range(start, min(start + size, self.rows.stop))
+            torch.manual_seed(_seed(self.plan.seed, step, start))
+            batch = self.objective.batch(step, part)
+            with devices.last_of(self.forward, start == starts[-1]):
+                with torch.autocast(kind, torch.bfloat16, enabled=low):
+                    share = self.forward(*batch)
+                (share * devices.count()).backward()  # devices average their gradients
+            total += float(share.detach())
+        return devices.total(total)
+
+    def _diverged(self, step: int, loss: float, norm: float) -> Diverged:
         plan = self.plan
-        value = float(loss)
-        if not value < float("inf"):
-            raise Diverged(
-                f"the loss is {value} at step {step + 1}; lower the learning rate "
-                f"(it is {plan.learning_rate}) or 'clip' ({plan.clip})"
+        kept: Path | None = self.checkpoints.newest()
+        good = f"the last good checkpoint is {kept}" if kept else "no checkpoint was written yet"
+        return Diverged(
+            f"the loss is {loss} and its gradient's norm {norm} at step {step + 1}, on "
+            f"{self.objective.describe(step)}; {good}. Look at this data, or lower the learning "
+            f"rate (it is {plan.learning_rate}) or 'clip' ({plan.clip})"
+        )
+
+    def note_if_due(self, step: int, loss: float, norm: float) -> None:
+        plan, done = self.plan, step + 1
+        self._validated = None
+        if done % plan.evaluate_every == 0 or done == plan.steps:
+            self.objective.module.eval()
+            self._validated = self.teller.aside(self.objective.validate)
+        if self._validated is not None or done % plan.told_every == 0:
+            self.teller.note(step, loss, norm, self._validated)
+
+    def save_if_due(self, done: int, stopped: list[int]) -> None:
+        minutes = (time.monotonic() - self._saved) / 60
+        due = devices.any_of(bool(stopped) or minutes >= self.plan.checkpoint_minutes)
+        if not due or done == self.plan.steps:
+            return
+        self.teller.aside(lambda: self._save(done))
+        self._saved = time.monotonic()
+        if stopped:
+            name = signal.Signals(stopped[0]).name
+            raise Interrupted(
+                f"stopped by {name} at step {done} of {self.plan.steps}, which is kept; the same "
+                "command goes on from there"
             )
-        rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup)
-        figures = {"loss": value, "learning_rate": rate}
-        if validation is not None:
-            figures["validation_loss"] = validation
-        self.history.append({"step": step + 1, "tokens": (step + 1) * plan.tokens, **figures})
-        self._tell(step + 1, figures)
 
-    def _tell(self, done: int, figures: dict[str, float]) -> None:
-        plan = self.plan
-        now = time.monotonic()
-        speed = (done - self._noted_step) / max(now - self._noted, 1e-9)  # steps a second
-        self._noted, self._noted_step = now, done
-        left = (plan.steps - done) / max(speed, 1e-9)
-        unit = ("tokens/s", speed * plan.tokens) if plan.tokens else ("steps/s", speed)
-        name = unit[0].replace("/s", "_per_second")
-        at = done * plan.tokens if plan.tokens else done
-        self.report.metrics({**figures, name: unit[1]}, step=at)
-        note = f"loss {figures['loss']:.3f}, {unit[1]:,.0f} {unit[0]}, {left:.0f} s left"
-        self.report.progress(done, plan.steps, note)
-
-    def save_if_due(self, done: int) -> None:
-        due = time.monotonic() - self._saved >= 60 * self.plan.checkpoint_minutes
-        if due and done < self.plan.steps:
-            self.checkpoints.save(done, self._state())
-            self._saved = time.monotonic()
-
-    def _state(self) -> dict[str, Any]:
-        import torch
-
-        return {
+    def _save(self, done: int) -> None:
+        state = {
             "parameters": [p.detach() for p in self.parameters],
-            "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "precision": self.precision,
-            "history": self.history,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "choices": asdict(self.choices),
+            "history": self.teller.history,
+            "worked": self.teller.worked,
         }
-
-
-def _optimizer(parameters: Sequence["torch.Tensor"], plan: Plan) -> "torch.optim.AdamW":
-    import torch
-
-    groups = [  # matrices decay, gains and biases do not (Brown et al. 2020, appendix B)
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": plan.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=BETAS, fused=True)
+        if devices.first():
+            self.checkpoints.save(done, state, self._validated)

@@ -1,40 +1,55 @@
 """Pretraining: a decoder learns to predict the next token of the corpus."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from components.block import Block
-from components.lineage import write_json
+from components.lineage import read_json, write_json
 from components.models import llama
 from components.reporter import Reporter
 from components.tokens import open_tokens
 from components.training.checkpoint import Checkpoints
-from components.training.loop import Plan, Precision, train
+from components.training.loop import train
+from components.training.machine import Precision
+from components.training.optimizers import Optimizer
+from components.training.plan import Compile, Plan
+from components.training.schedule import Schedule
+from components.training.windows import Windows
 
 if TYPE_CHECKING:
-    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-VALIDATION_WINDOWS = 64  # x context tokens: enough for a curve, cheap enough to draw it often
 SAMPLES = 5
 SAMPLE_TOKENS = 60
 SAMPLE_TEMPERATURE = 0.8
 
 
 class Pretrain(Block):
-    """How the base is trained. tokens: in all; batch_tokens: of a step; clip: gradient norm."""
+    """How the base is trained. tokens: in all; batch_tokens: of a step; clip: gradient norm.
+
+    documents: whether a token sees the document before its own in a sequence. micro_batch_tokens:
+    of a step those at once on a device; left out, the most that fit. compile: auto compiles where
+    the run is long enough to repay it.
+    """
 
     tokens: int = Field(ge=1)
-    batch_tokens: int = Field(ge=8)
+    batch_tokens: int = Field(ge=8, description="of a step, over all devices")
     learning_rate: float = Field(gt=0)
+    schedule: Schedule = "cosine"
     warmup: float = Field(default=0.05, ge=0, le=1, description="part of the steps")
+    optimizer: Optimizer = "adamw"
     weight_decay: float = Field(default=0.1, ge=0)
     clip: float = Field(default=1.0, gt=0)
+    documents: Literal["joined", "apart"] = "joined"
     evaluations: int = Field(default=10, ge=1, description="of the validation loss, in all")
     checkpoint_minutes: float = Field(default=1.0, gt=0)
+    micro_batch_tokens: int | None = Field(default=None, ge=8)
+    activation_checkpointing: bool = Field(default=False, description="less memory, more time")
     precision: Precision = "auto"
+    compile: Compile = "auto"
     seed: int = 0
 
     @model_validator(mode="after")
@@ -47,36 +62,19 @@ class Pretrain(Block):
     def steps(self) -> int:
         return self.tokens // self.batch_tokens
 
+    def rows(self, context: int) -> int:
+        """Sequences of a step.
 
-class Windows:
-    """Sequences cut from a flat token file, in an order that depends on seed and position alone.
-
-    Each epoch shifts the cuts and permutes the sequences anew.
-    """
-
-    def __init__(self, tokens: np.ndarray, context: int, seed: int) -> None:
-        self.tokens, self.context, self.seed = tokens, context, seed
-        self.count = (len(tokens) - 1) // context - 1  # one less: room for the epoch's shift
-        if self.count < 1:
-            raise ValueError(
-                f"the corpus has {len(tokens)} tokens, fewer than two contexts of {context}; "
-                "give it more text or the model a smaller context"
-            )
-        self._epoch = -1
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """Sequences number `start` to `stop` of the run. Shape (stop - start, context + 1)."""
-        return np.stack([self._row(number) for number in range(start, stop)])
-
-    def _row(self, number: int) -> np.ndarray:
-        epoch, place = divmod(number, self.count)
-        if epoch != self._epoch:
-            random = np.random.default_rng([self.seed, epoch])
-            self._shift = int(random.integers(self.context))
-            self._order = random.permutation(self.count)
-            self._epoch = epoch
-        first = self._shift + int(self._order[place]) * self.context
-        return self.tokens[first : first + self.context + 1].astype(np.int64)
+        Raises:
+            ValueError: a key in tokens is no multiple of `context`.
+        """
+        for key in ("batch_tokens", "micro_batch_tokens"):
+            value = getattr(self, key)
+            if value is not None and value % context:
+                raise ValueError(
+                    f"pretrain.{key} {value} is no multiple of model.context {context}"
+                )
+        return self.batch_tokens // context
 
 
 def pretrain(
@@ -89,84 +87,68 @@ def pretrain(
     checkpoints: Path,
     identity: str,
     report: Reporter,
+    price: float | None = None,
 ) -> dict[str, float]:
     """Train a base on `tokens` into `out`, a folder that `AutoModelForCausalLM` opens.
 
-    Beside it stand the tokenizer, `training.json` and `samples.json`.
+    Beside it stand the tokenizer, `training.json` and `samples.json`. price: of the machine, an
+    hour.
 
     Raises:
         ValueError: the batch is smaller than a sequence, or the corpus too short.
     """
     from transformers import AutoTokenizer
 
+    from components.training.next_token import NextToken
+
     context = model_block.context
-    if block.batch_tokens % context:
-        raise ValueError(
-            f"pretrain.batch_tokens {block.batch_tokens} is no multiple of model.context {context}"
-        )
+    rows = block.rows(context)
     opened = AutoTokenizer.from_pretrained(tokenizer)
     model = llama.build(model_block, opened, block.seed)
-    windows = Windows(open_tokens(tokens, "train")[0], context, block.seed)
+    if block.activation_checkpointing:
+        model.activation_checkpointing_enable()
+    windows = Windows(*open_tokens(tokens, "train"), context, block.seed)
     held_out = open_tokens(tokens, "validation")[0]
-    size = block.batch_tokens // context
     parameters = sum(p.numel() for p in model.parameters())
     epochs = block.tokens / (windows.count * context)
     report.params({"parameters": parameters, "steps": block.steps, "epochs": round(epochs, 3)})
-    plan = Plan(
-        steps=block.steps,
-        learning_rate=block.learning_rate,
-        warmup=block.warmup,
-        weight_decay=block.weight_decay,
-        clip=block.clip,
-        evaluate_every=max(1, block.steps // block.evaluations),
-        checkpoint_minutes=block.checkpoint_minutes,
-        precision=block.precision,
-        tokens=block.batch_tokens,
-    )
     history = train(
-        model,
-        lambda step: _loss(model, windows.rows(step * size, (step + 1) * size)),
-        plan,
+        NextToken(model, windows, held_out, rows, block.documents == "apart"),
+        _plan(block, model, tokens, price),
         Checkpoints(checkpoints, identity),
         report,
-        lambda: _validation_loss(model, held_out, context, size),
     )
-    model.save_pretrained(out)
-    opened.save_pretrained(out)
+    _write(model.cpu(), opened, out)
     trained = {"parameters": parameters, "tokens": block.steps * block.batch_tokens}
     write_json(out / "training.json", {"history": history, **trained})
     samples = _samples(model, opened, held_out, block.seed)
     write_json(out / "samples.json", samples)
-    shown = "\n\n".join(f"{s['prompt']}|{s['text']}" for s in samples)
-    report.text("samples.txt", shown)
-    last = history[-1]
-    figures = {key: last[key] for key in ("loss", "validation_loss")}
-    return {**figures, "parameters": float(parameters)}
+    report.text("samples.txt", "\n\n".join(f"{s['prompt']}|{s['text']}" for s in samples))
+    last = {key: history[-1][key] for key in ("loss", "validation_loss")}
+    return {**last, "parameters": float(parameters)}
 
 
-def _loss(model, rows: np.ndarray) -> "torch.Tensor":
-    import torch
-    from torch.nn.functional import cross_entropy
+def _plan(block: Pretrain, model: "PreTrainedModel", tokens: Path, price: float | None) -> Plan:
+    context = model.config.max_position_embeddings
+    counts = read_json(tokens / "tokens.json")["splits"]["train"]
+    micro = block.micro_batch_tokens
+    shared = ("learning_rate", "warmup", "weight_decay", "clip", "checkpoint_minutes", "precision")
+    same = ("steps", "seed", "schedule", "optimizer", "compile")
+    return Plan(
+        rows=block.rows(context),
+        evaluate_every=max(1, block.steps // block.evaluations),
+        micro_rows=micro // context if micro else None,
+        tokens=block.batch_tokens,
+        flops=llama.training_flops(model.config, sum(p.numel() for p in model.parameters())),
+        bytes_per_token=counts["bytes"] / counts["tokens"],
+        price=price,
+        **{key: getattr(block, key) for key in (*shared, *same)},
+    )
 
-    batch = torch.from_numpy(rows)  # (sequences, context + 1)
-    logits = model(input_ids=batch[:, :-1], use_cache=False).logits  # (sequences, context, vocab)
-    return cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
 
-
-def _validation_loss(model, tokens: np.ndarray, context: int, size: int) -> float:
-    """The mean loss over evenly spaced windows of the validation tokens, in nats per token."""
-    import torch
-
-    length = min(context, len(tokens) - 1)
-    starts = np.linspace(0, len(tokens) - 1 - length, VALIDATION_WINDOWS).astype(int)
-    rows = [tokens[start : start + length + 1].astype(np.int64) for start in np.unique(starts)]
-    losses, weights = [], []
-    with torch.no_grad():
-        for first in range(0, len(rows), size):
-            part = np.stack(rows[first : first + size])
-            losses.append(float(_loss(model, part)))
-            weights.append(len(part))
-    return float(np.average(losses, weights=weights))
+def _write(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", out: Path) -> None:
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
 
 
 def _samples(model, tokenizer, held_out: np.ndarray, seed: int) -> list[dict[str, str]]:

@@ -1,0 +1,102 @@
+"""The objective of pretraining: -log p of the next token, in nats."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from components.models import llama
+from components.training import machine
+from components.training.cross_entropy import summed_loss
+from components.training.windows import Windows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+VALIDATION_WINDOWS = 64  # x context tokens: enough for a curve, cheap enough to draw it often
+
+
+class Loss(torch.nn.Module):
+    """Sequences to the sum of their losses, over `scale`. The model's logits are never whole."""
+
+    def __init__(self, model: "PreTrainedModel", scale: float) -> None:
+        super().__init__()
+        self.model, self.scale = model, scale
+        self.states = self._states
+
+    def _states(self, ids: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
+        found = self.model.base_model(input_ids=ids, position_ids=places, use_cache=False)
+        return found.last_hidden_state  # (sequences, context, width)
+
+    def forward(self, rows: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
+        """rows: (sequences, context + 1). places: of each token in its document, or None."""
+        states = self.states if self.training else self._states
+        hidden = states(rows[:, :-1], places)
+        weight = self.model.get_output_embeddings().weight
+        return summed_loss(hidden.flatten(0, 1), weight, rows[:, 1:].flatten()) / self.scale
+
+
+class NextToken:
+    """Batches of `windows` for a model, and its loss on held-out tokens. See `loop.Objective`.
+
+    apart: a token sees none of the document before its own.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        windows: Windows,
+        held_out: np.ndarray,
+        rows: int,
+        apart: bool,
+    ) -> None:
+        self.windows, self.rows, self.apart = windows, rows, apart
+        self.end = model.config.eos_token_id
+        self.module = Loss(model, rows * windows.context).to(machine.device())
+        self.row_bytes = windows.context * llama.activation_bytes(model.config)
+        self._held_out = _spread(held_out, windows.context)
+
+    def batch(self, step: int, rows: range) -> tuple[torch.Tensor, ...]:
+        first = step * self.rows
+        return self._batch(self.windows.rows(range(first + rows.start, first + rows.stop)))
+
+    def _batch(self, cut: np.ndarray) -> tuple[torch.Tensor, ...]:
+        device = machine.device()
+        tensors = [torch.from_numpy(cut)]
+        if self.apart:
+            tensors.append(torch.from_numpy(places(cut[:, :-1], self.end)))
+        if device.type == "cuda":  # pinned memory is copied while the device works
+            return tuple(t.pin_memory().to(device, non_blocking=True) for t in tensors)
+        return tuple(tensors)
+
+    def validate(self) -> float:
+        """The mean loss over evenly spaced windows of the held-out tokens, nats per token."""
+        total = 0.0
+        with torch.no_grad():
+            for first in range(0, len(self._held_out), self.rows):
+                total += float(self.module(*self._batch(self._held_out[first : first + self.rows])))
+        return total * self.module.scale / (self._held_out.shape[0] * self._held_out[0, 1:].size)
+
+    def describe(self, step: int) -> str:
+        return self.windows.documents(range(step * self.rows, (step + 1) * self.rows))
+
+    def compile(self) -> None:
+        self.module.states = torch.compile(self.module._states, dynamic=False)
+
+
+def places(ids: np.ndarray, end: int) -> np.ndarray:
+    """The place of each token in its document, from 0. ids, and what is returned: (rows, tokens).
+
+    `end` closes a document and opens the next one, as it does before every prompt.
+    """
+    steps = np.arange(ids.shape[1])
+    begins = np.where(ids == end, steps, 0)
+    return steps - np.maximum.accumulate(begins, axis=1)
+
+
+def _spread(tokens: np.ndarray, context: int) -> np.ndarray:
+    """Evenly spaced windows of `tokens`. Shape (windows, context + 1)."""
+    length = min(context, len(tokens) - 1)
+    starts = np.linspace(0, len(tokens) - 1 - length, VALIDATION_WINDOWS).astype(int)
+    rows = [tokens[start : start + length + 1] for start in np.unique(starts)]
+    return np.stack(rows).astype(np.int64)

@@ -1,0 +1,116 @@
+"""How a model is trained: what the catalogue asks for, and what is chosen at run time."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from components.reporter import Reporter
+from components.training import machine
+from components.training.checkpoint import Checkpoints
+from components.training.optimizers import Optimizer
+from components.training.schedule import Schedule, learning_rate
+
+Compile = Literal["auto", "always", "never"]
+# eager training of small decoders, measured: 45 to 60 GFLOP/s a core, and 20 to 30 TFLOP/s on an
+# accelerator; compiling takes half a minute and then saves a fifth of the time or more
+EAGER_RATE = {"cpu": 5e10, "cuda": 2.5e13}
+REPAID_SECONDS = 180.0
+ROOM = 0.8  # of the free memory: other processes live here too
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train.
+
+    rows: sequences of a step, over all devices. learning_rate: the peak. warmup: part of the steps.
+    clip: the largest gradient norm. precision: of the matrix products, weights stay float32.
+    micro_rows: sequences at once on a device; None finds the most that fit. tokens: those of a
+    step, counted in reports; 0 counts steps instead. flops: those of the model for one token,
+    forward and backward; 0 where nobody counted. bytes_per_token: for bits per byte; 0: not told.
+    price: of the machine, an hour.
+    """
+
+    steps: int
+    rows: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    clip: float
+    evaluate_every: int
+    checkpoint_minutes: float
+    precision: machine.Precision
+    seed: int
+    schedule: Schedule = "cosine"
+    optimizer: Optimizer = "adamw"
+    compile: Compile = "never"
+    micro_rows: int | None = None
+    tokens: int = 0
+    flops: float = 0.0
+    bytes_per_token: float = 0.0
+    price: float | None = None
+
+    def rate(self, step: int) -> float:
+        """The learning rate of `step`, from 0."""
+        return learning_rate(step, self.steps, self.learning_rate, self.warmup, self.schedule)
+
+    @property
+    def told_every(self) -> int:
+        return max(1, self.steps // 100)  # points of a loss curve
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What may shape the last bits and is chosen at run time; a resumed run takes it over."""
+
+    precision: machine.Precision
+    compiled: bool
+    micro_rows: int
+
+    def halved(self) -> "Choices":
+        return replace(self, micro_rows=self.micro_rows // 2)
+
+
+def choose(
+    plan: Plan, rows: int, row_bytes: float, trainable: int, checkpoints: Checkpoints
+) -> Choices:
+    """What this run was begun with, or else what suits this machine, kept for the next try.
+
+    rows: sequences of a step on this device. row_bytes: of the activations of one; beside them
+    stand 12 bytes for each of the `trainable` parameters: its gradient and AdamW's two averages.
+    """
+    found = checkpoints.remembered()
+    if found:
+        return Choices(**found)
+    most = plan.micro_rows or rows
+    room = ROOM * machine.free_memory() - 12 * trainable
+    while plan.micro_rows is None and most > 1 and most * row_bytes > room:
+        most = -(-most // 2)
+    made = Choices(machine.resolved(plan.precision), _compiles(plan), min(most, rows))
+    checkpoints.remember(asdict(made))
+    return made
+
+
+def _compiles(plan: Plan) -> bool:
+    """Whether to compile: where asked to, or where the run is long enough to repay it.
+
+    The length is counted, not measured, so that the same run makes the same choice again.
+    """
+    kind = machine.device().type
+    cores = machine.threads() if kind == "cpu" else 1
+    seconds = plan.flops * plan.tokens * plan.steps / (EAGER_RATE[kind] * cores)
+    wanted = plan.compile == "always" or (plan.compile == "auto" and seconds > REPAID_SECONDS)
+    if wanted and kind == "cpu" and not machine.can_compile():
+        print("no C++ compiler is here, so nothing is compiled; with one (g++) training is faster")
+        return False
+    return wanted
+
+
+def tell(plan: Plan, choices: Choices, report: Reporter) -> None:
+    """Record what was chosen."""
+    report.params(
+        {
+            "precision_used": choices.precision,
+            "compiled": choices.compiled,
+            "micro_rows": choices.micro_rows,
+            "accumulation": -(-plan.rows // choices.micro_rows),
+        }
+    )
