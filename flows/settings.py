@@ -56,6 +56,8 @@ def apply(workspace: Path, threads: int | None = None) -> None:
         os.environ.setdefault(key, value)
     os.environ.setdefault("PREFECT_HOME", str(home(workspace) / ".prefect"))
     os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(workspace))
+    compiled = home(workspace) / ".kindling" / "compiled"  # of torch.compile, kept between runs
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled))
     binaries = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", "")
     if path.split(os.pathsep)[0] != binaries:

@@ -1,0 +1,365 @@
+"""The training engine: its identities, its choices, and what it does when something is in the way."""
+
+import os
+import resource
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from components.models import llama
+from components.reporter import Silent
+from components.training import loop, machine, plan
+from components.training.checkpoint import Checkpoints
+from components.training.cross_entropy import CHUNK_ELEMENTS, summed_loss
+from components.training.next_token import Loss, NextToken, places
+from components.training.schedule import learning_rate
+from components.training.windows import Windows
+
+CONTEXT, VOCABULARY, END = 16, 64, 0
+
+
+def make_model(**changes) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            num_attention_heads=2,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+            eos_token_id=END,
+            **{**sizes, **changes},
+        )
+    )
+
+
+def make_windows(count: int = 40) -> Windows:
+    draw = np.random.default_rng(0)
+    tokens = draw.integers(1, VOCABULARY, count * CONTEXT).astype(np.uint16)
+    tokens[::7] = END
+    offsets = np.append(np.flatnonzero(tokens == END), len(tokens))
+    return Windows(tokens, offsets, CONTEXT, seed=1)
+
+
+def make_objective(rows: int = 8, apart: bool = False) -> NextToken:
+    windows = make_windows()
+    return NextToken(make_model(), windows, windows.tokens[:200], rows, apart)
+
+
+def make_plan(**changes) -> plan.Plan:
+    given = {
+        "steps": 12,
+        "rows": 8,
+        "learning_rate": 0.01,
+        "warmup": 0.1,
+        "weight_decay": 0.1,
+        "clip": 1.0,
+        "evaluate_every": 4,
+        "checkpoint_minutes": 60.0,
+        "precision": "float32",
+        "seed": 3,
+        "tokens": 8 * CONTEXT,
+    }
+    return plan.Plan(**{**given, **changes})
+
+
+def run(folder, objective=None, report=None, **changes):
+    objective = objective or make_objective()
+    checkpoints = Checkpoints(folder, "run")
+    history = loop.train(objective, make_plan(**changes), checkpoints, report or Silent())
+    return history, {k: v.clone() for k, v in objective.module.model.state_dict().items()}
+
+
+def equal(left, right, tolerance=0.0):
+    return all(torch.allclose(left[k], right[k], rtol=0, atol=tolerance) for k in left)
+
+
+class Noted(Silent):
+    def __init__(self):
+        self.given, self.notes, self.figures = {}, [], []
+
+    def params(self, values):
+        self.given.update(values)
+
+    def metrics(self, values, step=0):
+        self.figures.append({"step": step, **values})
+
+    def progress(self, done, total, note=""):
+        self.notes.append(note)
+
+
+# -- the loss ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tokens", [1, 700, 2 * CHUNK_ELEMENTS // 4096 + 3])
+def test_the_chunked_loss_is_the_whole_one(tokens):
+    torch.manual_seed(0)
+    hidden = torch.randn(tokens, 24, requires_grad=True)
+    weight = (0.3 * torch.randn(4096, 24)).requires_grad_()
+    targets = torch.randint(0, 4096, (tokens,))
+    whole = cross_entropy(hidden @ weight.T, targets, reduction="sum") / 7
+    expected = torch.autograd.grad(whole, (hidden, weight))
+    found = summed_loss(hidden, weight, targets) / 7
+    given = torch.autograd.grad(found, (hidden, weight))
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-4)
+    for one, other in zip(given, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(summed_loss(hidden, weight, targets) / 7, whole)
+
+
+def test_under_autocast_it_is_near():
+    torch.manual_seed(0)
+    hidden = torch.randn(50, 24, requires_grad=True)
+    weight, targets = torch.randn(300, 24), torch.randint(0, 300, (50,))
+    exact = summed_loss(hidden, weight, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        near = summed_loss(hidden, weight, targets)
+    assert near.dtype == torch.float32
+    torch.testing.assert_close(near, exact, rtol=0.02, atol=0.1)
+
+
+def test_documents_apart_are_as_alone():
+    """What a token predicts depends on its own document alone."""
+    model = make_model().eval()
+    first, second = [END, 5, 6, 7], [END, 9, 8, 7, 6]
+    packed = torch.tensor([[*first, *second, 3]])
+    where = torch.from_numpy(places(packed[:, :-1].numpy(), END))
+    loss = Loss(model, 1.0).eval()
+    together = loss(packed, where)
+    alone = loss(torch.tensor([[*first, END]])) + loss(torch.tensor([[*second, 3]]))
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+    assert not torch.isclose(loss(packed), alone, rtol=1e-3), "joined documents are seen"
+
+
+# -- the batches ---------------------------------------------------------------------------------
+
+
+def test_sequences_are_a_function_of_seed_and_place():
+    one, other = make_windows(), make_windows()
+    whole = one.rows(range(3 * one.count))
+    parts = [other.rows(range(n, n + 1)) for n in reversed(range(3 * one.count))]
+    assert np.array_equal(whole, np.concatenate(parts[::-1]))
+    epochs = whole.reshape(3, one.count, -1)
+    assert not np.array_equal(epochs[0], epochs[1]), "each epoch is cut anew"
+
+
+def test_a_batch_names_its_documents():
+    windows = make_windows()
+    cut = windows.rows(range(1))[0]
+    told = windows.documents(range(1))
+    first = int(told.split()[1].split("-")[0].rstrip(","))
+    begin = windows.offsets[first]
+    found = [n for n in range(len(windows.tokens)) if np.array_equal(
+        windows.tokens[n : n + CONTEXT + 1], cut)]
+    assert begin <= found[0] < windows.offsets[first + 1]
+
+
+# -- the loop ------------------------------------------------------------------------------------
+
+
+def test_micro_batches_add_up(tmp_path):
+    whole = run(tmp_path / "whole")
+    parts = run(tmp_path / "parts", micro_rows=3)
+    assert equal(whole[1], parts[1], 1e-5)
+    assert whole[0][-1]["validation_loss"] == pytest.approx(parts[0][-1]["validation_loss"], abs=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path):
+    assert equal(run(tmp_path / "a")[1], run(tmp_path / "b")[1])
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_interrupted_by_a_signal_it_goes_on_bit_by_bit(tmp_path, optimizer):
+    expected = run(tmp_path / "whole", optimizer=optimizer)
+    objective = make_objective()
+    batch = objective.batch
+
+    def interrupting(step, rows):
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(step, rows)
+
+    objective.batch = interrupting
+    with pytest.raises(loop.Interrupted, match="SIGTERM at step 6 of 12, which is kept"):
+        run(tmp_path / "cut", objective, optimizer=optimizer)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    told = Noted()
+    resumed = run(tmp_path / "cut", report=told, optimizer=optimizer)
+    assert "resumed at step 6" in told.notes
+    assert equal(expected[1], resumed[1])
+    assert expected[0] == resumed[0]
+
+
+def test_what_was_chosen_at_run_time_is_taken_over(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, "run")
+    first = plan.choose(make_plan(micro_rows=2), 8, 0.0, 0, checkpoints)
+    monkeypatch.setattr(machine, "resolved", lambda _: "bfloat16")
+    assert plan.choose(make_plan(), 8, 0.0, 0, checkpoints) == first
+    other = plan.choose(make_plan(), 8, 0.0, 0, Checkpoints(tmp_path, "another run"))
+    assert (other.micro_rows, other.precision) == (8, "bfloat16")
+
+
+def test_the_most_sequences_that_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "free_memory", lambda: 1000)
+    made = plan.choose(make_plan(), 8, 250.0, 10, Checkpoints(tmp_path, "run"))
+    assert made.micro_rows == 2  # 0.8 x 1000 - 120 bytes hold two of 250
+
+
+def test_out_of_memory_halves_what_is_tried_and_stays_so(tmp_path):
+    expected = run(tmp_path / "small", micro_rows=2)
+    objective = make_objective()
+    forward = objective.module.forward
+
+    def limited(rows, *more):
+        if torch.is_grad_enabled() and len(rows) > 2:
+            raise torch.OutOfMemoryError("no more")
+        return forward(rows, *more)
+
+    objective.module.forward = limited
+    assert equal(run(tmp_path / "tried", objective)[1], expected[1])
+    assert Checkpoints(tmp_path / "tried", "run").remembered()["micro_rows"] == 2
+
+
+def test_a_loss_that_is_no_number_names_step_documents_and_checkpoint(tmp_path):
+    objective = make_objective()
+    batch = objective.batch
+
+    def breaking(step, rows):
+        if step == 7:
+            with torch.no_grad():
+                objective.module.model.model.norm.weight.fill_(float("nan"))
+        return batch(step, rows)
+
+    objective.batch = breaking
+    with pytest.raises(loop.Diverged) as told:
+        run(tmp_path, objective, checkpoint_minutes=0.0)
+    text = str(told.value)
+    assert "the loss is nan" in text and "step 8" in text
+    assert objective.windows.documents(range(7 * 8, 8 * 8)) in text
+    kept = Checkpoints(tmp_path, "run").newest()
+    assert str(kept) in text and kept.name.startswith("step-000000007-")
+
+
+def test_it_tells_what_people_ask(tmp_path):
+    told = Noted()
+    run(tmp_path, report=told, flops=1e5, bytes_per_token=4.0, price=2.0)
+    figures = told.figures[-1]
+    assert figures["validation_bits_per_byte"] == pytest.approx(
+        figures["validation_loss"] / np.log(2) / 4
+    )
+    for name in ("loss", "gradient_norm", "learning_rate", "tokens_per_second", "mfu", "memory_gb"):
+        assert figures[name] > 0, name
+    assert "of the matrix rate" in told.notes[-1] and "left" in told.notes[-1]
+    hours = told.given["core_hours"] / torch.get_num_threads()
+    assert told.given["cost"] == pytest.approx(2 * hours, abs=2e-5)
+
+
+def test_frozen_weights_get_no_gradient_and_no_state(tmp_path):
+    objective = make_objective()
+    objective.module.model.requires_grad_(False)
+    objective.module.model.model.norm.weight.requires_grad_(True)
+    before = {k: v.clone() for k, v in objective.module.model.state_dict().items()}
+    _, after = run(tmp_path, objective, checkpoint_minutes=0.0)
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    assert changed == {"model.norm.weight"}
+    assert all(p.grad is None for p in objective.module.parameters())
+    state = Checkpoints(tmp_path, "run").latest()[1]
+    assert len(state["parameters"]) == len(state["optimizers"][0]["state"]) == 1
+
+
+# -- checkpoints ---------------------------------------------------------------------------------
+
+
+def test_the_last_two_and_the_best_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "run")
+    for step, loss in enumerate((3.0, 1.0, 2.0, None, 2.5), start=1):
+        checkpoints.save(step, {"value": step}, loss)
+    kept = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("step-*.pt"))
+    assert kept == [2, 4, 5]
+    assert checkpoints.latest() == (5, {"value": 5})
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(tmp_path):
+    objective = make_objective()
+    batch = objective.batch
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def filling(step, rows):
+        if step == 6:  # no file may grow beyond a kilobyte from here on
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+        return batch(step, rows)
+
+    objective.batch = filling
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(OSError, match="step 7 could not be written .* the disk is full") as told:
+            run(tmp_path, objective, checkpoint_minutes=0.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert "is intact" in str(told.value) and "kindling clean" in str(told.value)
+    assert Checkpoints(tmp_path, "run").latest()[0] == 6
+    assert not list(tmp_path.glob(".writing-*"))
+
+
+# -- speed and size ------------------------------------------------------------------------------
+
+
+def test_flops_are_those_that_torch_counts():
+    model = make_model()
+    rows = torch.randint(0, VOCABULARY, (2, CONTEXT))
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=rows, use_cache=False).logits.sum().backward()
+    given = llama.training_flops(model.config, sum(p.numel() for p in model.parameters()))
+    # torch counts attention's masked half too, and no gains; its backward recomputes one product
+    layers, width = model.config.num_hidden_layers, model.config.hidden_size
+    gains = (2 * layers + 1) * width
+    matrices = given - 6 * gains - 6 * layers * width * CONTEXT
+    products = counter.get_total_flops() / rows.numel()
+    assert matrices <= products <= matrices + 14 * layers * width * CONTEXT
+
+
+def test_compiles_only_what_repays_it(monkeypatch):
+    monkeypatch.setattr(machine, "can_compile", lambda: True)
+    long = make_plan(compile="auto", steps=10**6, flops=1e9)
+    assert plan._compiles(long)
+    assert not plan._compiles(make_plan(compile="auto", flops=1e6))
+    assert not plan._compiles(make_plan(compile="never", steps=10**6, flops=1e9))
+
+
+def test_without_a_compiler_it_goes_on_and_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/nowhere/g++",))
+    assert not plan._compiles(make_plan(compile="always"))
+    assert "no C++ compiler" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same(tmp_path):
+    eager = run(tmp_path / "eager", steps=6)
+    compiled = run(tmp_path / "compiled", steps=6, compile="always")
+    losses = [[entry["loss"] for entry in history] for history in (eager[0], compiled[0])]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_wsd_rises_stays_and_falls():
+    rates = [learning_rate(step, 100, 1.0, 0.1, "wsd") for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0
+    assert set(rates[10:80]) == {1.0}
+    assert all(a > b for a, b in zip(rates[80:], rates[81:], strict=False))
+    assert 0 < rates[-1] < 0.05
+
+
+def test_in_a_thread_signals_are_left_alone(tmp_path):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(run(tmp_path)[0]))
+    thread.start()
+    thread.join(60)
+    assert found and time.monotonic() > 0
