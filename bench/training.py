@@ -1,4 +1,4 @@
-"""How near training comes to this machine's limit, and others beside it: `python bench/training.py`.
+"""How near training comes to this machine's limit, and peers beside it: `python bench/training.py`.
 
 Every contestant trains the same decoder from the same weights on the same batches with the same
 schedule, each in a process of its own, in turns. `--device cuda` trains decoders of 124 M and 350 M
@@ -148,8 +148,8 @@ def kindling(shape: str, steps: int, folder: Path) -> tuple[float, float]:
 def trainer(shape: str, steps: int, folder: Path, **options) -> tuple[float, float]:
     """transformers.Trainer with `options`, all else as it comes."""
     import torch
+    from torch.utils.data import SequentialSampler
     from transformers import Trainer, TrainerCallback, TrainingArguments
-    from transformers.trainer_pt_utils import SequentialSampler
 
     *_, rows, rate = SHAPES[shape]
     cut = batches(folder, shape, steps)
@@ -183,6 +183,7 @@ def trainer(shape: str, steps: int, folder: Path, **options) -> tuple[float, flo
         report_to=[],
         disable_tqdm=True,
         seed=SEED,
+        use_cpu=not torch.cuda.is_available(),
         **options,
     )
     torch.manual_seed(SEED)

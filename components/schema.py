@@ -14,6 +14,7 @@ from components.gate import Gate
 from components.models.llama import Model
 from components.prompts import Prompt, Task
 from components.tokenizer import Tokenizer
+from components.training.devices import Strategy
 from components.training.pretrain import Pretrain
 
 
@@ -35,12 +36,20 @@ class Compute(Block):
     threads: int = Field(ge=1, examples=[2], description="of a run, and all of them for the base")
     jobs: int = Field(ge=1, examples=[1], description="stages at once; they share the threads")
     disk_gb: float = Field(default=1.0, ge=0, description="free space to insist on, in GB")
+    processes: int = Field(
+        default=1, ge=1, description="that pretrain together; they share threads"
+    )
+    strategy: Strategy = Field(
+        default="ddp", description="what they share: batches, or all weights"
+    )
     price_per_hour: float | None = Field(default=None, ge=0, description="of this machine")
 
     @model_validator(mode="after")
     def _a_thread_for_each(self) -> "Compute":
         if self.jobs > self.threads:
             raise ValueError(f"jobs {self.jobs} is more than threads {self.threads}")
+        if self.processes > self.threads:
+            raise ValueError(f"processes {self.processes} is more than threads {self.threads}")
         return self
 
     def jobs_of(self, stage: str) -> int:

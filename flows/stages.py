@@ -90,21 +90,24 @@ def _tokens(work: Work) -> dict[str, float]:
 
 
 def _base(work: Work) -> dict[str, float]:
-    from components.training.pretrain import pretrain
-
-    block = work.catalogue.pipelines[work.name]
+    block, compute = work.catalogue.pipelines[work.name], work.catalogue.compute
     tokens, tokenizer = (work.artifact(f"{work.name}/{part}") for part in ("tokens", "tokenizer"))
-    return pretrain(
-        block.model,
-        block.pretrain,
-        tokens,
-        tokenizer,
-        work.out,
-        checkpoints=work.checkpoints,
-        identity=work.identity,
-        report=work.report,
-        price=work.catalogue.compute.price_per_hour,
-    )
+    places = {"tokens": tokens, "tokenizer": tokenizer, "out": work.out}
+    places["checkpoints"] = work.checkpoints
+    given = {"identity": work.identity, "price": compute.price_per_hour}
+    if compute.processes == 1:
+        from components.training.pretrain import pretrain
+
+        return pretrain(block.model, block.pretrain, report=work.report, **places, **given)
+    from components.training import launch
+
+    job = {
+        "model": block.model.model_dump(mode="json"),
+        "pretrain": block.pretrain.model_dump(mode="json"),
+        **{name: str(path) for name, path in places.items()},
+        **given,
+    }
+    return launch.run(job, compute.processes, compute.threads, compute.strategy, work.report)
 
 
 def _language_model(work: Work) -> dict[str, float]:

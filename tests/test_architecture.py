@@ -23,7 +23,7 @@ ENTRY = {
     "corpus": ["components.corpus"],
     "tokenizer": ["components.tokenizer"],
     "tokens": ["components.tokens"],
-    "base": ["components.training.pretrain"],
+    "base": ["components.training.pretrain", "components.training.worker"],
     "language_model": ["components.evaluation.language_model"],
     "adapter": ["components.adapters"],
     "evaluation": ["components.evaluation"],

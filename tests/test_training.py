@@ -1,5 +1,6 @@
-"""The training engine: its identities, its choices, and what it does when something is in the way."""
+"""The training engine: its identities, its choices, and what it does when something goes wrong."""
 
+import itertools
 import os
 import resource
 import signal
@@ -305,7 +306,9 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(tmp_path):
     objective.batch = filling
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        with pytest.raises(OSError, match="step 7 could be written to .* the disk is full") as told:
+        with pytest.raises(
+            OSError, match=r"step 7 could be written to .* the disk is full"
+        ) as told:
             run(tmp_path, objective, checkpoint_minutes=0.0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -358,7 +361,7 @@ def test_wsd_rises_stays_and_falls():
     rates = [learning_rate(step, 100, 1.0, 0.1, "wsd") for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == 1.0
     assert set(rates[10:80]) == {1.0}
-    assert all(a > b for a, b in zip(rates[80:], rates[81:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[80:]))
     assert 0 < rates[-1] < 0.05
 
 

@@ -120,7 +120,8 @@ class _Run:
         tell(plan, self.choices, report)
         if self.choices.compiled:
             objective.compile()
-        self.forward = devices.spread(objective.module)
+        self.forward = devices.spread(objective.module, plan.strategy)
+        self.parameters = [p for p in objective.module.parameters() if p.requires_grad]
         self.optimizers = optimizers.build(
             plan.optimizer, objective.module, plan.learning_rate, plan.weight_decay
         )
@@ -138,9 +139,10 @@ class _Run:
         self.done, state = found
         with torch.no_grad():
             for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
-                parameter.copy_(saved)
+                parameter.copy_(devices.like(saved.to(parameter.device), parameter))
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            own = [p for group in optimizer.param_groups for p in group["params"]]
+            optimizer.load_state_dict(devices.spread_state(saved, own))
         self.teller.begin(self.done, state["history"], state["worked"])
 
     def update(self, step: int) -> tuple[float, float]:
@@ -150,7 +152,8 @@ class _Run:
         if not self.objective.module.training:
             self.objective.module.train()
         loss = self._gradients(step)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.plan.clip))
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.plan.clip)
+        norm = float(devices.whole(norm))
         if not (loss < float("inf") and norm < float("inf")):
             raise self._diverged(step, loss, norm)
         rate = self.plan.rate(step)
@@ -231,8 +234,8 @@ class _Run:
 
     def _save(self, done: int) -> None:
         state = {
-            "parameters": [p.detach() for p in self.parameters],
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "parameters": devices.whole([p.detach() for p in self.parameters]),
+            "optimizers": devices.whole([o.state_dict() for o in self.optimizers]),
             "choices": asdict(self.choices),
             "history": self.teller.history,
             "worked": self.teller.worked,

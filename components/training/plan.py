@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from components.reporter import Reporter
-from components.training import machine
+from components.training import devices, machine
 from components.training.checkpoint import Checkpoints
 from components.training.optimizers import Optimizer
 from components.training.schedule import Schedule, learning_rate
@@ -26,7 +26,7 @@ class Plan:
     micro_rows: sequences at once on a device; None finds the most that fit. tokens: those of a
     step, counted in reports; 0 counts steps instead. flops: those of the model for one token,
     forward and backward; 0 where nobody counted. bytes_per_token: for bits per byte; 0: not told.
-    price: of the machine, an hour.
+    price: of the machine, an hour. strategy: what several processes share, if there are any.
     """
 
     steps: int
@@ -47,6 +47,7 @@ class Plan:
     flops: float = 0.0
     bytes_per_token: float = 0.0
     price: float | None = None
+    strategy: devices.Strategy = "ddp"
 
     def rate(self, step: int) -> float:
         """The learning rate of `step`, from 0."""
@@ -77,15 +78,17 @@ def choose(
     rows: sequences of a step on this device. row_bytes: of the activations of one; beside them
     stand 12 bytes for each of the `trainable` parameters: its gradient and AdamW's two averages.
     """
-    found = checkpoints.remembered()
-    if found:
-        return Choices(**found)
+    found = devices.agreed(checkpoints.remembered())
+    if found:  # another number of processes may have begun this run
+        return replace(Choices(**found), micro_rows=min(found["micro_rows"], rows))
     most = plan.micro_rows or rows
     room = ROOM * machine.free_memory() - 12 * trainable
     while plan.micro_rows is None and most > 1 and most * row_bytes > room:
         most = -(-most // 2)
     made = Choices(machine.resolved(plan.precision), _compiles(plan), min(most, rows))
-    checkpoints.remember(asdict(made))
+    made = devices.agreed(made)
+    if devices.first():
+        checkpoints.remember(asdict(made))
     return made
 
 
@@ -111,6 +114,7 @@ def tell(plan: Plan, choices: Choices, report: Reporter) -> None:
             "precision_used": choices.precision,
             "compiled": choices.compiled,
             "micro_rows": choices.micro_rows,
-            "accumulation": -(-plan.rows // choices.micro_rows),
+            "accumulation": -(-plan.rows // devices.count() // choices.micro_rows),
+            "processes": devices.count(),
         }
     )

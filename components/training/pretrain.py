@@ -1,5 +1,6 @@
 """Pretraining: a decoder learns to predict the next token of the corpus."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ from components.lineage import read_json, write_json
 from components.models import llama
 from components.reporter import Reporter
 from components.tokens import open_tokens
+from components.training import devices
 from components.training.checkpoint import Checkpoints
 from components.training.loop import train
 from components.training.machine import Precision
@@ -88,11 +90,12 @@ def pretrain(
     identity: str,
     report: Reporter,
     price: float | None = None,
+    strategy: devices.Strategy = "ddp",
 ) -> dict[str, float]:
     """Train a base on `tokens` into `out`, a folder that `AutoModelForCausalLM` opens.
 
     Beside it stand the tokenizer, `training.json` and `samples.json`. price: of the machine, an
-    hour.
+    hour. strategy: what several processes share; see `launch`.
 
     Raises:
         ValueError: the batch is smaller than a sequence, or the corpus too short.
@@ -114,21 +117,42 @@ def pretrain(
     report.params({"parameters": parameters, "steps": block.steps, "epochs": round(epochs, 3)})
     history = train(
         NextToken(model, windows, held_out, rows, block.documents == "apart"),
-        _plan(block, model, tokens, price),
+        replace(_plan(block, model, tokens), price=price, strategy=strategy),
         Checkpoints(checkpoints, identity),
         report,
     )
-    _write(model.cpu(), opened, out)
-    trained = {"parameters": parameters, "tokens": block.steps * block.batch_tokens}
-    write_json(out / "training.json", {"history": history, **trained})
-    samples = _samples(model, opened, held_out, block.seed)
-    write_json(out / "samples.json", samples)
-    report.text("samples.txt", "\n\n".join(f"{s['prompt']}|{s['text']}" for s in samples))
+    whole = devices.whole(model.state_dict())
+    if devices.first():
+        model = llama.build(model_block, opened, block.seed)
+        model.load_state_dict(whole)
+        _keep(model.eval(), opened, held_out, history, block, out)
+        report.text("samples.txt", _shown(out))
     last = {key: history[-1][key] for key in ("loss", "validation_loss")}
     return {**last, "parameters": float(parameters)}
 
 
-def _plan(block: Pretrain, model: "PreTrainedModel", tokens: Path, price: float | None) -> Plan:
+def _keep(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    held_out: np.ndarray,
+    history: list[dict[str, float]],
+    block: Pretrain,
+    out: Path,
+) -> None:
+    """Write what the training made into `out`."""
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    counts = {"parameters": model.num_parameters(), "tokens": block.steps * block.batch_tokens}
+    write_json(out / "training.json", {"history": history, **counts})
+    write_json(out / "samples.json", _samples(model, tokenizer, held_out, block.seed))
+
+
+def _shown(out: Path) -> str:
+    samples = read_json(out / "samples.json")
+    return "\n\n".join(f"{sample['prompt']}|{sample['text']}" for sample in samples)
+
+
+def _plan(block: Pretrain, model: "PreTrainedModel", tokens: Path) -> Plan:
     context = model.config.max_position_embeddings
     counts = read_json(tokens / "tokens.json")["splits"]["train"]
     micro = block.micro_batch_tokens
@@ -141,14 +165,8 @@ def _plan(block: Pretrain, model: "PreTrainedModel", tokens: Path, price: float 
         tokens=block.batch_tokens,
         flops=llama.training_flops(model.config, sum(p.numel() for p in model.parameters())),
         bytes_per_token=counts["bytes"] / counts["tokens"],
-        price=price,
         **{key: getattr(block, key) for key in (*shared, *same)},
     )
-
-
-def _write(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", out: Path) -> None:
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
 
 
 def _samples(model, tokenizer, held_out: np.ndarray, seed: int) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from components.reporter import Reporter
-from components.training import machine
+from components.training import devices, machine
 from components.training.plan import Choices, Plan
 
 
@@ -62,7 +62,8 @@ class Teller:
         left = (plan.steps - done) / max(speed, 1e-9)
         note = f"loss {figures['loss']:.3f}, {speed * per_step:,.0f} {unit}/s, {left:.0f} s left"
         if self._limit:
-            figures["mfu"] = speed * plan.tokens * plan.flops / self._limit
+            limit = self._limit * devices.count()
+            figures["mfu"] = speed * plan.tokens * plan.flops / limit
             note += f", {figures['mfu']:.0%} of the matrix rate"
         self.report.metrics(figures, step=done * per_step)
         self.report.progress(done, plan.steps, note)
@@ -70,7 +71,8 @@ class Teller:
     def end(self) -> None:
         """Say what it cost: core-hours (device-hours on an accelerator), and money."""
         on_device = machine.device().type == "cuda"
-        units = self.worked / 3600 * (1 if on_device else machine.threads())
+        each = 1 if on_device else machine.threads()
+        units = self.worked / 3600 * devices.count() * each
         told = {"device_hours" if on_device else "core_hours": round(units, 5)}
         if self.plan.price is not None:
             told["cost"] = round(self.worked / 3600 * self.plan.price, 6)

@@ -1,0 +1,136 @@
+"""Several processes train as one does, and one goes on where several stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from components.lineage import read_json
+from components.models.llama import Model
+from components.reporter import Silent
+from components.tokenizer import Tokenizer, train_tokenizer
+from components.tokens import encode_corpus
+from components.training import launch
+from components.training.pretrain import Pretrain, pretrain
+from tests.test_kills import wait_for
+from tests.tiny_models import TEXTS
+
+pytestmark = pytest.mark.slow
+STEPS = 12
+MODEL = Model(layers=2, width=32, heads=2, context=16)
+
+
+def block(**changes) -> Pretrain:
+    given = {"tokens": STEPS * 128, "batch_tokens": 128, "learning_rate": 0.01, "evaluations": 3}
+    return Pretrain(**{**given, "precision": "float32", "seed": 1, **changes})
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Path:
+    from components.lineage import write_jsonl
+
+    folder = tmp_path_factory.mktemp("devices")
+    for name in ("corpus", "tokenizer", "tokens"):
+        (folder / name).mkdir()
+    for split in ("train", "validation", "test"):
+        rows = ({"text": f"{text} number {n}"} for n in range(8) for text in TEXTS)
+        write_jsonl(folder / "corpus" / f"{split}.jsonl", rows)
+    train_tokenizer(Tokenizer(vocab_size=300), folder / "corpus", folder / "tokenizer", Silent())
+    encode_corpus(folder / "corpus", folder / "tokenizer", folder / "tokens", Silent())
+    return folder
+
+
+def job(inputs: Path, place: Path, **changes) -> dict:
+    (place / "out").mkdir(parents=True, exist_ok=True)
+    folders = {"tokens": inputs / "tokens", "tokenizer": inputs / "tokenizer"}
+    folders |= {"out": place / "out", "checkpoints": place / "checkpoints"}
+    return {
+        "model": MODEL.model_dump(mode="json"),
+        "pretrain": block(**changes).model_dump(mode="json"),
+        "identity": "run",
+        "price": None,
+        **{name: str(path) for name, path in folders.items()},
+    }
+
+
+def alone(inputs: Path, place: Path, report=None, **changes) -> list[float]:
+    given = job(inputs, place, **changes)
+    folders = {n: Path(given[n]) for n in ("tokens", "tokenizer", "out", "checkpoints")}
+    pretrain(MODEL, block(**changes), identity="run", report=report or Silent(), **folders)
+    return losses(place)
+
+
+def losses(place: Path) -> list[float]:
+    return [entry["loss"] for entry in read_json(place / "out" / "training.json")["history"]]
+
+
+def weights(place: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(place / "out" / "model.safetensors")
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_have_the_losses_of_one(inputs, tmp_path, strategy):
+    expected = alone(inputs, tmp_path / "one")
+    figures = launch.run(job(inputs, tmp_path / "two"), 2, 2, strategy, Silent())
+    found = losses(tmp_path / "two")
+    assert len(found) == STEPS
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert figures["loss"] == found[-1]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert one.keys() == two.keys()
+    assert all(np.allclose(one[name], two[name], atol=1e-3) for name in one)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_one_process_goes_on_where_two_stopped(inputs, tmp_path, strategy):
+    expected = alone(inputs, tmp_path / "whole")
+    place = tmp_path / "two"
+    launch.run(job(inputs, place, checkpoint_minutes=1e-6), 2, 2, strategy, Silent())
+    newest = max((place / "checkpoints").glob("step-*.pt"))
+    newest.unlink()
+    notes = []
+
+    class Noted(Silent):
+        def progress(self, done, total, note=""):
+            notes.append(note)
+
+    found = alone(inputs, place, report=Noted())
+    assert f"resumed at step {STEPS - 2}" in notes
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_failure_shows_what_the_processes_said(inputs, tmp_path):
+    given = job(inputs, tmp_path, batch_tokens=48, tokens=480)
+    with pytest.raises(ValueError, match="3 sequences cannot be shared evenly by 2 processes"):
+        launch.run(given, 2, 2, "ddp", Silent())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_processes_end_with_the_one_that_started_them(inputs, tmp_path, number):
+    """SIGTERM lets them write a checkpoint; after SIGKILL they are gone."""
+    given = job(inputs, tmp_path, tokens=10**7, checkpoint_minutes=0.01)
+    code = (
+        "from components.training import launch; from components.reporter import Silent\n"
+        f"launch.run({given!r}, 2, 2, 'ddp', Silent())"
+    )
+    started = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    checkpoints = tmp_path / "checkpoints"
+    wait_for(lambda: list(checkpoints.glob("step-*.pt")))
+    family = psutil.Process(started.pid).children(recursive=True)
+    assert len(family) >= 3
+    os.kill(started.pid, number)
+    _, said = started.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while any(p.is_running() for p in family) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [p for p in family if p.is_running()]
+    if number == signal.SIGTERM:
+        assert "stopped by SIGTERM at step" in said
