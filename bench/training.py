@@ -123,7 +123,7 @@ def kindling(shape: str, steps: int, folder: Path) -> tuple[float, float]:
 
     class Losses(Silent):
         def metrics(self, values, step=0):
-            losses.append(values["loss"])
+            losses.extend([values["loss"]] if "loss" in values else [])
 
     objective.batch = timed
     plan = Plan(

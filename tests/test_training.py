@@ -257,15 +257,15 @@ def test_a_loss_that_is_no_number_names_step_documents_and_checkpoint(tmp_path):
 def test_it_tells_what_people_ask(tmp_path):
     told = Noted()
     run(tmp_path, report=told, flops=1e5, bytes_per_token=4.0, price=2.0)
-    figures = told.figures[-1]
+    figures, price = told.figures[-2:]
     assert figures["validation_bits_per_byte"] == pytest.approx(
         figures["validation_loss"] / np.log(2) / 4
     )
     for name in ("loss", "gradient_norm", "learning_rate", "tokens_per_second", "mfu", "memory_gb"):
         assert figures[name] > 0, name
     assert "of the matrix rate" in told.notes[-1] and "left" in told.notes[-1]
-    hours = told.given["core_hours"] / torch.get_num_threads()
-    assert told.given["cost"] == pytest.approx(2 * hours, abs=2e-5)
+    hours = price["core_hours"] / torch.get_num_threads()
+    assert price["cost"] == pytest.approx(2 * hours, abs=2e-5)
 
 
 def test_frozen_weights_get_no_gradient_and_no_state(tmp_path):

@@ -76,4 +76,5 @@ class Teller:
         told = {"device_hours" if on_device else "core_hours": round(units, 5)}
         if self.plan.price is not None:
             told["cost"] = round(self.worked / 3600 * self.plan.price, 6)
-        self.report.params(told)
+        per_step = self.plan.tokens or 1
+        self.report.metrics(told, step=self.plan.steps * per_step)
