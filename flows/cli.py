@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from components.catalogue import CatalogueError, load, suggestion
-from flows import settings
+from flows import cli_data, cli_registry, settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-registry_app = typer.Typer(no_args_is_help=True, help="Registered versions and releases.")
-app.add_typer(registry_app, name="registry")
+app.add_typer(cli_registry.app, name="registry")
+app.add_typer(cli_data.app, name="data")
 
 EXPECTED = (ValueError, OSError, RuntimeError)  # what a user can mend; anything else is a defect
 MEGABYTE = 10**6
@@ -241,41 +241,6 @@ def clean(
     if yes or typer.confirm("delete them?"):
         care.clean(context.obj, paths, runs)
         print("done")
-
-
-@registry_app.command("list")
-def list_versions(context: typer.Context, as_json: AsJson = False) -> None:
-    """List registered versions, their aliases, and releases."""
-    from flows import shelves
-
-    told = shelves.listing(context.obj)
-    print(json.dumps(told, indent=1) if as_json else shelves.text(told))
-
-
-@registry_app.command()
-def promote(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="PIPELINE.ADAPTER")],
-    version: Annotated[int, typer.Argument()],
-    reason: Annotated[str, typer.Option(help="Why, against or without a gate.")],
-) -> None:
-    """Put a version into a new release by hand; the reason is kept."""
-    from flows import shelves
-
-    print(shelves.promote(context.obj, name, version, reason))
-
-
-@registry_app.command()
-def rollback(
-    context: typer.Context,
-    pipeline: Pipeline,
-    release: Annotated[int | None, typer.Argument(help="Default: the one before.")] = None,
-) -> None:
-    """Serve an earlier release again: base, adapters and prompts as one."""
-    from flows.release import registry
-
-    number, members = registry(context.obj).rollback(pipeline, release)
-    print(f"release {number} is current: base {members.base}, adapters {dict(members.adapters)}")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import psutil
 from flows import settings
 
 POLL_SECONDS = 0.25
+GRACE_SECONDS = 3.0  # nothing else of a stage needs a farewell: its results appear by a rename
 
 
 def masters() -> list[int]:
@@ -33,7 +34,7 @@ def masters() -> list[int]:
 
 
 def tie() -> None:
-    """Watch `masters` from a thread and kill this process within half a second of their end."""
+    """Watch `masters` from a thread and end this process within seconds of their end."""
     try:
         watched = [psutil.Process(pid) for pid in masters()]
     except psutil.NoSuchProcess:
@@ -45,7 +46,8 @@ def tie() -> None:
 def _watch(watched: list[psutil.Process]) -> None:
     while all(_alive(process) for process in watched):
         time.sleep(POLL_SECONDS)
-    # SIGKILL: nothing of a stage needs a farewell, its results appear by a rename
+    os.kill(os.getpid(), signal.SIGTERM)  # a training writes a checkpoint first
+    time.sleep(GRACE_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

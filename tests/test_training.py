@@ -1,11 +1,15 @@
 """The training engine: its identities, its choices, and what it does when something goes wrong."""
 
 import itertools
+import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,21 +28,22 @@ from components.training.schedule import learning_rate
 from components.training.windows import Windows
 
 CONTEXT, VOCABULARY, END = 16, 64, 0
+ROOT = Path(__file__).parents[1]
 
 
 def make_model(**changes) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCABULARY,
-            num_attention_heads=2,
-            max_position_embeddings=CONTEXT,
-            tie_word_embeddings=True,
-            eos_token_id=END,
-            **{**sizes, **changes},
-        )
-    )
+    given = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "tie_word_embeddings": True,
+        "eos_token_id": END,
+    }
+    return LlamaForCausalLM(LlamaConfig(**{**given, **changes}))
 
 
 def make_windows(count: int = 40) -> Windows:
@@ -333,6 +338,63 @@ def test_flops_are_those_that_torch_counts():
     matrices = given - 6 * gains - 6 * layers * width * CONTEXT
     products = counter.get_total_flops() / rows.numel()
     assert matrices <= products <= matrices + 14 * layers * width * CONTEXT
+
+
+def test_activations_are_what_autograd_saves():
+    """Between three layers and two: what one layer keeps for a token."""
+    kept = []
+    for layers in (2, 3):
+        model = make_model(num_hidden_layers=layers)
+        weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        saved, rows = {}, torch.randint(1, VOCABULARY, (4, CONTEXT + 1))
+
+        def pack(tensor, saved=saved, weights=weights):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                saved[storage.data_ptr()] = (storage.nbytes(), tensor)  # alive, or it is used anew
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            Loss(model, 1.0)(rows)
+        kept.append(sum(size for size, _ in saved.values()))
+    one = llama.activation_bytes(make_model(num_hidden_layers=1).config)
+    assert (kept[1] - kept[0]) / (4 * CONTEXT) == pytest.approx(one, rel=0.02)
+
+
+MEMORY = """
+import json, sys, psutil, torch
+from pathlib import Path
+from tests.test_training import make_model, make_plan
+from components.training import loop, machine
+from components.training.checkpoint import Checkpoints
+from components.training.next_token import NextToken
+from components.training.windows import Windows
+import numpy as np
+from components.models import llama
+from components.reporter import Silent
+size = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4}
+model = make_model(max_position_embeddings=256, num_attention_heads=8, **size)
+tokens = np.random.default_rng(0).integers(1, 64, 100_000).astype(np.uint16)
+windows = Windows(tokens, np.array([0, 100_000]), 256, 1)
+objective = NextToken(model, windows, tokens[:600], 16, False)
+torch.randn(512, 512) @ torch.randn(512, 512)
+before = psutil.Process().memory_info().rss
+states = 12 * sum(p.numel() for p in model.parameters())
+expected = states + int(sys.argv[1]) * 256 * llama.activation_bytes(model.config) + 12e6
+machine.free_memory = lambda: 1.5 * expected
+plan = make_plan(steps=4, rows=16, evaluate_every=4, micro_rows=int(sys.argv[1]))
+loop.train(objective, plan, Checkpoints(Path(sys.argv[2]), "run"), Silent())
+print(json.dumps([machine.peak_memory() - before, expected]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("micro_rows", [16, 4])
+def test_where_memory_is_short_it_is_what_the_formula_says(tmp_path, micro_rows):
+    command = [sys.executable, "-c", MEMORY, str(micro_rows), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    peak, expected = json.loads(done.stdout.splitlines()[-1])
+    assert peak < 1.2 * expected, (peak / 1e6, expected / 1e6)
 
 
 def test_compiles_only_what_repays_it(monkeypatch):

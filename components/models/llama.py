@@ -71,13 +71,14 @@ def training_flops(config: "LlamaConfig", parameters: int) -> float:
 
 
 def activation_bytes(config: "LlamaConfig") -> float:
-    """Bytes that training keeps for one token until its backward pass, in float32, about.
+    """Bytes that training keeps for one token until its backward pass, in float32.
 
-    A layer keeps its input and both normalised ones (with the float32 copies that the norm makes),
-    queries, keys and values before and after rotation, attention's output, two residual sums (14 x
-    width), and gate, up, their activation and product (4 x feed-forward).
+    A layer keeps 10 x width (both norms' inputs and outputs, rotated queries and keys, values, what
+    attention made) and 4 x feed-forward (gate, its activation, up, their product), a sum for
+    each head and norm; `tests/test_training.py` holds it against what autograd saves.
     """
-    layer = 14 * config.hidden_size + 4 * config.intermediate_size
+    layer = 10 * config.hidden_size + 4 * config.intermediate_size
+    layer += config.num_attention_heads + 2
     return 4.0 * config.num_hidden_layers * layer
 
 

@@ -68,7 +68,6 @@ def train(
         Interrupted: SIGTERM or SIGINT came; a checkpoint was written first.
         OSError: a checkpoint could not be written.
     """
-    machine.keep_freed_memory()
     run = _Run(objective, plan, checkpoints, report)
     run.resume()
     with _asked_to_stop() as stopped:
@@ -118,6 +117,7 @@ class _Run:
         trainable = sum(p.numel() for p in self.parameters)
         self.choices = choose(plan, len(self.rows), objective.row_bytes, trainable, checkpoints)
         tell(plan, self.choices, report)
+        machine.settle_memory(12 * trainable + self.choices.micro_rows * objective.row_bytes)
         if self.choices.compiled:
             objective.compile()
         self.forward = devices.spread(objective.module, plan.strategy)
