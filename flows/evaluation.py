@@ -1,12 +1,13 @@
 """`kindling evaluate`: a pipeline's evaluations and what they need, without the registry."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from components.catalogue import Catalogue
 from components.lineage import read_json
-from flows import data, graph, locks, settings
+from flows import data, forkserver, graph, locks, settings
 
 
 def evaluate(
@@ -22,9 +23,11 @@ def evaluate(
     with locks.hold(workspace / ".kindling" / "run.lock"):
         graph.ensure_repository(workspace)
         datasets = catalogue.datasets_of(pipeline)
-        data.check(workspace, catalogue, datasets, graph.stale(workspace), say)
-        environment = settings.child_environment(None)
-        for name in catalogue.adapters_of(pipeline):
-            graph.reproduce(workspace, f"evaluation@{name}", environment, say, upstream=True)
-            folder = workspace / "artifacts" / pipeline / "evaluations" / name
-            yield name, read_json(folder / "metrics.json")
+        stale = graph.stale(workspace)
+        data.check(workspace, catalogue, datasets, stale, say)
+        with forkserver.running(workspace) if stale else nullcontext() as server:
+            environment = settings.child_environment(None, server)
+            for name in catalogue.adapters_of(pipeline):
+                graph.reproduce(workspace, f"evaluation@{name}", environment, say, upstream=True)
+                folder = workspace / "artifacts" / pipeline / "evaluations" / name
+                yield name, read_json(folder / "metrics.json")

@@ -412,9 +412,11 @@ def test_without_a_compiler_it_goes_on_and_says_so(capsys):
 
 
 @pytest.mark.slow
-def test_compiled_it_learns_the_same(tmp_path):
-    eager = run(tmp_path / "eager", steps=6)
-    compiled = run(tmp_path / "compiled", steps=6, compile="always")
+@pytest.mark.parametrize("apart", [False, True])
+def test_compiled_it_learns_the_same(tmp_path, apart):
+    eager = run(tmp_path / "eager", make_objective(apart=apart), steps=6)
+    objective = make_objective(apart=apart)
+    compiled = run(tmp_path / "compiled", objective, steps=6, compile="always")
     losses = [[entry["loss"] for entry in history] for history in (eager[0], compiled[0])]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
