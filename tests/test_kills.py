@@ -110,7 +110,7 @@ def test_killed_then_the_same_command(workspace, prepared, victim):
     victims = {"dvc": [dvc], "stage": stages_at_work(workspace), "all": family(dvc)}
     kill(*victims[victim])
     process.wait(timeout=30)
-    wait_for(lambda: not stages_at_work(workspace), seconds=5)
+    wait_for(lambda: not stages_at_work(workspace), seconds=15)
     assert not (workspace / BASE).exists(), "a half-made result stands where a whole one belongs"
 
     done = run(workspace, *command)
@@ -137,7 +137,7 @@ def test_a_flow_killed_or_interrupted_then_the_same_command(workspace, prepared,
     else:
         os.kill(flow.pid, signal.SIGINT if how == "interrupted" else signal.SIGKILL)
     assert flow.wait(timeout=60) != 0
-    wait_for(lambda: not stages_at_work(workspace), seconds=5)
+    wait_for(lambda: not stages_at_work(workspace), seconds=15)
     assert not (workspace / BASE).exists()
     if how == "interrupted":
         assert "RUNNING" not in states(workspace), "an interrupted flow ends what it began"
