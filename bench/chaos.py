@@ -13,9 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from _world import PATH, prepare
+
 from components.lineage import folder_hash, read_json
 
-ROOT = Path(__file__).parents[1]
 CHECKPOINT_MINUTES = 0.002
 PRELOADED = ["torch", "transformers", "peft", "components.adapters", "components.training.pretrain"]
 KINDS = ("pretraining", "full", "lora", "prompt_tuning")
@@ -42,20 +43,15 @@ class Noting:
             (self.folder / f"resumed-{time.monotonic_ns()}").touch()
 
 
-def prepare(folder: Path) -> None:
-    """A tiny world, its tokenizer, tokens, task and base, below `folder`."""
-    from components.corpus import build_corpus
+def make_inputs(folder: Path) -> None:
+    """A tiny world, its tokenizer and tokens, and a task, below `folder`."""
     from components.dataset import Dataset
     from components.ingest import ingest
     from components.lineage import LINEAGE, write_json
     from components.prompts import Prompt, Task, build_task
     from components.reporter import Silent
-    from components.tokenizer import Tokenizer, train_tokenizer
-    from components.tokens import encode_corpus
 
-    world = ROOT / "components" / "world.py"
-    labels = {"positive": "positive", "negative": "negative"}
-    block = Dataset(path="components/world.py", format="world", size=1500, seed=1)
+    prepare(folder, 1500, 512)
     labelled = Dataset(
         path="components/world.py",
         format="world",
@@ -63,21 +59,16 @@ def prepare(folder: Path) -> None:
         size=1500,
         text="review",
         label="label",
-        labels=labels,
+        labels={"positive": "positive", "negative": "negative"},
     )
-    made = {n: folder / n for n in ("data", "reviews", "corpus", "tokenizer", "tokens", "task")}
-    for path in made.values():
-        path.mkdir(parents=True)
-    ingest(block, world, made["data"], Silent())
-    ingest(labelled, world, made["reviews"], Silent())
-    for path in (made["data"], made["reviews"]):
-        write_json(path / LINEAGE, {"content": folder_hash(path)})
-    build_corpus(made["data"], made["corpus"], Silent())
-    train_tokenizer(Tokenizer(vocab_size=512), made["corpus"], made["tokenizer"], Silent())
-    encode_corpus(made["corpus"], made["tokenizer"], made["tokens"], Silent())
+    reviews, made = folder / "reviews", folder / "task"
+    reviews.mkdir()
+    made.mkdir()
+    ingest(labelled, PATH, reviews, Silent())
+    write_json(reviews / LINEAGE, {"content": folder_hash(reviews)})
     task = Task(dataset="reviews", kind="classification", prompt="p", metric="accuracy")
     prompt = Prompt(template="{{text}} It is", answer={"positive": " good", "negative": " bad"})
-    build_task(task, "task", prompt, "p", made["reviews"], made["task"], Silent())
+    build_task(task, "task", prompt, "p", reviews, made, Silent())
 
 
 def train(kind: str, inputs: Path, place: Path) -> None:
@@ -158,7 +149,7 @@ def measure(kills: int, seed: int) -> list[dict]:
     with tempfile.TemporaryDirectory() as temporary:
         top = Path(temporary)
         inputs = top / "inputs"
-        preparing = forks.Process(target=prepare, args=(inputs,))
+        preparing = forks.Process(target=make_inputs, args=(inputs,))
         preparing.start()
         preparing.join()
         for number, kind in enumerate(KINDS):

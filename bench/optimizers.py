@@ -12,36 +12,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from _world import prepare
 from scipy.stats import t
 
 from components.models.llama import Model
 from components.reporter import Silent
 from components.training.pretrain import Pretrain, pretrain
 
-ROOT = Path(__file__).parents[1]
 MODEL = Model(layers=2, width=192, heads=6, context=128)
 RATES = {"adamw": (0.002, 0.004, 0.008), "muon": (0.002, 0.004, 0.008)}
 TUNING_SEED = 100
-
-
-def prepare(folder: Path) -> None:
-    """Tokens of generated English, as the quickstart has them."""
-    from components.corpus import build_corpus
-    from components.dataset import Dataset
-    from components.ingest import ingest
-    from components.lineage import LINEAGE, folder_hash, write_json
-    from components.tokenizer import Tokenizer, train_tokenizer
-    from components.tokens import encode_corpus
-
-    made = {name: folder / name for name in ("data", "corpus", "tokenizer", "tokens")}
-    for path in made.values():
-        path.mkdir()
-    block = Dataset(path="components/world.py", format="world", size=40_000, seed=1)
-    ingest(block, ROOT / "components" / "world.py", made["data"], Silent())
-    write_json(made["data"] / LINEAGE, {"content": folder_hash(made["data"])})
-    build_corpus(made["data"], made["corpus"], Silent())
-    train_tokenizer(Tokenizer(vocab_size=2048), made["corpus"], made["tokenizer"], Silent())
-    encode_corpus(made["corpus"], made["tokenizer"], made["tokens"], Silent())
 
 
 def loss(folder: Path, optimizer: str, rate: float, seed: int, tokens: int) -> tuple[float, float]:
@@ -82,7 +62,7 @@ def main() -> None:
     losses: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        prepare(folder)
+        prepare(folder, 40_000, 2048)
         for name, rates in RATES.items():
             tried = {r: loss(folder, name, r, TUNING_SEED, given.tokens)[0] for r in rates}
             best = min(tried, key=tried.get)

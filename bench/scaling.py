@@ -10,12 +10,13 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from _world import prepare
+
 from components.models.llama import Model
 from components.reporter import Silent
 from components.training import launch
 from components.training.pretrain import Pretrain
 
-ROOT = Path(__file__).parents[1]
 MODEL = Model(layers=6, width=256, heads=8, context=256)
 CONTESTANTS = {"1 x 1": (1, 1, "ddp"), "1 x 2": (1, 2, "ddp")}
 CONTESTANTS |= {"2 x 1 ddp": (2, 2, "ddp"), "2 x 1 fsdp": (2, 2, "fsdp")}
@@ -30,26 +31,6 @@ class Speeds(Silent):
     def metrics(self, values, step: int = 0) -> None:
         if "tokens_per_second" in values:
             self.told.append(values["tokens_per_second"])
-
-
-def prepare(folder: Path) -> None:
-    """Tokens of generated English."""
-    from components.corpus import build_corpus
-    from components.dataset import Dataset
-    from components.ingest import ingest
-    from components.lineage import LINEAGE, folder_hash, write_json
-    from components.tokenizer import Tokenizer, train_tokenizer
-    from components.tokens import encode_corpus
-
-    made = {name: folder / name for name in ("data", "corpus", "tokenizer", "tokens")}
-    for path in made.values():
-        path.mkdir()
-    block = Dataset(path="components/world.py", format="world", size=20_000, seed=1)
-    ingest(block, ROOT / "components" / "world.py", made["data"], Silent())
-    write_json(made["data"] / LINEAGE, {"content": folder_hash(made["data"])})
-    build_corpus(made["data"], made["corpus"], Silent())
-    train_tokenizer(Tokenizer(vocab_size=4096), made["corpus"], made["tokenizer"], Silent())
-    encode_corpus(made["corpus"], made["tokenizer"], made["tokens"], Silent())
 
 
 def speed(name: str, folder: Path, steps: int) -> float:
@@ -89,7 +70,7 @@ def main() -> None:
     given = parser.parse_args()
     told: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder))
+        prepare(Path(folder), 20_000, 4096)
         for _ in range(given.rounds):
             for name in CONTESTANTS:
                 told[name].append(speed(name, Path(folder), given.steps))

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from _world import prepare
 
-ROOT = Path(__file__).parents[1]
 SEED, WARMUP, DECAY, CLIP = 1, 0.1, 0.1, 1.0
 # layers, width, heads, context, vocabulary, sequences of a step, learning rate
 SHAPES = {
@@ -32,7 +32,7 @@ def batches(folder: Path, shape: str, steps: int) -> np.ndarray:
     from components.training.windows import Windows
 
     _, _, _, context, _, rows, _ = SHAPES[shape]
-    tokens = np.load(folder / "tokens.npy")
+    tokens = tokens_of(folder)
     windows = Windows(tokens, np.array([0, len(tokens)]), context, SEED)
     return windows.rows(range(steps * rows)).reshape(steps, rows, context + 1)
 
@@ -57,26 +57,10 @@ def model(shape: str):
     )
 
 
-def prepare(folder: Path) -> None:
-    """Tokens of generated English, enough for the longest run."""
-    from components.corpus import build_corpus
-    from components.dataset import Dataset
-    from components.ingest import ingest
-    from components.lineage import LINEAGE, folder_hash, write_json
-    from components.reporter import Silent
-    from components.tokenizer import Tokenizer, train_tokenizer
-    from components.tokens import encode_corpus, open_tokens
+def tokens_of(folder: Path) -> np.ndarray:
+    from components.tokens import open_tokens
 
-    made = {name: folder / name for name in ("data", "corpus", "tokenizer", "encoded")}
-    for path in made.values():
-        path.mkdir()
-    block = Dataset(path="components/world.py", format="world", size=40_000, seed=SEED)
-    ingest(block, ROOT / "components" / "world.py", made["data"], Silent())
-    write_json(made["data"] / LINEAGE, {"content": folder_hash(made["data"])})
-    build_corpus(made["data"], made["corpus"], Silent())
-    train_tokenizer(Tokenizer(vocab_size=4096), made["corpus"], made["tokenizer"], Silent())
-    encode_corpus(made["corpus"], made["tokenizer"], made["encoded"], Silent())
-    np.save(folder / "tokens.npy", np.asarray(open_tokens(made["encoded"], "train")[0]))
+    return np.asarray(open_tokens(folder / "tokens", "train")[0])
 
 
 class Clock:
@@ -110,7 +94,7 @@ def kindling(shape: str, steps: int, folder: Path) -> tuple[float, float]:
     _, _, _, context, _, rows, rate = SHAPES[shape]
     trained = model(shape)
     parameters = sum(p.numel() for p in trained.parameters())
-    tokens = np.load(folder / "tokens.npy")
+    tokens = tokens_of(folder)
     windows = Windows(tokens, np.array([0, len(tokens)]), context, SEED)
     objective = NextToken(trained, windows, tokens[: context + 2], rows, apart=False)
     clock, losses = Clock(), []
@@ -266,7 +250,7 @@ def measure(shape: str, steps: int, rounds: int, names: list[str]) -> dict:
     told: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        prepare(folder)
+        prepare(folder, 40_000, 4096)
         for _ in range(rounds):
             for name in names:
                 told[name].append(call(name, shape, steps, folder))

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -434,4 +433,4 @@ def test_in_a_thread_signals_are_left_alone(tmp_path):
     thread = threading.Thread(target=lambda: found.append(run(tmp_path)[0]))
     thread.start()
     thread.join(60)
-    assert found and time.monotonic() > 0
+    assert found

@@ -47,7 +47,7 @@ class Checkpoints:
                 os.fsync(file.fileno())
             path = self.folder / f"step-{step:09d}-{file_hash(temporary)[:HASH_LENGTH]}.pt"
             os.replace(temporary, path)
-        except (OSError, RuntimeError) as error:  # torch's writer wraps what the system says
+        except (OSError, RuntimeError) as error:
             raise self._failed(step, error) from error
         finally:
             temporary.unlink(missing_ok=True)
@@ -58,7 +58,8 @@ class Checkpoints:
         return path
 
     def _failed(self, step: int, error: Exception) -> OSError:
-        number = getattr(error, "errno", None) or errno.ENOSPC
+        causes = (error, error.__context__)  # torch's writer wraps what the system says
+        number = next((n for c in causes if (n := getattr(c, "errno", None))), errno.EIO)
         why = "the disk is full" if number in FULL else str(error)
         kept = self.newest()
         before = f"the one before, {kept.name}, is intact" if kept else "there is none before it"

@@ -236,7 +236,6 @@ class _Run:
         state = {
             "parameters": devices.whole([p.detach() for p in self.parameters]),
             "optimizers": devices.whole([o.state_dict() for o in self.optimizers]),
-            "choices": asdict(self.choices),
             "history": self.teller.history,
             "worked": self.teller.worked,
         }

@@ -14,7 +14,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 # and go back to it when freed; smaller ones are kept, in a heap that gets holes
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 FAST_BYTES, TIGHT_BYTES = 1 << 30, 1 << 17
-PLENTY = 2.0  # the heap's holes take up to 0.7 of what is in use
+PLENTY = 2.0  # times the need: room for the heap's holes
 MATRIX = 2048
 MATRIX_ROUNDS = 3
 
@@ -44,8 +44,8 @@ def settle_memory(need: float) -> None:
     """Tell the C library how to hold memory; does nothing where it is not glibc.
 
     Where twice the `need` (bytes) is free, what a step frees is kept for the next one, which asks
-    for the same big blocks: 1.1 to 1.5 times as fast for decoders of some million parameters, at up
-    to 1.7 times the need. Else every big block goes back when it is freed: slower, and no holes.
+    for the same big blocks: faster, with holes in the heap. Else every big block goes back when it
+    is freed: slower, and no holes.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

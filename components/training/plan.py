@@ -10,8 +10,8 @@ from components.training.optimizers import Optimizer
 from components.training.schedule import Schedule, learning_rate
 
 Compile = Literal["auto", "always", "never"]
-# eager training of small decoders, measured: 45 to 60 GFLOP/s a core, and 20 to 30 TFLOP/s on an
-# accelerator; compiling takes half a minute and then saves a fifth of the time or more
+# FLOP/s without compilation, for a guess at a run's length: of a core about what small decoders
+# reach (bench/training.py); of an accelerator an assumption, as none was at hand
 EAGER_RATE = {"cpu": 5e10, "cuda": 2.5e13}
 REPAID_SECONDS = 180.0
 ROOM = 0.8  # of the free memory: other processes live here too
