@@ -360,6 +360,14 @@ def test_activations_are_what_autograd_saves():
     assert (kept[1] - kept[0]) / (4 * CONTEXT) == pytest.approx(one, rel=0.02)
 
 
+def test_peak_memory_is_this_process_own():
+    """A child's getrusage(2) begins with what its parent held."""
+    held = np.ones(1_000_000_000, dtype=np.uint8)
+    code = "from components.training import machine; print(machine.peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT)
+    assert int(done.stdout) < held.nbytes
+
+
 MEMORY = """
 import json, sys, psutil, torch
 from pathlib import Path
