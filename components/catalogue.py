@@ -66,6 +66,14 @@ def load(workspace: Path, check_files: bool = True) -> Catalogue:
                 f"{FILE}: datasets.{name}.path: there is no {dataset.path}; put the data there, "
                 f"or its pointer {dataset.path}.dvc and run 'dvc pull {dataset.path}.dvc'"
             )
+    for name, pipeline in catalogue.pipelines.items():
+        base = workspace / pipeline.base if pipeline.base else None
+        if base and not base.exists() and not Path(f"{base}.dvc").exists():
+            raise CatalogueError(
+                f"{FILE}: pipelines.{name}.base: there is no folder {pipeline.base}; put the model "
+                f"there (config.json, *.safetensors, tokenizer.json), or, for one of the Hugging "
+                f"Face hub, run 'kindling data import model:OWNER/NAME {pipeline.base}'"
+            )
     if not (workspace / catalogue.root / "components").is_dir():
         raise CatalogueError(f"{FILE}: root: '{catalogue.root}' has no folder 'components'")
     return catalogue

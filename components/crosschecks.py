@@ -10,9 +10,14 @@ from components.prompts import variables_of
 from components.schema import Catalogue
 
 RESERVED = "base"  # the name of every pipeline's foundation model among its adapters
-FOLDERS = ("datasets", "tasks", "controls")  # of artifacts/, beside a folder for each pipeline
+FOLDERS = (
+    "datasets",
+    "tasks",
+    "controls",
+    "comparisons",
+)  # of artifacts/, beside a folder for each pipeline
 FLOW = "flows.pipeline:pipeline"  # the entry point whose parameters are known here
-NAMED = ("datasets", "prompts", "pipelines", "tasks", "adapters", "gates")
+NAMED = ("datasets", "prompts", "pipelines", "tasks", "adapters", "gates", "comparisons")
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -28,14 +33,15 @@ def crosscheck(catalogue: Catalogue) -> Iterator[Mistake]:
     """Every mistake between blocks. A check leaves out what refers to a block that is not there:
     that mistake is told once.
     """
-    for check in (_references, _names, _pipelines, _tasks, _gates, _deployments):
+    for check in CHECKS:
         yield from check(catalogue)
 
 
 def _references(catalogue: Catalogue) -> Iterator[Mistake]:
     """Names that one block uses for another."""
     for name, pipeline in catalogue.pipelines.items():
-        yield from _known(catalogue, ("pipelines", name, "corpus"), pipeline.corpus, "datasets")
+        if pipeline.corpus is not None:
+            yield from _known(catalogue, ("pipelines", name, "corpus"), pipeline.corpus, "datasets")
     for name, task in catalogue.tasks.items():
         yield from _known(catalogue, ("tasks", name, "dataset"), task.dataset, "datasets")
         yield from _known(catalogue, ("tasks", name, "prompt"), task.prompt, "prompts")
@@ -44,6 +50,10 @@ def _references(catalogue: Catalogue) -> Iterator[Mistake]:
         yield from _known(catalogue, ("adapters", name, "task"), adapter.task, "tasks")
     for name, gate in catalogue.gates.items():
         yield from _known(catalogue, ("gates", name, "baseline"), gate.baseline, "adapters")
+    for name, comparison in catalogue.comparisons.items():
+        for pipeline in comparison.pipelines:
+            yield from _known(catalogue, ("comparisons", name, "pipeline"), pipeline, "pipelines")
+        yield from _known(catalogue, ("comparisons", name, "task"), comparison.task, "tasks")
 
 
 def _known(
@@ -69,17 +79,36 @@ def _names(catalogue: Catalogue) -> Iterator[Mistake]:
 
 
 def _pipelines(catalogue: Catalogue) -> Iterator[Mistake]:
+    compared = {p for block in catalogue.comparisons.values() for p in block.pipelines}
     for name, pipeline in catalogue.pipelines.items():
-        batch, context = pipeline.pretrain.batch_tokens, pipeline.model.context
-        if batch % context:
-            near = max(1, round(batch / context)) * context
-            said = f"{batch} is no multiple of model.context {context}; {near} would be"
-            yield Mistake(("pipelines", name, "pretrain", "batch_tokens"), said)
-        if not catalogue.adapters_of(name):
+        if pipeline.pretrain is not None and pipeline.model is not None:
+            yield from _batch(name, pipeline.pretrain.batch_tokens, pipeline.model.context)
+        if name not in compared and not catalogue.adapters_of(name):
             task = next(iter(catalogue.tasks), "TASK")
             block = f"{name}_zero_shot: {{pipeline: {name}, task: {task}, method: prompt}}"
             said = f"no adapter is made on its base, so there is nothing to judge; add '{block}'"
             yield Mistake(("pipelines", name), f"{said} to adapters")
+
+
+def _batch(name: str, batch: int, context: int) -> Iterator[Mistake]:
+    if batch % context:
+        near = max(1, round(batch / context)) * context
+        said = f"{batch} is no multiple of model.context {context}; {near} would be"
+        yield Mistake(("pipelines", name, "pretrain", "batch_tokens"), said)
+
+
+def _comparisons(catalogue: Catalogue) -> Iterator[Mistake]:
+    """Two entries with one name would share a folder."""
+    seen: dict[str, str] = {}
+    for name, comparison in catalogue.comparisons.items():
+        for entry in comparison.entries(name):
+            if not NAME.fullmatch(entry.name):
+                said = "names of methods are letters, digits, '_' and '-'"
+                yield Mistake(("comparisons", name, "methods", entry.name), said)
+            other = seen.setdefault(entry.key, name)
+            if other != name:
+                said = f"its entry '{entry.key}' is one of comparison '{other}' too; rename one"
+                yield Mistake(("comparisons", name), said)
 
 
 def _tasks(catalogue: Catalogue) -> Iterator[Mistake]:
@@ -140,3 +169,6 @@ def _deployments(catalogue: Catalogue) -> Iterator[Mistake]:
         if value is not None and "{{" not in str(value):  # Prefect fills such in
             place = ("deployments", number, "parameters", "pipeline")
             yield from _known(catalogue, place, value, "pipelines")
+
+
+CHECKS = (_references, _names, _pipelines, _tasks, _gates, _deployments, _comparisons)

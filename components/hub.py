@@ -1,7 +1,9 @@
-"""Data sets of the Hugging Face hub, brought into a folder that a catalogue can name."""
+"""Data sets and models of the Hugging Face hub, brought into folders that a catalogue can name."""
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,7 @@ def import_dataset(identifier: str, out: Path, configuration: str | None = None)
     """
     from datasets import load_dataset
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is there already; give a new folder")
+    _require_free(out)
     try:
         loaded = load_dataset(identifier, configuration)
     except Exception as error:  # the library raises what its transports do
@@ -35,17 +36,55 @@ def import_dataset(identifier: str, out: Path, configuration: str | None = None)
             f"hub:{identifier} has no split 'train', only {', '.join(loaded)}"
             f"{suggestion('train', loaded)}"
         )
+    with _appearing(out) as temporary:
+        for split, rows in loaded.items():
+            rows.to_parquet(str(temporary / f"{split}.parquet"))
+    return _block(out, loaded)
+
+
+def import_model(identifier: str, out: Path) -> str:
+    """Write a hub's decoder and its tokenizer into `out`; return a pipeline's block with that base.
+
+    identifier: `OWNER/NAME`, or a local folder. The folder appears whole or not at all.
+
+    Raises:
+        ValueError: `out` is taken, or there is no such decoder with weights in safetensors.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _require_free(out)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(identifier)
+        model = AutoModelForCausalLM.from_pretrained(identifier, use_safetensors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"model:{identifier} could not be loaded: {error}; is the name right, does it hold "
+            "weights in safetensors, and is there a way to the hub from here? A local copy may be "
+            "named instead: model:./FOLDER"
+        ) from error
+    with _appearing(out) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+    return f"{out.name}: {{base: {out}}}"
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is there already; give a new folder")
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `out` when nothing went wrong."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        for split, rows in loaded.items():
-            rows.to_parquet(str(temporary / f"{split}.parquet"))
+        yield temporary
         out.parent.mkdir(parents=True, exist_ok=True)
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return _block(out, loaded)
 
 
 def _block(out: Path, loaded: Any) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from components.adapters import AdapterBlock
 from components.block import Block
+from components.comparison.block import Comparison, Entry
 from components.dataset import Dataset
 from components.gate import Gate
 from components.models.llama import Model
@@ -17,17 +18,36 @@ from components.tokenizer import Tokenizer
 from components.training.devices import Strategy
 from components.training.pretrain import Pretrain
 
+MADE = ("corpus", "tokenizer", "model", "pretrain")  # what a base that is trained here needs
+
 
 class Pipeline(Block):
-    """From a corpus to a foundation model.
+    """A foundation model: trained from a corpus, or brought along.
 
     corpus: the name of a data set. tokenizer, model, pretrain: how the base is made from it.
+    base: a folder that holds one; a corpus, if named, is then what it is judged on.
     """
 
-    corpus: str
-    tokenizer: Tokenizer
-    model: Model
-    pretrain: Pretrain
+    corpus: str | None = None
+    tokenizer: Tokenizer | None = None
+    model: Model | None = None
+    pretrain: Pretrain | None = None
+    base: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _made_or_brought(self) -> "Pipeline":
+        given = [key for key in MADE if getattr(self, key) is not None]
+        if self.base is None and (missing := [key for key in MADE if key not in given]):
+            raise ValueError(
+                f"{', '.join(missing)} missing: a base is trained from {', '.join(MADE)}, or "
+                "brought along with 'base: FOLDER'"
+            )
+        if self.base is not None and (idle := [key for key in given if key != "corpus"]):
+            raise ValueError(
+                f"base '{self.base}' is brought along, so {', '.join(idle)} would do nothing; "
+                "drop the one or the other"
+            )
+        return self
 
 
 class Compute(Block):
@@ -72,6 +92,7 @@ class Catalogue(Block):
     tasks: dict[str, Task]
     adapters: dict[str, AdapterBlock]
     gates: dict[str, Gate] = Field(default_factory=dict)
+    comparisons: dict[str, Comparison] = Field(default_factory=dict)
     deployments: list[dict[str, Any]] = Field(default_factory=list)
 
     def adapters_of(self, pipeline: str) -> list[str]:
@@ -87,38 +108,123 @@ class Catalogue(Block):
                 return name
         return None
 
+    def comparisons_of(self, pipeline: str) -> list[str]:
+        """The comparisons that a run of `pipeline` makes: those that name it, or name it first."""
+        return [name for name, block in self.comparisons.items() if block.pipelines[0] == pipeline]
+
+    def entry(self, key: str) -> Entry:
+        """What a comparison calls `key`.
+
+        Raises:
+            KeyError: no comparison has such an entry.
+        """
+        return self._entries()[key]
+
+    def final(self, key: str) -> tuple[Entry, int]:
+        """Whose final training `key` is, and from which seed.
+
+        Raises:
+            KeyError: no comparison has such a training.
+        """
+        search, _, seed = key.rpartition("-")
+        return self.entry(search), int(seed)
+
+    def _entries(self) -> dict[str, Entry]:
+        blocks = self.comparisons.items()
+        return {entry.key: entry for name, block in blocks for entry in block.entries(name)}
+
     def datasets_of(self, pipeline: str) -> list[str]:
-        """The data sets that `pipeline` reads: its corpus, and those of its adapters' tasks."""
-        tasks = [self.tasks[self.adapters[name].task] for name in self.adapters_of(pipeline)]
-        return list(
-            dict.fromkeys([self.pipelines[pipeline].corpus, *(task.dataset for task in tasks)])
-        )
+        """The data sets that a run of `pipeline` reads: corpora, and those of tasks."""
+        stages = self.stages_of(pipeline)
+        return [stage.partition("@")[2] for stage in stages if stage.startswith("dataset@")]
 
     def stages_of(self, pipeline: str) -> list[str]:
         """The DVC stages that `pipeline` needs, each after those that it depends on."""
+        compared = self.comparisons_of(pipeline)
+        bases = [pipeline, *(p for name in compared for p in self.comparisons[name].pipelines)]
         adapters = self.adapters_of(pipeline)
-        tasks = list(dict.fromkeys(self.adapters[name].task for name in adapters))
-        stages = [f"dataset@{name}" for name in self.datasets_of(pipeline)]
-        stages += [f"{kind}@{pipeline}" for kind in ("corpus", "tokenizer", "tokens", "base")]
-        stages += [f"language_model@{pipeline}"]
+        tasks = [self.adapters[name].task for name in adapters]
+        tasks = list(dict.fromkeys([*tasks, *(self.comparisons[name].task for name in compared)]))
+        corpora = [self.pipelines[name].corpus for name in bases]
+        read = [*filter(None, corpora), *(self.tasks[name].dataset for name in tasks)]
+        stages = [f"dataset@{name}" for name in dict.fromkeys(read)]
+        for base in dict.fromkeys(bases):
+            stages += self._base_stages(base)
         stages += [f"{kind}@{task}" for task in tasks for kind in ("task", "controls")]
         per_adapter = ("adapter", "evaluation", "random")
         stages += [f"{kind}@{name}" for name in adapters for kind in per_adapter]
-        return [*stages, f"report@{pipeline}"]
+        if adapters:
+            stages.append(f"{'brought_' * bool(self.pipelines[pipeline].base)}report@{pipeline}")
+        return [*stages, *(stage for name in compared for stage in self._comparison_stages(name))]
+
+    def _base_stages(self, pipeline: str) -> list[str]:
+        block = self.pipelines[pipeline]
+        kinds = ["brought"] if block.base else ["tokenizer", "tokens", "base"]
+        if block.corpus:
+            kinds = ["corpus", *kinds, "language_model"]
+        return [f"{kind}@{pipeline}" for kind in kinds]
+
+    def _comparison_stages(self, name: str) -> list[str]:
+        block = self.comparisons[name]
+        entries = list(block.entries(name))
+        finals = [entry.final(seed) for entry in entries for seed in range(1, block.seeds + 1)]
+        stages = [f"search@{entry.key}" for entry in entries]
+        return [*stages, *(f"final@{key}" for key in finals), f"comparison@{name}"]
 
     def block(self, stage: str) -> dict[str, Any]:
         """The part of the catalogue that `stage` reads, as plain JSON values."""
         kind, name = stage.split("@")
-        if kind in ("adapter", "evaluation", "random"):
-            return self.adapters[name].model_dump(mode="json")
-        if kind == "task":
-            task = self.tasks[name]
-            prompt = self.prompts[task.prompt].model_dump(mode="json")
-            return {"task": task.model_dump(mode="json"), "prompt": prompt}
-        if kind == "dataset":
-            return self.datasets[name].model_dump(mode="json")
-        if kind == "controls":
-            return {}
-        parts = {"tokenizer": ["tokenizer"], "base": ["model", "pretrain"], "corpus": ["corpus"]}
-        pipeline = self.pipelines[name].model_dump(mode="json")
-        return {key: pipeline[key] for key in parts.get(kind, [])}
+        return BLOCKS.get(kind, _of_pipeline)(self, kind, name)
+
+
+def _of_adapter(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
+    return catalogue.adapters[name].model_dump(mode="json")
+
+
+def _of_task(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
+    task = catalogue.tasks[name]
+    prompt = catalogue.prompts[task.prompt].model_dump(mode="json")
+    return {"task": task.model_dump(mode="json"), "prompt": prompt}
+
+
+def _of_dataset(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
+    return catalogue.datasets[name].model_dump(mode="json")
+
+
+def _of_search(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
+    entry = catalogue.entry(name)
+    block = catalogue.comparisons[entry.comparison]
+    settings = {"adapter": entry.adapter.model_dump(mode="json"), "examples": entry.examples}
+    return {**settings, "budget": block.budget, "trials": block.trials}
+
+
+def _of_final(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
+    entry, seed = catalogue.final(name)
+    settings = {"adapter": entry.adapter.model_dump(mode="json"), "examples": entry.examples}
+    return {**settings, "seed": seed}
+
+
+def _of_comparison(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
+    return catalogue.comparisons[name].model_dump(mode="json")
+
+
+def _of_pipeline(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
+    pipeline = catalogue.pipelines[name].model_dump(mode="json")
+    return {key: pipeline[key] for key in PARTS.get(kind, ())}
+
+
+PARTS = {
+    "corpus": ("corpus",),
+    "tokenizer": ("tokenizer",),
+    "base": ("model", "pretrain"),
+    "brought": ("base",),
+}
+BLOCKS = {
+    **dict.fromkeys(("adapter", "evaluation", "random"), _of_adapter),
+    "task": _of_task,
+    "dataset": _of_dataset,
+    "controls": lambda *_: {},
+    "search": _of_search,
+    "final": _of_final,
+    "comparison": _of_comparison,
+}

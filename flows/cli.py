@@ -112,31 +112,22 @@ def register(context: typer.Context, pipeline: Pipeline) -> None:
 @app.command()
 def compare(
     context: typer.Context,
-    task: Annotated[str, typer.Argument(help="A task: its adapters are compared.")],
-    as_json: AsJson = False,
+    name: Annotated[str, typer.Argument(help="A comparison, or a task: then of its adapters.")],
+    file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write it there too; -: print it.")
+    ] = None,
 ) -> None:
-    """Compare a task's adapters on the same examples, with paired intervals."""
-    from components.evaluation.compare import compare as side_by_side
+    """Show what a comparison found and which adaptation to ship, or compare a task's adapters."""
+    from components.lineage import write_json
+    from flows import comparing
 
-    catalogue = load(context.obj)
-    if task not in catalogue.tasks:
-        raise CatalogueError(f"no task '{task}'{suggestion(task, catalogue.tasks)}")
-    folders = {
-        name: context.obj / "artifacts" / block.pipeline / "evaluations" / name
-        for name, block in catalogue.adapters.items()
-        if block.task == task
-    }
-    rows = side_by_side(folders)
-    if as_json:
-        print(json.dumps(rows, indent=1))
+    told = comparing.compare(context.obj, load(context.obj), name)
+    if file == Path("-"):
+        print(json.dumps(told, indent=1, ensure_ascii=False))
         return
-    for row in rows:
-        low, high = row["interval"]
-        line = f"{row['name']:20} {row['metric']} {row['score']:.3f} [{low:.3f}, {high:.3f}]"
-        if row["difference"]:
-            mean, low, high = row["difference"]
-            line += f"   {mean:+.3f} [{low:+.3f}, {high:+.3f}] over {rows[0]['name']}"
-        print(line)
+    comparing.show(told)
+    if file:
+        write_json(file, told)
 
 
 @app.command()
@@ -226,20 +217,20 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Free disk space: shows what would go, then asks."""
-    from flows import care
+    from flows import cleaning
 
     paths = []
-    for what, found in care.leftovers(context.obj).items():
-        print(f"{what}: {sum(map(care.size, found)) / MEGABYTE:.1f} MB")
+    for what, found in cleaning.leftovers(context.obj).items():
+        print(f"{what}: {sum(map(cleaning.size, found)) / MEGABYTE:.1f} MB")
         print(*(f"  {path.relative_to(context.obj)}" for path in found), sep="\n")
         paths += found
-    runs = care.lost_runs(context.obj)
+    runs = cleaning.lost_runs(context.obj)
     print(f"MLflow runs that failed or were killed and lead nowhere: {len(runs)}")
     print(*(f"  {run.info.run_id} {run.info.run_name} {run.info.status}" for run in runs), sep="\n")
     print("DVC's cache: results that no workspace of this repository names any more")
-    print(care.unused_cache(context.obj))
+    print(cleaning.unused_cache(context.obj))
     if yes or typer.confirm("delete them?"):
-        care.clean(context.obj, paths, runs)
+        cleaning.clean(context.obj, paths, runs)
         print("done")
 
 

@@ -1,35 +1,44 @@
-"""`kindling data`: data sets from elsewhere."""
+"""`kindling data`: data sets and models from elsewhere."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Data sets from elsewhere.")
+app = typer.Typer(no_args_is_help=True, help="Data sets and models from elsewhere.")
 
 
 @app.callback()
 def commands() -> None:
-    """Data sets from elsewhere."""
+    """Data sets and models from elsewhere."""
 
 
 @app.command("import")
 def import_data(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="hub:ID", help="hub:OWNER/NAME")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="hub:OWNER/NAME, a data set; or model:OWNER/NAME"),
+    ],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, as data/NAME.")],
     configuration: Annotated[
-        str | None, typer.Option("--config", help="Which part, where a set has several.")
+        str | None, typer.Option("--config", help="Which part, where a data set has several.")
     ] = None,
 ) -> None:
-    """Bring a data set of the Hugging Face hub into a folder, for DVC to version."""
-    from components.hub import import_dataset
+    """Bring a data set or model of the Hugging Face hub into a folder, for DVC to version."""
+    from components.hub import import_dataset, import_model
 
     kind, _, identifier = source.partition(":")
-    if kind != "hub" or not identifier:
-        raise ValueError(f"'{source}' names no hub: write hub:OWNER/NAME")
-    block = import_dataset(identifier, context.obj / directory, configuration)
-    block = block.replace(str(context.obj / directory), str(directory))
+    if kind not in ("hub", "model") or not identifier:
+        raise ValueError(f"'{source}' names no source: write hub:OWNER/NAME or model:OWNER/NAME")
+    if kind == "model" and configuration:
+        raise ValueError(f"--config {configuration}: a model has no parts")
+    out = context.obj / directory
+    if kind == "model":
+        block, place = import_model(identifier, out), "pipelines"
+    else:
+        block, place = import_dataset(identifier, out, configuration), "datasets"
+    block = block.replace(str(out), str(directory))
     print(
-        f"Next: dvc add {directory}\nand under 'datasets' in pipelines.yaml, looked over:\n{block}"
+        f"Next: dvc add {directory}\nand under '{place}' in pipelines.yaml, looked over:\n{block}"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from components.catalogue import Catalogue
 from components.lineage import read_json
-from flows import data, forkserver, graph, locks, settings
+from flows import data, expansion, forkserver, graph, locks, settings
 
 
 def evaluate(
@@ -22,6 +22,7 @@ def evaluate(
     """
     with locks.hold(workspace / ".kindling" / "run.lock"):
         graph.ensure_repository(workspace)
+        expansion.renew(workspace, catalogue, say)
         datasets = catalogue.datasets_of(pipeline)
         stale = graph.stale(workspace)
         data.check(workspace, catalogue, datasets, stale, say)

@@ -25,6 +25,9 @@ KEPT_FILES = (
     "metrics.json",
     "samples.json",
     "adapter.json",
+    "search.json",
+    "final.json",
+    "comparison.json",
 )
 
 
@@ -184,7 +187,12 @@ def result_of(workspace: Path, stage: str) -> dict:
 def told_to_parent(stage: str, figures: Mapping[str, float]) -> dict[str, float]:
     """The figures of a stage that a pipeline's own run shows, by the names they have there."""
     kind, name = stage.split("@")
-    prefix = {"evaluation": f"{name}.", "base": "", "language_model": "base."}.get(kind)
+    prefix = {
+        "evaluation": f"{name}.",
+        "base": "",
+        "language_model": "base.",
+        "comparison": f"{name}.",
+    }.get(kind)
     return {} if prefix is None else {f"{prefix}{k}": float(v) for k, v in figures.items()}
 
 

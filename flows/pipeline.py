@@ -17,6 +17,7 @@ from flows import (
     data,
     disk,
     evidence,
+    expansion,
     forkserver,
     graph,
     locks,
@@ -137,6 +138,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
     stages = catalogue.stages_of(pipeline)
     with locks.hold(where / ".kindling" / "run.lock"):
         graph.ensure_repository(where)
+        expansion.renew(where, catalogue, get_run_logger().info)
         disk.require(where, catalogue.compute.disk_gb)
         if graph.drop_torn_lock(where):
             get_run_logger().warning("dvc.lock was half-written and is made anew from DVC's cache")

@@ -14,22 +14,21 @@ from pathlib import Path
 
 from components import lineage
 from components.catalogue import Catalogue, load
-from flows import data, forkserver, graph, leash, locks, settings
+from flows import data, expansion, forkserver, graph, leash, locks, settings
 from flows.stages import STAGES, Work, pipeline_of, places
 from flows.versions import installed
 
 LOCK_WAIT_SECONDS = 20  # an orphan on its leash is gone long before
 
 
-def _identity(catalogue: Catalogue, stage: str, inputs: dict[str, str], versions: dict) -> str:
-    """The hash of everything that would make a checkpoint of `stage` another run's."""
+def _origin(catalogue: Catalogue, stage: str, inputs: dict[str, str], versions: dict) -> str:
+    """The hash of what `stage` is made from and by, whatever it is called and asked to do."""
     components = Path(lineage.__file__).parent
     code = {}
     for part in STAGES[stage.split("@")[0]].code:
         files = sorted((components / part).rglob("*.py")) or [components / part]
         code.update({str(f.relative_to(components)): lineage.file_hash(f) for f in files})
-    threads = catalogue.compute.threads_of(stage)
-    return lineage.value_hash([stage, catalogue.block(stage), inputs, versions, code, threads])
+    return lineage.value_hash([inputs, versions, code, catalogue.compute.threads_of(stage)])
 
 
 def _data(workspace: Path, catalogue: Catalogue, stage: str) -> dict[str, dict[str, str]]:
@@ -48,6 +47,7 @@ def run(workspace: Path, stage: str) -> None:
         Held: the stage is at work in another process.
     """
     catalogue = load(workspace, check_files=False)
+    expansion.require_current(workspace, catalogue)
     output, inputs = places(catalogue, stage)
     with locks.hold(workspace / ".kindling" / "locks" / stage, wait=LOCK_WAIT_SECONDS):
         versions = installed(STAGES[stage.split("@")[0]].libraries)
@@ -59,12 +59,19 @@ def run(workspace: Path, stage: str) -> None:
             "versions": versions,
             **_data(workspace, catalogue, stage),
         }
-        identity = _identity(catalogue, stage, hashes, versions)
-        _run_tracked(workspace, catalogue, stage, identity, origin, output)
+        made_from = _origin(catalogue, stage, hashes, versions)
+        identity = lineage.value_hash([stage, catalogue.block(stage), made_from])
+        marks = identity, made_from  # of a checkpoint and of a trial: whose they are
+        _run_tracked(workspace, catalogue, stage, marks, origin, output)
 
 
 def _run_tracked(
-    workspace: Path, catalogue: Catalogue, stage: str, identity: str, origin: dict, output: str
+    workspace: Path,
+    catalogue: Catalogue,
+    stage: str,
+    marks: tuple[str, str],
+    origin: dict,
+    output: str,
 ) -> None:
     """Do the work under an MLflow run, which ends as FINISHED or FAILED."""
     from flows import evidence, tracking
@@ -72,14 +79,14 @@ def _run_tracked(
     started = time.monotonic()
     mlflow = tracking.client(workspace)
     pipeline = pipeline_of(catalogue, stage)
-    run_id, last_step = tracking.open_stage_run(workspace, mlflow, stage, pipeline, identity)
+    run_id, last_step = tracking.open_stage_run(workspace, mlflow, stage, pipeline, marks[0])
     tracker = tracking.Tracker(mlflow, run_id, evidence.bar(stage), last_step)
     checkpoints = workspace / ".kindling" / "checkpoints" / stage
     ended = "FAILED"
     try:
         out = _empty(workspace / ".kindling" / "work" / stage)
         name = stage.split("@")[1]
-        work = Work(catalogue, name, workspace, out, checkpoints, identity, tracker)
+        work = Work(catalogue, name, workspace, out, checkpoints, *marks, tracker)
         figures = STAGES[stage.split("@")[0]].run(work)
         target = workspace / "artifacts" / output
         content = _put_in_place(out, target, origin)

@@ -1,18 +1,25 @@
 """The stages that exist: what each reads, makes and calls. One explicit table, no conditions."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.catalogue import Catalogue
 from components.reporter import Reporter
 from flows.tracking import UNOWNED
 
+COMPARED = ("search", "final")  # stages whose names are made from a comparison's lists
+
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage function is given: its blocks, its folders, and whom to tell."""
+    """What a stage function is given: its blocks, its folders, and whom to tell.
+
+    identity: the hash of all that shapes the stage. origin: of its inputs, code and versions alone,
+    whatever it is called and asked to do.
+    """
 
     catalogue: Catalogue
     name: str
@@ -20,6 +27,7 @@ class Work:
     out: Path
     checkpoints: Path
     identity: str
+    origin: str
     report: Reporter
 
     def artifact(self, path: str) -> Path:
@@ -170,9 +178,51 @@ def _report(work: Work) -> dict[str, float]:
     return build_report(work.name, work.artifact(""), names, work.out, work.report)
 
 
+def _brought(work: Work) -> dict[str, float]:
+    from components.models.brought import bring
+
+    return bring(work.workspace / work.catalogue.pipelines[work.name].base, work.out, work.report)
+
+
+def _search(work: Work) -> dict[str, float]:
+    from components.comparison.search import Ground, search
+
+    entry = work.catalogue.entry(work.name)
+    base, task = (work.artifact(f"{entry.pipeline}/base"), work.artifact(f"tasks/{entry.task}"))
+    ground = Ground(task, base, work.workspace / ".kindling" / "trials", work.origin)
+    comparison = work.catalogue.comparisons[entry.comparison]
+    return search(entry, comparison, ground, work.out, work.report)
+
+
+def _final(work: Work) -> dict[str, float]:
+    from components.comparison.final import train_final
+
+    entry, seed = work.catalogue.final(work.name)
+    return train_final(
+        entry,
+        seed,
+        work.artifact(f"comparisons/{entry.comparison}/searches/{entry.key}"),
+        work.artifact(f"tasks/{entry.task}"),
+        work.artifact(f"{entry.pipeline}/base"),
+        work.out,
+        checkpoints=work.checkpoints,
+        identity=work.identity,
+        report=work.report,
+    )
+
+
+def _comparison(work: Work) -> dict[str, float]:
+    from components.comparison.result import collect
+
+    block = work.catalogue.comparisons[work.name]
+    price = work.catalogue.compute.price_per_hour
+    return collect(work.name, block, work.artifact(""), price, work.out, work.report)
+
+
 _TORCH = ("torch", "transformers", "tokenizers")
 _PEFT = (*_TORCH, "peft")
 _TRAINING = ("training", "models", "adapters", "prompts.py", "tokens.py")
+_COMPARED = (*_TRAINING, "evaluation", "comparison")
 _OF_ADAPTER = ("{pipeline}/base", "tasks/{task}")
 STAGES: dict[str, Stage] = {
     "dataset": Stage(_dataset, "datasets/{name}", libraries=("datasets",)),
@@ -198,6 +248,21 @@ STAGES: dict[str, Stage] = {
     ),
     "random": Stage(_random, "{pipeline}/controls/{name}", _OF_ADAPTER, _PEFT, code=_TRAINING),
     "report": Stage(_report, "{name}/report", gathers=True),
+    "brought": Stage(_brought, "{name}/base", libraries=_TORCH),
+    "brought_report": Stage(_report, "{name}/report", gathers=True),
+    "search": Stage(
+        _search, "comparisons/{comparison}/searches/{name}", _OF_ADAPTER, _PEFT, code=_COMPARED
+    ),
+    "final": Stage(
+        _final,
+        "comparisons/{comparison}/finals/{name}",
+        ("comparisons/{comparison}/searches/{search}", *_OF_ADAPTER),
+        _PEFT,
+        code=_COMPARED,
+    ),
+    "comparison": Stage(
+        _comparison, "comparisons/{name}/result", ("tasks/{task}",), _PEFT, gathers=True
+    ),
 }
 
 
@@ -208,31 +273,54 @@ def places(catalogue: Catalogue, stage: str) -> tuple[str, tuple[str, ...]]:
         ValueError: there is no such stage.
     """
     kind, _, name = stage.partition("@")
-    blocks = {
-        "dataset": catalogue.datasets,
-        "task": catalogue.tasks,
-        "controls": catalogue.tasks,
-        **dict.fromkeys(("adapter", "evaluation", "random"), catalogue.adapters),
-    }
-    known = blocks.get(kind, catalogue.pipelines)
+    known = _known(catalogue, kind)
     if kind not in STAGES or name not in known:
         raise ValueError(
             f"no stage '{stage}'; stages are {', '.join(f'{k}@NAME' for k in STAGES)}; "
             f"names for {kind or 'it'}: {', '.join(known)}"
         )
-    block = known[name]
-    words = {key: getattr(block, key, "") for key in ("pipeline", "task", "dataset", "corpus")}
     entry = STAGES[kind]
-    fill = {"name": name, **words}
+    fill = {"name": name, **_words(catalogue, kind, name)}
     return entry.output.format(**fill), tuple(text.format(**fill) for text in entry.inputs)
+
+
+def _blocks(catalogue: Catalogue, kind: str) -> Mapping[str, Any]:
+    """The blocks that stages of `kind` are made of, one each."""
+    of_kind = {
+        "dataset": catalogue.datasets,
+        **dict.fromkeys(("task", "controls"), catalogue.tasks),
+        **dict.fromkeys(("adapter", "evaluation", "random"), catalogue.adapters),
+        "comparison": catalogue.comparisons,
+    }
+    return of_kind.get(kind, catalogue.pipelines)
+
+
+def _known(catalogue: Catalogue, kind: str) -> list[str]:
+    """The names that a stage of `kind` may have."""
+    if kind not in COMPARED:
+        return list(_blocks(catalogue, kind))
+    all_stages = [s for name in catalogue.pipelines for s in catalogue.stages_of(name)]
+    return [stage.partition("@")[2] for stage in all_stages if stage.startswith(f"{kind}@")]
+
+
+def _words(catalogue: Catalogue, kind: str, name: str) -> dict[str, str]:
+    """What stands in the paths of a stage, beside its name."""
+    if kind in COMPARED:
+        entry = catalogue.entry(name) if kind == "search" else catalogue.final(name)[0]
+        place = {"comparison": entry.comparison, "search": entry.key}
+        return {**place, "pipeline": entry.pipeline, "task": entry.task}
+    block = _blocks(catalogue, kind)[name]
+    return {key: getattr(block, key, "") for key in ("pipeline", "task", "dataset", "corpus")}
 
 
 def pipeline_of(catalogue: Catalogue, stage: str) -> str:
     """The pipeline whose MLflow experiment `stage` belongs to; shared stages have their own."""
     kind, name = stage.split("@")
-    if name in catalogue.adapters and kind in ("adapter", "evaluation", "random"):
+    if kind in ("adapter", "evaluation", "random"):
         return catalogue.adapters[name].pipeline
-    return name if kind not in ("dataset", "task", "controls") else _user_of(catalogue, stage)
+    if kind in (*COMPARED, "comparison", "dataset", "task", "controls"):
+        return _user_of(catalogue, stage)
+    return name
 
 
 def _user_of(catalogue: Catalogue, stage: str) -> str:

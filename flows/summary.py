@@ -19,6 +19,9 @@ TOLD = {
     "adapter": ("loss", "trainable_parameters"),
     "evaluation": ("score",),
     "random": ("score",),
+    "brought": ("parameters",),
+    "search": ("score", "trials"),
+    "final": ("score", "train_seconds"),
 }
 
 
@@ -69,6 +72,7 @@ def collect(
         "mlflow ui      # runs, plots, models",
         f"kindling trace artifacts/{pipeline}/base",
         "kindling registry list",
+        *(f"kindling compare {name}" for name in catalogue.comparisons_of(pipeline)),
     ]
     return {"pipeline": pipeline, "stages": rows, "scores": scores, "next": following}
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -10,12 +9,10 @@ from pathlib import Path
 from components import lineage
 from components.catalogue import FILE, CatalogueError, load
 from components.crosschecks import FOLDERS
-from flows import graph
-from flows.care import workspaces
+from flows import expansion, graph, settings
 
 TEMPLATE = Path(__file__).parent / "template"
 TEMPLATE_PIPELINE = "quickstart"  # what the template calls its pipeline and its deployment
-GRAPH = Path(__file__).parent / "graph.yaml"
 CODE = Path(lineage.__file__).resolve().parents[1]  # where the packages stand
 IGNORED = "artifacts/\n.kindling/\n.prefect/\nmlflow.db*\nmlruns/\nfingerprints/\n"
 YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")  # not read as text
@@ -49,10 +46,7 @@ def make(directory: Path) -> str:
         text = text.replace(TEMPLATE_PIPELINE, name)
         (where / source.name).write_text(text, encoding="utf-8")
     (where / ".gitignore").write_text(IGNORED, encoding="utf-8")
-    if inside:
-        (where / "dvc.yaml").symlink_to(os.path.relpath(CODE / "dvc.yaml", where))
-    else:
-        shutil.copy(GRAPH, where / "dvc.yaml")
+    expansion.link(where)
     _put_under_version_control(where)
     if inside:
         graph.call(where, "cache", "dir", os.path.relpath(CODE / ".dvc" / "cache", where))
@@ -86,3 +80,15 @@ def _put_under_version_control(where: Path) -> None:
     if inside.returncode != 0:
         subprocess.run(["git", "init", "-q", str(where)], check=True)
     graph.ensure_repository(where)
+
+
+def workspaces(workspace: Path) -> list[Path]:
+    """All workspaces that share this one's DVC cache."""
+    top = settings.home(workspace)
+    listed = ["git", "-C", str(top), "ls-files", "-z", "-c", "-o", "--exclude-standard"]
+    wanted = [FILE, f"**/{FILE}"]
+    done = subprocess.run([*listed, *wanted], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return [workspace]  # no repository: nobody shares anything
+    found = {(top / name).parent for name in done.stdout.split("\0") if name}
+    return sorted(path for path in found if (path / ".dvc").is_dir())

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 INK, GREY, GRID = "#243b53", "#829ab1", "#e4e9ee"
 BLUE, ORANGE, GREEN = "#2563a8", "#dd7a2b", "#3b9a72"
+# for methods side by side
+SERIES = [BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#9a6324", "#6a51a3", "#d4a017"]
 SPLITS = {"train": ORANGE, "validation": GREEN, "test": BLUE}
 DPI = 120
 WIDTH = 7.4  # inches

@@ -11,6 +11,7 @@ from components.report import plots
 from components.reporter import Reporter
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from matplotlib.figure import Figure
 
 TEMPLATE = "page.html"
@@ -29,35 +30,43 @@ def build_report(
     Raises:
         ValueError: a folder is missing, or evaluations of one task cannot be compared.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     folder = artifacts / pipeline
     _require(artifacts, folder, adapters)
     rows = plots.read_scores(folder, adapters)
     _compare(folder, rows)
-    environment = Environment(
+    page = (
+        environment()
+        .get_template(TEMPLATE)
+        .render(
+            pipeline=pipeline,
+            lineage=_lineage(folder, adapters),
+            versions=_versions(folder, adapters),
+            corpus=read_json(folder / "corpus" / "report.json"),
+            tokenizer=read_json(folder / "tokenizer" / "statistics.json"),
+            base=_without_history(folder / "base" / "training.json"),
+            language_model=read_json(folder / "evaluations" / "base" / "metrics.json"),
+            samples=read_json(folder / "base" / "samples.json"),
+            rows=rows,
+            best=_best(rows),
+            figures=_figures(folder, rows),
+        )
+    )
+    (out / "index.html").write_text(page, encoding="utf-8")
+    report.progress(1, 1)
+    return {"adapters": float(len(rows))}
+
+
+def environment() -> "Environment":
+    """The templates of this folder; what they are given is text, never markup."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(TEMPLATE).render(
-        pipeline=pipeline,
-        lineage=_lineage(folder, adapters),
-        versions=_versions(folder, adapters),
-        corpus=read_json(folder / "corpus" / "report.json"),
-        tokenizer=read_json(folder / "tokenizer" / "statistics.json"),
-        base=_without_history(folder / "base" / "training.json"),
-        language_model=read_json(folder / "evaluations" / "base" / "metrics.json"),
-        samples=read_json(folder / "base" / "samples.json"),
-        rows=rows,
-        best=_best(rows),
-        figures=_figures(folder, rows),
-    )
-    (out / "index.html").write_text(page, encoding="utf-8")
-    report.progress(1, 1)
-    return {"adapters": float(len(rows))}
 
 
 def _require(artifacts: Path, folder: Path, adapters: Iterable[str]) -> None:
@@ -157,14 +166,14 @@ def _figures(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     ):
         drawn |= plots.of_stage(kind, folder / name)
     confusions = {
-        row["name"]: _address(figure)
+        row["name"]: address(figure)
         for row in rows
         for figure in plots.of_stage("evaluation", folder / "evaluations" / row["name"]).values()
     }
-    return {name: _address(figure) for name, figure in drawn.items()} | {"confusions": confusions}
+    return {name: address(figure) for name, figure in drawn.items()} | {"confusions": confusions}
 
 
-def _address(figure: "Figure") -> str:
+def address(figure: "Figure") -> str:
     """The picture inside an address: an SVG without a date, on a transparent ground."""
     import matplotlib
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.lineage import read_json
-from components.report import canvas
+from components.report import canvas, comparison_plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -292,4 +292,8 @@ DRAWN: dict[str, Callable[[Path], Figures]] = {
     "evaluation": _evaluation,
     "random": _evaluation,
     "report": _report,
+    "brought_report": _report,
+    "search": comparison_plots.of_search,
+    "final": _evaluation,
+    "comparison": comparison_plots.of_comparison,
 }

@@ -7,7 +7,7 @@ from components.reporter import Reporter
 from components.training import devices, machine
 from components.training.checkpoint import Checkpoints
 from components.training.optimizers import Optimizer
-from components.training.schedule import Schedule, learning_rate
+from components.training.schedule import Range, Schedule, learning_rate
 
 Compile = Literal["auto", "always", "never"]
 # FLOP/s without compilation, for a guess at a run's length: of a core about what small decoders
@@ -39,7 +39,7 @@ class Plan:
     checkpoint_minutes: float
     precision: machine.Precision
     seed: int
-    schedule: Schedule = "cosine"
+    schedule: Schedule | Range = "cosine"
     optimizer: Optimizer = "adamw"
     compile: Compile = "never"
     micro_rows: int | None = None

@@ -4,20 +4,24 @@ import math
 from typing import Literal
 
 Schedule = Literal["cosine", "wsd"]
+Range = Literal["range"]
+LEAST = 1e-5  # of the peak, where `range` begins
 FLOOR = 0.1  # of the peak, at the end: Hoffmann et al. 2022, section 4 (Chinchilla)
 DECAY = 0.2  # the last part of a run, in `wsd`: Hägele et al. 2024, section 4
 
 
 def learning_rate(
-    step: int, steps: int, peak: float, warmup: float, name: Schedule = "cosine"
+    step: int, steps: int, peak: float, warmup: float, name: Schedule | Range = "cosine"
 ) -> float:
     """The learning rate of update `step` (from 0) of `steps`.
 
     warmup: the part of the run, 0 to 1, in which it rises to `peak`, linearly. cosine: from there
     down to a tenth of it (Loshchilov & Hutter 2017). wsd: warm-up, stable, decay (Hu et al. 2024,
     section 4), which falls to zero as 1 - sqrt over the last fifth (Hägele et al. 2024): a run on
-    its plateau can be prolonged.
+    its plateau can be prolonged. range: up to `peak` by equal factors, for `finder`.
     """
+    if name == "range":
+        return peak * LEAST ** (1 - step / max(1, steps - 1))
     rising = max(1, round(warmup * steps))
     if step < rising:
         return peak * (step + 1) / rising

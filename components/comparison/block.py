@@ -1,0 +1,117 @@
+"""What a comparison is: methods, each tuned and then trained anew from several seeds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from components.adapters import AdapterBlock
+from components.adapters.settings import Trained
+from components.block import Block
+
+ADAPTER: TypeAdapter = TypeAdapter(AdapterBlock)
+TUNED = ("learning_rate", "steps", "seed", "examples", "pipeline", "task")  # not a method's to say
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method on one base with one amount of data: what is searched, and then trained anew.
+
+    name: as the comparison calls the method. adapter: its settings, before anything is tuned.
+    examples: training rows; None for all.
+    """
+
+    comparison: str
+    key: str
+    pipeline: str
+    task: str
+    name: str
+    adapter: Any
+    examples: int | None
+
+    def final(self, seed: int) -> str:
+        return f"{self.key}-{seed}"
+
+
+class Comparison(Block):
+    """Methods compared on a task of one base, or of several.
+
+    pipeline: whose base; a list of them compares over sizes. methods: their names, or settings by a
+    name of your own (`method` inside where the name is none). budget: tokens that a trial trains
+    on, prompts and answers. trials: of each method. seeds: of the final trainings, from 1.
+    examples: training rows; a list compares over amounts of data, `all` among them for every row.
+    """
+
+    pipeline: str | list[str]
+    task: str
+    methods: dict[str, dict[str, Any]]
+    budget: int = Field(default=100_000, ge=1_000)
+    trials: int = Field(default=8, ge=1)
+    seeds: int = Field(default=3, ge=1)
+    examples: list[int | str] = Field(default_factory=lambda: ["all"], min_length=1)
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _named(cls, methods: Any) -> Any:
+        return {name: {} for name in methods} if isinstance(methods, list) else methods
+
+    @field_validator("examples")
+    @classmethod
+    def _counts(cls, examples: list[int | str]) -> list[int | str]:
+        for count in examples:
+            if count != "all" and not (isinstance(count, int) and count > 0):
+                raise ValueError(f"examples are numbers of training rows, or 'all'; got {count!r}")
+        return examples
+
+    @model_validator(mode="after")
+    def _methods_are_adapters(self) -> "Comparison":
+        if len(self.methods) < 2:
+            raise ValueError("a comparison needs two methods at least")
+        if not self.pipelines:
+            raise ValueError("a comparison needs a pipeline")
+        for name in self.methods:
+            self.adapter(name, self.pipelines[0])
+        return self
+
+    @property
+    def pipelines(self) -> list[str]:
+        return [self.pipeline] if isinstance(self.pipeline, str) else self.pipeline
+
+    def adapter(self, name: str, pipeline: str) -> Any:
+        """The settings of method `name` as an adapter's block, not yet tuned.
+
+        Raises:
+            ValueError: the method does not exist, or does not have such settings.
+        """
+        settings = self.methods[name] or {}
+        if said := [key for key in TUNED if key in settings]:
+            raise ValueError(
+                f"methods.{name}.{said[0]}: a comparison decides on {', '.join(TUNED)} itself"
+            )
+        block = {"method": name, **settings, "pipeline": pipeline, "task": self.task}
+        try:
+            return ADAPTER.validate_python(block)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"][1:])
+            raise ValueError(
+                f"methods.{name}{'.' if place else ''}{place}: {first['msg']} "
+                f"(got {first['input']!r})"
+            ) from None
+
+    def entries(self, comparison: str) -> Iterator[Entry]:
+        """All that is tuned and trained, in the catalogue's order; what is no axis is in no key."""
+        for pipeline in self.pipelines:
+            for count in self.examples:
+                for name in self.methods:
+                    axes = [pipeline] if len(self.pipelines) > 1 else []
+                    axes += [str(count)] if len(self.examples) > 1 else []
+                    key = "-".join([comparison, *axes, name])
+                    rows = None if count == "all" else int(count)
+                    adapter = self.adapter(name, pipeline)
+                    yield Entry(comparison, key, pipeline, self.task, name, adapter, rows)
+
+
+def is_trained(adapter: Any) -> bool:
+    return isinstance(adapter, Trained)

@@ -1,0 +1,87 @@
+"""The final trainings: a tuned method trained anew from a seed, and judged on test data."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from components.adapters import train_adapter
+from components.comparison.block import Entry, is_trained
+from components.evaluation import evaluate_adapter
+from components.lineage import read_json, write_json
+from components.reporter import Reporter
+
+KEPT_SEED = 1  # its adapter stays, so that serving it can be measured
+
+
+def train_final(
+    entry: Entry,
+    seed: int,
+    search: Path,
+    task: Path,
+    base: Path,
+    out: Path,
+    *,
+    checkpoints: Path,
+    identity: str,
+    report: Reporter,
+) -> dict[str, float]:
+    """Train `entry` with the settings that the folder `search` found, and judge it.
+
+    Writes an evaluation folder with `final.json` beside: what was compared, and what it took. The
+    seconds are those of this run on this machine; a resumed run counts from where it went on.
+
+    Raises:
+        ValueError: the task has too few rows, or the training diverged.
+    """
+    found = read_json(search / "search.json")
+    adapter = out / "adapter"
+    adapter.mkdir()
+    block = tuned(entry, found, seed)
+    started = time.perf_counter()
+    figures = train_adapter(
+        block,
+        entry.name,
+        task,
+        base,
+        adapter,
+        checkpoints=checkpoints,
+        identity=identity,
+        report=report,
+    )
+    seconds = time.perf_counter() - started
+    scores = evaluate_adapter(adapter, task, base, out, report)
+    write_json(
+        out / "final.json",
+        {
+            "key": entry.key,
+            "comparison": entry.comparison,
+            "pipeline": entry.pipeline,
+            "task": entry.task,
+            "name": entry.name,
+            "method": entry.adapter.method,
+            "examples": entry.examples,
+            "seed": seed,
+            "settings": found["best"]["settings"],
+            "trainable_parameters": int(figures["trainable_parameters"]),
+            "base_parameters": _parameters(base),
+            "bytes": sum(path.stat().st_size for path in adapter.glob("*.safetensors")),
+            "train_seconds": round(seconds, 2) if is_trained(entry.adapter) else 0.0,
+        },
+    )
+    if seed != KEPT_SEED:
+        shutil.rmtree(adapter)
+    return {**scores, "train_seconds": seconds}
+
+
+def tuned(entry: Entry, found: dict[str, Any], seed: int) -> Any:
+    """The block of a final training."""
+    steps = {"steps": found["steps"]} if found["steps"] else {}
+    fixed = {"seed": seed, "examples": entry.examples, **steps}
+    return entry.adapter.model_copy(update={**found["best"]["settings"], **fixed})
+
+
+def _parameters(base: Path) -> int:
+    from components.models import llama
+
+    return llama.load(base).num_parameters()

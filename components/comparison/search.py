@@ -1,0 +1,161 @@
+"""The search: a method's learning rate and choices, tuned under a token budget on validation data.
+
+Each trial is kept by the hash of all that shapes it, so that an interrupted search goes on, and one
+with more trials or seeds makes only what is new.
+"""
+
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from components.adapters import learning_rate_of, train_adapter
+from components.comparison import space
+from components.comparison.block import Comparison, Entry, is_trained
+from components.evaluation import validation_score
+from components.lineage import read_json, read_jsonl, value_hash, write_json
+from components.reporter import Reporter, Silent
+
+SEED = 0  # of all trials; the final trainings have others
+PATIENCE = 3  # trials that must have got as far before one is stopped for being worse than they
+COUNTED_ROWS = 1000  # for the mean length of a row
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a search stands. trials: a folder that outlives it. origin: the hash of inputs, code
+    and versions; with a trial's settings it says which trial that is.
+    """
+
+    task: Path
+    base: Path
+    trials: Path
+    origin: str
+
+
+class _Pruned(Exception):
+    """This trial is worse than most were at the same step."""
+
+
+class _Judge(Silent):
+    """Watches a trial's validation loss, and stops it by the median rule of Golovin et al. 2017
+    (section 3.2.2): worse at a step than the median of the trials before it.
+    """
+
+    def __init__(self, earlier: Sequence[Mapping[str, Any]]) -> None:
+        self.losses: list[float] = []
+        self._earlier = [trial["losses"] for trial in earlier]
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        if "validation_loss" not in values:
+            return
+        self.losses.append(values["validation_loss"])
+        number = len(self.losses)
+        others = [losses[number - 1] for losses in self._earlier if len(losses) >= number]
+        if len(others) >= PATIENCE and self.losses[-1] > statistics.median(others):
+            raise _Pruned
+
+
+def search(
+    entry: Entry, comparison: Comparison, ground: Ground, out: Path, report: Reporter
+) -> dict[str, float]:
+    """Tune `entry` and write `search.json`: the trials, and the settings of the best.
+
+    The best has the highest score on validation data; of equals, the lowest loss.
+
+    Raises:
+        ValueError: the task has too few rows, or no learning rate trains.
+    """
+    steps = steps_of(entry, comparison.budget, ground) if is_trained(entry.adapter) else 0
+    fixed = {"seed": SEED, "examples": entry.examples} | ({"steps": steps} if steps else {})
+    begun = entry.adapter.model_copy(update=fixed)
+    found = learning_rate_of(begun, ground.task, ground.base) if steps else None
+    trials: list[dict[str, Any]] = []
+    count = space.count(entry.adapter, comparison.trials)
+    for number in range(count):
+        chosen = space.point(entry.adapter, number, found.rate if found else None)
+        trials.append(_trial(chosen.model_copy(update=fixed), entry, ground, trials))
+        best = best_of(trials)
+        report.metrics({"score": trials[-1]["score"], "best_score": best["score"]}, step=number + 1)
+        report.progress(number + 1, count, f"{best['score']:.3f} with {told(best['settings'])}")
+    curve = found.curve if found else []
+    write_json(
+        out / "search.json",
+        {"key": entry.key, "trials": trials, "best": best, "steps": steps, "range_test": curve},
+    )
+    return {"score": best["score"], "trials": float(count)}
+
+
+def steps_of(entry: Entry, budget: int, ground: Ground) -> int:
+    """How many steps read `budget` tokens of prompts and answers.
+
+    Raises:
+        ValueError: the budget is less than one step.
+    """
+    from transformers import AutoTokenizer
+
+    from components.adapters.encoding import as_text
+
+    tokenizer = AutoTokenizer.from_pretrained(ground.base)
+    limit = min(COUNTED_ROWS, entry.examples or COUNTED_ROWS)
+    rows = islice(read_jsonl(ground.task / "train.jsonl"), limit)
+    lengths = [len(as_text(tokenizer, row["prompt"] + row["answer"])) for row in rows]
+    per_step = statistics.mean(lengths) * min(entry.adapter.batch_size, limit)
+    if budget < per_step:
+        raise ValueError(
+            f"comparisons.{entry.comparison}.budget {budget} is less than one step of "
+            f"{entry.name}, about {per_step:.0f} tokens; raise it, or lower batch_size"
+        )
+    return int(budget / per_step)
+
+
+def _trial(
+    block: Any, entry: Entry, ground: Ground, earlier: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Make a trial, or read what it gave before."""
+    settings = block.model_dump(mode="json")
+    folder = ground.trials / value_hash([ground.origin, settings])
+    if (folder / "trial.json").is_file():
+        return read_json(folder / "trial.json")
+    made = folder / "adapter"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    judge = _Judge(earlier)
+    try:
+        train_adapter(
+            block,
+            entry.name,
+            ground.task,
+            ground.base,
+            made,
+            checkpoints=folder / "checkpoints",
+            identity=folder.name,
+            report=judge,
+        )
+        score, stopped = validation_score(made, ground.task, ground.base), False
+    except _Pruned:
+        score, stopped = 0.0, True
+    names = ("learning_rate", *space.open_choices(entry.adapter))
+    record = {
+        "settings": {name: settings[name] for name in names if name in settings},
+        "score": score,
+        "losses": judge.losses,
+        "stopped": stopped,
+    }
+    write_json(folder / "trial.json", record)
+    for part in ("adapter", "checkpoints"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    return record
+
+
+def best_of(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The trial with the highest score; of equals the one with the lowest loss, then the first."""
+    whole = [trial for trial in trials if not trial["stopped"]]
+    return max(whole, key=lambda trial: (trial["score"], -min(trial["losses"][-1:] or [0.0])))
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())

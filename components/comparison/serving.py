@@ -1,0 +1,54 @@
+"""What an adaptation costs to serve: time to the first token, and tokens a second after it."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+ROUNDS = 5  # all adaptations take turns in each, so that a busy moment meets all of them
+TOKENS = 32  # of an answer
+
+
+def measure(
+    base: Path, adapters: Mapping[str, Path], prompts: Mapping[str, str]
+) -> dict[str, dict[str, float]]:
+    """Serve `adapters` of `base` one request at a time; medians by name.
+
+    prompts: what each is asked, its worked examples included. Returns "first_token_ms" and
+    "tokens_per_second"; nothing for one that writes no text, as a classifier head.
+    """
+    from components.serving.engine import RequestError
+    from components.serving.transformers_engine import TransformersEngine
+
+    engine = TransformersEngine(base, adapters)
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in adapters}
+    for name in adapters:
+        try:
+            _ask(engine, name, prompts[name])  # the first answer also warms up
+        except RequestError:
+            del taken[name]
+    for _ in range(ROUNDS):
+        for name, times in taken.items():
+            times.append(_ask(engine, name, prompts[name]))
+    return {
+        name: {
+            "first_token_ms": round(1000 * statistics.median(first for first, _ in times), 2),
+            "tokens_per_second": round(1 / statistics.median(each for _, each in times), 1),
+        }
+        for name, times in taken.items()
+    }
+
+
+def _ask(engine, name: str, prompt: str) -> tuple[float, float]:
+    """Seconds to the first token, and of each one after it."""
+    from components.serving.engine import Sampling
+
+    room = engine.room(name) - TOKENS
+    started = time.perf_counter()
+    tokens = engine.generate(name, engine.encode(prompt)[-room:], Sampling(TOKENS, 0.0))
+    if next(tokens, None) is None:  # the text ended at once
+        return time.perf_counter() - started, time.perf_counter() - started
+    first = time.perf_counter()
+    count = sum(1 for _ in tokens)
+    last = time.perf_counter()
+    return first - started, (last - first) / max(count, 1) if count else first - started

@@ -1,0 +1,52 @@
+"""What a trial tries: a point of a method's settings, a function of its number alone."""
+
+from typing import Any
+
+from components.adapters import METHODS
+from components.comparison.block import is_trained
+
+# a trial's rate lies between these parts of the finder's suggestion, evenly on a logarithmic scale:
+# the range test is short, and a longer training stands less
+LOWEST, HIGHEST = 1 / 4, 16.0
+
+
+def point(adapter: Any, number: int, rate: float | None) -> Any:
+    """The block of trial `number`, from 0. rate: the finder's suggestion; None: nothing is trained.
+
+    A Halton sequence (Halton 1960) spreads any number of trials evenly over rate and choices: the
+    first n of m trials are the trials of a search of n.
+    """
+    choices = open_choices(adapter)
+    if rate is None:
+        return adapter.model_copy(update=_designs(choices)[number])
+    from scipy.stats import qmc
+
+    sampler = qmc.Halton(1 + len(choices), scramble=False)
+    sampler.fast_forward(number + 1)  # the first point is a corner
+    place, *others = sampler.random(1)[0]
+    chosen = {
+        name: values[int(part * len(values))]
+        for (name, values), part in zip(choices.items(), others, strict=True)
+    }
+    span = HIGHEST / LOWEST
+    chosen["learning_rate"] = float(f"{rate * LOWEST * span**place:.3g}")
+    return adapter.model_copy(update=chosen)
+
+
+def count(adapter: Any, trials: int) -> int:
+    """How many trials there are to make."""
+    return trials if is_trained(adapter) else min(trials, len(_designs(open_choices(adapter))))
+
+
+def open_choices(adapter: Any) -> dict[str, tuple]:
+    """The settings that a method leaves to a search, but those that the catalogue has set."""
+    offered = getattr(METHODS[adapter.method], "CHOICES", {})
+    return {name: v for name, v in offered.items() if name not in adapter.model_fields_set}
+
+
+def _designs(choices: dict[str, tuple]) -> list[dict[str, Any]]:
+    """Every combination: a prompt has few, and trying one costs no training."""
+    designs: list[dict[str, Any]] = [{}]
+    for name, values in choices.items():
+        designs = [{**design, name: value} for design in designs for value in values]
+    return designs

@@ -1,0 +1,87 @@
+"""Where a learning rate may lie: the range test of Smith 2017, section 3.3.
+
+One short training whose rate grows by equal factors. While it is too small the loss hardly falls;
+where it is right it falls fastest; beyond that it rises. It takes a hundred steps and says about
+where to look, not what is best: a search looks around it.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from components.reporter import Silent
+from components.training.checkpoint import Checkpoints
+from components.training.loop import Diverged, Objective, train
+from components.training.plan import Plan
+
+STEPS = 100
+MOST = 10.0  # beyond any rate that trains: soft prompts, the most patient, take about 1
+SMOOTHED = 0.9  # of the running mean of the loss stays with each step
+BEYOND = 2.0  # times the lowest smoothed loss so far: the rest of the test would only rise
+BELOW = 10.0  # the suggestion, below the rate of the lowest loss, where it hardly falls any more
+
+
+@dataclass(frozen=True)
+class Found:
+    """rate: the suggestion. curve: (rate, smoothed loss) of each step that was made."""
+
+    rate: float
+    curve: list[tuple[float, float]]
+
+
+class _Enough(Exception):
+    """The loss has turned up for good."""
+
+
+class _Watch(Silent):
+    """Smooths the losses as they are told, and ends the test."""
+
+    def __init__(self) -> None:
+        self.curve: list[tuple[float, float]] = []
+        self._mean, self._weight = 0.0, 0.0
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        if "loss" not in values:
+            return
+        self._mean = SMOOTHED * self._mean + (1 - SMOOTHED) * values["loss"]
+        self._weight = SMOOTHED * self._weight + (1 - SMOOTHED)
+        smooth = self._mean / self._weight  # the first steps count as if they were all
+        self.curve.append((values["learning_rate"], smooth))
+        if smooth > BEYOND * min(loss for _, loss in self.curve):
+            raise _Enough
+
+
+def find_rate(objective: Objective, plan: Plan) -> Found:
+    """Train `objective` for the test, and suggest a rate for `plan`. Its weights are spent.
+
+    Raises:
+        ValueError: the loss never fell.
+    """
+    watch = _Watch()
+    tested = replace(
+        plan,
+        steps=STEPS,
+        learning_rate=MOST,
+        schedule="range",
+        evaluate_every=STEPS,
+        compile="never",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            train(objective, tested, Checkpoints(Path(folder), "range"), watch)
+        except (_Enough, Diverged):
+            pass
+    return Found(suggestion(watch.curve), watch.curve)
+
+
+def suggestion(curve: Sequence[tuple[float, float]]) -> float:
+    """A tenth of the rate at which the smoothed loss was lowest.
+
+    Raises:
+        ValueError: that was the first step, so no rate made the loss fall.
+    """
+    place = min(range(len(curve)), key=lambda step: curve[step][1]) if curve else 0
+    if place == 0:
+        raise ValueError("the loss fell at no learning rate; look at the data and the batch size")
+    return curve[place][0] / BELOW

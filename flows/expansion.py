@@ -1,0 +1,143 @@
+"""`dvc.yaml` as a catalogue needs it: the one graph, or, where DVC's templates do not reach, a file.
+
+Templates know no optional keys and no lists within lists. A catalogue with a base that is brought
+along, or with comparisons, therefore gets a `dvc.yaml` of its own: the one graph with what these
+imply written out. Any `kindling` command keeps it true; a stage that finds it stale says so.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from components.schema import Catalogue
+
+GRAPH = Path(__file__).with_name("graph.yaml")
+MORE = Path(__file__).with_name("graph_more.yaml")
+FILE = "dvc.yaml"
+HEAD = "# Written by kindling from pipelines.yaml: any command of it, such as 'kindling status',\n"
+HEAD += "# writes it anew when the catalogue has changed. Do not edit.\n"
+
+
+class StaleGraph(ValueError):
+    """`dvc.yaml` is not what the catalogue needs."""
+
+
+def expanded(catalogue: Catalogue) -> str | None:
+    """The text of the `dvc.yaml` that `catalogue` needs; None where the one graph says it all."""
+    brought = {n: {"base": p.base} for n, p in catalogue.pipelines.items() if p.base}
+    if not brought and not catalogue.comparisons:
+        return None
+    document = YAML(typ="safe").load(GRAPH.read_text(encoding="utf-8"))
+    more = YAML(typ="safe").load(MORE.read_text(encoding="utf-8"))["stages"]
+    stages = document["stages"]
+    for kind, items in _of_pipelines(catalogue).items():
+        stages[kind]["foreach"] = items
+    filled = {
+        "brought": brought,
+        "brought_report": {n: {} for n in brought if catalogue.adapters_of(n)},
+        **_of_comparisons(catalogue),
+    }
+    for kind, items in filled.items():
+        stages[kind] = {"foreach": items, "do": more[kind]}
+    document["stages"] = {kind: stage for kind, stage in stages.items() if stage["foreach"]}
+    return HEAD + _text(document)
+
+
+def _of_pipelines(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
+    """For each stage of the one graph that has one for each pipeline, those that have it here."""
+    made = {n: p for n, p in catalogue.pipelines.items() if not p.base}
+    read = {n: {"corpus": p.corpus} for n, p in catalogue.pipelines.items() if p.corpus}
+    kinds = ("tokenizer", "tokens", "base")
+    return {
+        **dict.fromkeys(("corpus", "language_model"), read),
+        **dict.fromkeys(kinds, {name: {} for name in made}),
+        "report": {name: {} for name in made if catalogue.adapters_of(name)},
+    }
+
+
+def _of_comparisons(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
+    searches, finals = {}, {}
+    for name, comparison in catalogue.comparisons.items():
+        for entry in comparison.entries(name):
+            place = {"comparison": name, "pipeline": entry.pipeline, "task": entry.task}
+            searches[entry.key] = place
+            for seed in range(1, comparison.seeds + 1):
+                finals[entry.final(seed)] = {**place, "search": entry.key}
+    collected = {n: {"task": c.task} for n, c in catalogue.comparisons.items()}
+    return {"search": searches, "final": finals, "comparison": collected}
+
+
+def _text(document: dict[str, Any]) -> str:
+    import io
+
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.default_flow_style = False
+    yaml.representer.ignore_aliases = lambda _: True
+    buffer = io.StringIO()
+    yaml.dump(document, buffer)
+    return buffer.getvalue()
+
+
+def renew(workspace: Path, catalogue: Catalogue, say: Callable[[str], None]) -> None:
+    """Give `workspace` the `dvc.yaml` that `catalogue` needs, if it has another.
+
+    Raises:
+        StaleGraph: the file there is a person's own, which is not overwritten.
+    """
+    path = workspace / FILE
+    wanted = expanded(catalogue)
+    if _is(path, wanted):
+        return
+    if not _ours(path):
+        raise StaleGraph(
+            f"{path} is neither kindling's graph nor written by it, and the catalogue needs another; "
+            "move your own stages to a dvc.yaml in a folder below, and delete this one"
+        )
+    if wanted is None:
+        link(workspace)
+    else:
+        temporary = path.with_name(f".{FILE}.{os.getpid()}")
+        temporary.write_text(wanted, encoding="utf-8")
+        os.replace(temporary, path)
+    say(f"{FILE} was written anew: the catalogue's comparisons or bases have changed")
+
+
+def require_current(workspace: Path, catalogue: Catalogue) -> None:
+    """Refuse to work by an old graph.
+
+    Raises:
+        StaleGraph: it is not what the catalogue needs.
+    """
+    if not _is(workspace / FILE, expanded(catalogue)) and _ours(workspace / FILE):
+        raise StaleGraph(
+            f"{FILE} is older than pipelines.yaml, whose comparisons or bases have changed; run "
+            "'kindling status', which writes it anew, and the same command again"
+        )
+
+
+def _is(path: Path, wanted: str | None) -> bool:
+    wanted = GRAPH.read_text(encoding="utf-8") if wanted is None else wanted
+    return path.is_file() and path.read_text(encoding="utf-8") == wanted
+
+
+def _ours(path: Path) -> bool:
+    if path.is_symlink() or not path.exists():
+        return True
+    text = path.read_text(encoding="utf-8")
+    return text.startswith((HEAD, GRAPH.read_text(encoding="utf-8")[:80]))
+
+
+def link(workspace: Path) -> None:
+    """Give `workspace` the one graph: by a link within kindling's repository, else by a copy."""
+    path = workspace / FILE
+    code = GRAPH.parents[1]
+    path.unlink(missing_ok=True)
+    if not (workspace.resolve().is_relative_to(code) and (code / ".dvc").is_dir()):
+        path.write_bytes(GRAPH.read_bytes())
+        return
+    target = GRAPH if workspace.resolve() == code else code / FILE
+    path.symlink_to(os.path.relpath(target, workspace))

@@ -1,0 +1,203 @@
+"""Comparisons: what is tried, what is stopped, what an interval covers, what is advised."""
+
+import numpy as np
+import pytest
+
+from components.catalogue import CatalogueError, parse
+from components.comparison import intervals, result, search, space
+from components.comparison.block import Comparison
+from components.training import finder
+from components.training.schedule import LEAST, learning_rate
+from tests.conftest import CATALOGUE, ROOT
+
+WAYS = """\
+comparisons:
+  ways:
+    pipeline: quickstart
+    task: sentiment
+    methods: {methods}
+    budget: 4000
+    trials: 3
+    seeds: 2
+"""
+
+
+def catalogue(methods: str = "[prompt, lora]", more: str = ""):
+    return parse(CATALOGUE.format(root=ROOT) + WAYS.format(methods=methods) + more)
+
+
+def entry(method: str, **settings):
+    block = Comparison(pipeline="p", task="t", methods={method: settings, "prompt": {}})
+    return next(block.entries("c")).adapter
+
+
+def test_a_trial_is_a_function_of_its_number():
+    """A search with more trials makes only the new ones."""
+    adapter = entry("prompt_tuning")
+    points = [space.point(adapter, number, 0.1) for number in range(16)]
+    assert points[:4] == [space.point(adapter, number, 0.1) for number in range(4)]
+    rates = np.array([point.learning_rate for point in points])
+    assert (rates >= 0.1 * space.LOWEST).all() and (rates <= 0.1 * space.HIGHEST).all()
+    assert len(set(rates)) == 16
+    logs = np.log(rates)  # evenly: each quarter of the range has some
+    span = np.log(space.HIGHEST / space.LOWEST)
+    quarters = ((logs - np.log(0.1 * space.LOWEST)) / span * 4).astype(int)
+    assert set(quarters) == {0, 1, 2, 3}
+    tried = {point.init for point in points}
+    assert tried == set(space.open_choices(adapter)["init"])
+
+
+def test_what_the_catalogue_sets_is_not_searched():
+    adapter = entry("prompt_tuning", init="random")
+    assert "init" not in space.open_choices(adapter)
+    assert {space.point(adapter, n, 0.1).init for n in range(4)} == {"random"}
+
+
+def test_prompts_are_tried_once_each():
+    adapter = entry("prompt")
+    count = space.count(adapter, 100)
+    assert sorted(space.point(adapter, n, None).shots for n in range(count)) == [0, 1, 2, 4, 8]
+    assert space.count(adapter, 3) == 3
+
+
+def test_a_trial_worse_than_the_median_is_stopped():
+    earlier = [{"losses": [1.0, 0.5]}, {"losses": [1.2, 0.7]}, {"losses": [1.4, 0.9]}]
+    judge = search._Judge(earlier)
+    judge.metrics({"validation_loss": 1.2})  # the median itself goes on
+    with pytest.raises(search._Pruned):
+        judge.metrics({"validation_loss": 0.71})
+    few = search._Judge(earlier[:2])
+    few.metrics({"validation_loss": 9.0})  # too few to judge by
+    assert few.losses == [9.0]
+
+
+def test_the_best_trial_has_the_highest_score_and_then_the_lowest_loss():
+    trials = [
+        {"score": 0.9, "losses": [0.2], "stopped": True},
+        {"score": 0.8, "losses": [0.5], "stopped": False},
+        {"score": 0.8, "losses": [0.4], "stopped": False},
+        {"score": 0.7, "losses": [0.1], "stopped": False},
+    ]
+    assert search.best_of(trials) is trials[2]
+
+
+def test_the_range_test_rises_by_equal_factors_and_suggests_below_the_lowest_loss():
+    rates = [learning_rate(step, 11, 10.0, 0.1, "range") for step in range(11)]
+    assert rates[0] == pytest.approx(10 * LEAST) and rates[-1] == pytest.approx(10)
+    assert np.allclose(np.diff(np.log(rates)), np.log(rates[1] / rates[0]))
+    curve = list(zip(rates, [5, 4.9, 4, 3, 2, 1, 2, 4, 8, 9, 9], strict=True))
+    assert finder.suggestion(curve) == pytest.approx(rates[5] / 10)
+    with pytest.raises(ValueError, match="fell at no learning rate"):
+        finder.suggestion([(0.1, 1.0), (0.2, 2.0)])
+
+
+def test_an_interval_covers_seeds_and_examples():
+    """Over examples alone it would be far too narrow where seeds differ much."""
+    rng = np.random.default_rng(0)
+    same = np.repeat((rng.random(400) < 0.7)[None], 3, 0).astype(float)
+    low, high = intervals.interval(same)
+    half = 1.96 * np.sqrt(0.7 * 0.3 / 400)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.15)
+    apart = np.stack([np.full(400, v) for v in (0.5, 0.7, 0.9)])
+    low, high = intervals.interval(apart)
+    assert low < 0.6 and high > 0.8
+
+
+def test_a_difference_pairs_examples():
+    """Two methods that fail on the same hard examples differ surely, though their intervals meet."""
+    rng = np.random.default_rng(1)
+    hard = rng.random(300) < 0.4
+    a = np.repeat((~hard)[None], 3, 0).astype(float)
+    b = a.copy()
+    b[:, np.flatnonzero(~hard)[:15]] = 0
+    mean, low, high = intervals.difference(b, a)
+    assert mean == pytest.approx(-0.05) and high < 0 and low < mean
+    assert intervals.difference(a, a)[0] == 0
+    with pytest.raises(ValueError, match="300 examples on one side, 200"):
+        intervals.difference(a, b[:, :200])
+
+
+def row(name, score, gap, seconds, parameters=10):
+    return {
+        "name": name,
+        "pipeline": "p",
+        "examples": None,
+        "score": score,
+        "interval": [score - 0.02, score + 0.02],
+        "difference_to_best": gap,
+        "tied_with_best": gap is None or gap[2] >= 0,
+        "train_seconds": seconds,
+        "trainable_parameters": parameters,
+        "bytes": 4 * parameters,
+    }
+
+
+def test_the_advice_is_the_cheapest_that_cannot_be_told_from_the_best():
+    full = row("full", 0.90, None, 100.0, 1000)
+    lora = row("lora", 0.89, [-0.01, -0.03, 0.01], 60.0, 50)
+    soft = row("soft", 0.80, [-0.10, -0.13, -0.07], 20.0, 5)
+    advice = result._advice([soft, lora, full])
+    assert "ship lora (60.0 s" in advice and "the best, full with 0.900" in advice
+    assert "ship full" in result._advice([soft, full])
+
+
+def test_the_front_holds_what_nothing_beats_for_less():
+    rows = [
+        row("a", 0.9, None, 3.0, 30),
+        row("b", 0.8, None, 1.0, 20),
+        row("c", 0.7, None, 2.0, 10),
+    ]
+    result._add_fronts(rows)
+    assert [r["on_front_of_train_seconds"] for r in rows] == [True, True, False]
+    assert [r["on_front_of_trainable_parameters"] for r in rows] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ("[lora]", "a comparison needs two methods at least"),
+        ("[lora, lara]", "methods.lara.method: Input tag 'lara'"),
+        ("{lora: {rang: 3}, prompt: {}}", "methods.lora.lora.rang: Extra inputs"),
+        ("{lora: {steps: 3}, prompt: {}}", "methods.lora.steps: a comparison decides on"),
+    ],
+)
+def test_wrong_methods_are_told_before_any_work(methods, said):
+    with pytest.raises(CatalogueError) as caught:
+        catalogue(methods)
+    assert "comparisons.ways" in str(caught.value) and said in str(caught.value)
+
+
+def test_unknown_names_and_double_keys_are_told():
+    text = CATALOGUE.format(root=ROOT) + WAYS.format(methods="[prompt, lora]")
+    with pytest.raises(CatalogueError, match="no tasks block is called 'sentimant'"):
+        parse(text.replace("task: sentiment\n    methods", "task: sentimant\n    methods"))
+    twice = text + (
+        "  ways-a:\n    pipeline: quickstart\n    task: sentiment\n"
+        "    methods: {b: {method: lora}, prompt: {}}\n"
+    )
+    twice = twice.replace("[prompt, lora]", "{prompt: {}, a-b: {method: lora}}")
+    with pytest.raises(CatalogueError, match="'ways-a-b' is one of comparison 'ways' too"):
+        parse(twice)
+
+
+def test_axes_name_the_entries():
+    block = Comparison(
+        pipeline=["small", "large"], task="t", methods=["prompt", "lora"], examples=[10, "all"]
+    )
+    keys = [e.key for e in block.entries("c")]
+    assert keys[0] == "c-small-10-prompt" and keys[-1] == "c-large-all-lora" and len(keys) == 8
+    with pytest.raises(ValueError, match="got 'some'"):
+        Comparison(pipeline="p", task="t", methods=["prompt", "lora"], examples=["some"])
+
+
+def test_a_run_makes_every_stage_of_its_comparisons():
+    stages = catalogue().stages_of("quickstart")
+    assert stages[-7:] == [
+        "search@ways-prompt",
+        "search@ways-lora",
+        "final@ways-prompt-1",
+        "final@ways-prompt-2",
+        "final@ways-lora-1",
+        "final@ways-lora-2",
+        "comparison@ways",
+    ]
