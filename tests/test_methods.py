@@ -13,7 +13,7 @@ from transformers import (
     LlamaConfig,
 )
 
-from components.adapters import METHODS, load_adapter
+from components.adapters import METHODS, answering, load_adapter
 from components.adapters.fitting import Fitting
 from components.adapters.preference_loss import PreferenceLoss
 from components.adapters.task_data import TaskData
@@ -126,6 +126,11 @@ PROMISES = {
         lambda c: VIRTUAL * c.hidden_size,
         begins=None,
     ),
+    "prompt_tuning, ensemble": Promise(
+        {"method": "prompt_tuning", "ensemble": 3, **SOFT},
+        lambda c: 3 * VIRTUAL * c.hidden_size,
+        begins="text",
+    ),
     "p_tuning, mlp": Promise(
         {"method": "p_tuning", "encoder": "mlp", **SOFT, **NARROW}, mlp, begins="text"
     ),
@@ -232,6 +237,27 @@ def test_a_method_keeps_its_promises(folders, data, tmp_path, name):
         merged = ours.merge_and_unload()
         assert not hasattr(merged, "peft_config")
         torch.testing.assert_close(said(merged), trained, atol=5e-5, rtol=1e-4)
+
+
+def test_members_of_an_ensemble_vote_as_each_would_alone(folders, data, tmp_path):
+    """One batch of the base, three soft prompts; their mean is a fourth vote."""
+    settings = {**TRAINING, "method": "prompt_tuning", "ensemble": 3, **SOFT, "learning_rate": 0.5}
+    block = block_of(settings)
+    fitting = Fitting(METHODS["prompt_tuning"], block, llama.load(folders["base"]), data, data.rows)
+    fitting.train(Checkpoints(tmp_path / "kept", "x"), Silent(), tmp_path)
+    model = METHODS["prompt_tuning"].load(llama.load(folders["base"]), tmp_path).eval()
+    prompts = [data.prompt(row) for row in data.rows]
+    scored = METHODS["prompt_tuning"].scores(model, data.tokenizer, prompts, data.labels)
+    alone = []
+    for folder in (tmp_path, tmp_path / "member_1", tmp_path / "member_2"):
+        member = opened("prompt_tuning", folder, llama.load(folders["base"]))
+        alone.append(answering.scores(member, data.tokenizer, prompts, data.labels))
+    assert alone[0] != alone[1] != alone[2]
+    for together, *each in zip(scored, *alone, strict=True):
+        tensors = torch.tensor([[scores[label] for label in data.labels] for scores in each])
+        votes = torch.bincount(tensors.argmax(1), minlength=2) + tensors.softmax(1).mean(0)
+        expected = (votes / 4).log().tolist()
+        assert list(together.values()) == pytest.approx(expected, abs=1e-4)
 
 
 def test_an_encoder_too_narrow_to_tell_its_tokens_apart_is_refused(folders, data):

@@ -1,7 +1,7 @@
 """A language model at a task: it learns the answers' tokens, and is judged by their likelihood."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from components.adapters.encoding import answer_losses, as_text, encode, opening, room
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from components.adapters.answer_loss import AnswerLoss
+    from components.adapters.encoding import Batch
     from components.adapters.settings import Trained
     from components.adapters.task_data import TaskData
 
@@ -34,18 +35,33 @@ def scores(
 
     The mean, so that a label of more tokens is at no disadvantage (Brown et al. 2020, section 2.4).
     """
+    found = each_score(model, tokenizer, prompts, labels, answer_losses)
+    return [{label: round(value, 6) for label, value in row.items()} for row in found]
+
+
+def each_score(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    labels: Mapping[str, str],
+    losses_of: Callable[["PreTrainedModel", "Batch"], "torch.Tensor"],
+) -> list[dict[str, Any]]:
+    """`scores` before they are rounded: a number, or a list where `losses_of` gives many rows.
+
+    losses_of: -log p of the answers' tokens, shape (answer tokens,) or (rows, answer tokens).
+    """
     import torch
 
-    found: list[dict[str, float]] = [{} for _ in prompts]
+    found: list[dict[str, Any]] = [{} for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     with torch.no_grad():
         for start in range(0, len(order), ROWS):
             pairs = [(n, label) for n in order[start : start + ROWS] for label in labels]
             texts, answers = [prompts[n] for n, _ in pairs], [labels[label] for _, label in pairs]
             batch = encode(model, tokenizer, texts, answers)
-            losses = answer_losses(model, batch).split(batch.lengths)
+            losses = losses_of(model, batch).split(batch.lengths, -1)
             for (number, label), each in zip(pairs, losses, strict=True):
-                found[number][label] = round(-float(each.mean()), 6)
+                found[number][label] = (-each.mean(-1)).tolist()
     return found
 
 
