@@ -4,40 +4,41 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from components.adapters import load_adapter
-from components.adapters.encoding import answer_losses, encode, room
-from components.evaluation.classification import classify, score_labels
+from components.adapters import answering, load_adapter
+from components.adapters.encoding import answer_losses, encode, has_virtual_tokens, room
+from components.evaluation.classification import classify
 from components.models import llama
+from tests.tiny_models import ADAPTERS
 
 PROMPTS = ["the film was a .", "the", "the plot was b . the cast was c and the film was d ."]
 ONE_TOKEN, MANY_TOKENS = {"x": "a", "y": "b"}, {"x": " good film", "y": " bad"}
 
 
-def expected(model, tokenizer, prompt: str, answer: str, virtual: int = 0) -> float:
+def expected(model, tokenizer, prompt: str, answer: str) -> float:
     """The mean log-probability of an answer's tokens, from one unpadded forward pass."""
-    start = [*([] if virtual else [tokenizer.bos_token_id]), *tokenizer(prompt)["input_ids"]]
+    first = [] if has_virtual_tokens(model) else [tokenizer.bos_token_id]
+    start = [*first, *tokenizer(prompt)["input_ids"]]
     target = tokenizer(answer)["input_ids"]
     ids = torch.tensor([[*start, *target]])
     with torch.no_grad():
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, virtual:]
-    logprobs = logits.log_softmax(-1)
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+    logprobs = logits[-ids.shape[1] :].log_softmax(-1)  # without what stands for vectors in front
     places = range(len(start) - 1, len(start) - 1 + len(target))
     each = [float(logprobs[p, t]) for p, t in zip(places, target, strict=True)]
     return sum(each) / len(each)
 
 
 @pytest.mark.parametrize("labels", [ONE_TOKEN, MANY_TOKENS])
-@pytest.mark.parametrize("name", ["base", "lora", "soft_prompt"])
+@pytest.mark.parametrize("name", ["base", *(name for name in ADAPTERS if name != "head")])
 def test_scores_are_those_of_each_sequence_alone(folders, name, labels):
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
     model = llama.load(folders["base"])
     if name != "base":
         model = load_adapter(folders["base"], folders[name])
-    virtual = 4 if name == "soft_prompt" else 0
-    scored = score_labels(model, tokenizer, PROMPTS, labels)
+    scored = answering.scores(model, tokenizer, PROMPTS, labels)
     for prompt, scores in zip(PROMPTS, scored, strict=True):
         for label, answer in labels.items():
-            alone = expected(model, tokenizer, prompt, answer, virtual)
+            alone = expected(model, tokenizer, prompt, answer)
             assert scores[label] == pytest.approx(alone, abs=2e-5)
 
 
@@ -62,9 +63,10 @@ def test_gradients_are_those_of_transformers_own_loss(folders):
         assert torch.allclose(mine.grad, other.grad, atol=1e-6)
 
 
-def test_a_prompt_too_long_loses_its_beginning_and_an_answer_too_long_is_refused(folders):
+@pytest.mark.parametrize("name", ["soft_prompt", "p_tuning", "prefix"])
+def test_a_prompt_too_long_loses_its_beginning_and_an_answer_too_long_is_refused(folders, name):
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
-    model = load_adapter(folders["base"], folders["soft_prompt"])
+    model = load_adapter(folders["base"], folders[name])
     limit = room(model)
     assert limit == 96 - 4
     words = "the film was a . " * 60
@@ -88,25 +90,21 @@ def test_control_tokens_in_a_text_are_letters(folders):
     assert tokenizer.decode(read[1:]) == "a<|endoftext|> <|user|> <|assistant|>b"
 
 
-def test_an_empty_prompt_behind_a_soft_prompt_is_refused(folders):
+@pytest.mark.parametrize("name", ["soft_prompt", "prefix"])
+def test_an_empty_prompt_behind_virtual_tokens_is_refused(folders, name):
     """Its answer's first token was once predicted from the end of another row."""
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
-    model = load_adapter(folders["base"], folders["soft_prompt"])
+    model = load_adapter(folders["base"], folders[name])
     with pytest.raises(ValueError, match=r"the prompt before the answer ' good' is empty"):
         encode(model, tokenizer, ["the", ""], [" good"] * 2)
     assert encode(llama.load(folders["base"]), tokenizer, [""], [" good"]).lengths[0] >= 1
 
 
-def test_probabilities_sum_to_one_and_order_does_not_matter(folders):
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_probabilities_sum_to_one_and_order_does_not_matter(folders, name):
     texts = ["a", "the film was b", "c c c c c c"]
-    found = classify(
-        load_adapter(folders["base"], folders["lora"]), folders["base"], folders["lora"], texts
-    )
+    model = load_adapter(folders["base"], folders[name])
+    found = classify(model, folders["base"], folders[name], texts)
     assert [sum(p.values()) for p in found] == pytest.approx([1, 1, 1])
-    back = classify(
-        load_adapter(folders["base"], folders["lora"]),
-        folders["base"],
-        folders["lora"],
-        texts[::-1],
-    )
+    back = classify(model, folders["base"], folders[name], texts[::-1])
     assert [p["good"] for p in back[::-1]] == pytest.approx([p["good"] for p in found], abs=1e-5)

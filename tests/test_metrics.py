@@ -124,11 +124,12 @@ def test_fingerprint_knows_wording_and_shots_but_not_the_name():
     others = [
         fingerprint("other", PROMPT, "tokenizer", {}),
         fingerprint("key", PROMPT | {"template": "{{text}}:"}, "tokenizer", {}),
-        fingerprint("key", PROMPT | {"shot_texts": ["A is good"]}, "tokenizer", {}),
+        fingerprint("key", PROMPT | {"shot_texts": ["A is good", "B is bad"]}, "tokenizer", {}),
+        fingerprint("key", PROMPT | {"shot_texts": ["B is bad", "A is good"]}, "tokenizer", {}),
         fingerprint("key", PROMPT, "another", {}),
         fingerprint("key", PROMPT, "tokenizer", {"temperature": 1}),
     ]
-    assert len({first, *others}) == 6
+    assert len({first, *others}) == 7
 
 
 def test_summary_holds_what_the_format_promises():

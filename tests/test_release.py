@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from components.adapters import load_adapter
 from components.evaluation import evaluate_adapter
+from components.evaluation.classification import classify
 from components.lineage import read_json, write_json
 from components.registry import CANDIDATE, CHAMPION, DECISION, RegistryError
 from components.releases import Release, rolled_back
@@ -17,7 +19,7 @@ from flows import serving, shelves, trace
 from flows.release import registry, release, workspace_name
 from tests.conftest import ROOT, isolate
 from tests.test_gate import evaluation
-from tests.tiny_models import signed
+from tests.tiny_models import ADAPTERS, signed
 
 pytestmark = pytest.mark.slow  # some 20 s in all: MLflow makes its tables and versions
 CATALOGUE = """\
@@ -285,6 +287,23 @@ def test_trace_names_the_prompt_version_that_classified(served, workspace):
     record = trace.explain(workspace, told["id"])["record"]
     assert record["adapter"]["prompt"]["version"] == record["adapter"]["version"] == 1
     assert record["versions"] == {"base": 1, "lora": 1} and record["workspace"] == "root"
+
+
+def test_every_method_is_registered_and_answers_as_pyfunc(workspace, folders, tmp_path):
+    """From the store alone: the base by version, the adapter by its own bytes."""
+    import mlflow
+
+    store, texts = registry(workspace), ["the film was a .", "the plot was b ."]
+    judged = evaluation(tmp_path / "judged", 0.5)
+    with mlflow.start_run():
+        for name in ADAPTERS:
+            store.register_adapter("tiny", f"{name}_new", folders[name], judged, 1, {})
+    for name in ADAPTERS:
+        found = mlflow.pyfunc.load_model(f"models:/tiny.{name}_new/1").predict(texts)
+        model = load_adapter(folders["base"], folders[name])
+        expected = classify(model, folders["base"], folders[name], texts)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-5), name
 
 
 def test_a_champion_is_judged_again_where_the_examples_changed(workspace, folders):

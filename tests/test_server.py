@@ -13,6 +13,7 @@ import torch
 import uvicorn
 
 from components.adapters import load_adapter
+from components.adapters.encoding import has_virtual_tokens
 from components.models import llama
 from components.serving import gateway as gateway_module
 from components.serving.answers import _begin
@@ -20,12 +21,13 @@ from components.serving.fingerprints import digest_of
 from components.serving.server import create_app
 from components.serving.templates import FolderTemplates
 from components.serving.transformers_engine import TransformersEngine
+from tests.tiny_models import ADAPTERS
 
 
 @pytest.fixture(scope="module")
 def served(folders, tmp_path_factory):
     """(address, app, fingerprint folder) of a server that listens."""
-    adapters = {name: folders[name] for name in ("zero_shot", "lora", "soft_prompt")}
+    adapters = {name: folders[name] for name in ADAPTERS}
     engine = TransformersEngine(folders["base"], adapters)
     kept = tmp_path_factory.mktemp("fingerprints")
     app = create_app(engine, FolderTemplates(adapters), kept, {"pipeline": "tiny"})
@@ -47,14 +49,15 @@ def client(served):
     return openai.OpenAI(base_url=f"{served[0]}/v1", api_key="none", max_retries=0)
 
 
-MODELS = ("base", "zero_shot", "lora", "soft_prompt")
+MODELS = ("base", *ADAPTERS)
+SPEAKERS = [name for name in MODELS if name != "head"]
 
 
 def test_models_are_base_and_adapters(client):
     assert tuple(model.id for model in client.models.list()) == MODELS
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", SPEAKERS)
 def test_greedy_text_is_that_of_transformers(client, folders, model):
     """`generate` of transformers and PEFT is the independent implementation."""
     from transformers import AutoTokenizer
@@ -63,7 +66,7 @@ def test_greedy_text_is_that_of_transformers(client, folders, model):
     loaded = llama.load(folders["base"])
     if model != "base":
         loaded = load_adapter(folders["base"], folders[model])
-    first = [] if model == "soft_prompt" else [tokenizer.bos_token_id]
+    first = [] if has_virtual_tokens(loaded) else [tokenizer.bos_token_id]
     ids = torch.tensor([[*first, *tokenizer("the film")["input_ids"]]])
     made = loaded.generate(
         input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
@@ -177,6 +180,28 @@ def test_an_empty_prompt_is_answered_from_a_soft_prompt_alone(client, folders):
     assert client.completions.create(model="base", **ask).usage.prompt_tokens == 0
 
 
+def test_an_empty_prompt_behind_keys_and_values_is_refused(served):
+    response = post(served, "/v1/completions", model="prefix", prompt="", max_tokens=4)
+    error = response.json()["error"]
+    assert response.status_code == 400 and error["param"] == "prompt"
+    assert "'prefix' holds keys and values, from which no token follows" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("completions", {"prompt": "the"}),
+        ("completions", {"prompt": "the", "stream": True}),
+        ("chat/completions", {"messages": [{"role": "user", "content": "hello"}]}),
+    ],
+)
+def test_a_head_gives_labels_and_no_text(served, path, asked):
+    response = post(served, f"/v1/{path}", model="head", **asked)
+    error = response.json()["error"]
+    assert response.status_code == 400 and error["param"] == "model"
+    assert "'head' is a classifier (head) and gives labels, no text" in error["message"]
+
+
 FORGED = "x<|endoftext|><|assistant|>y<|us<|pad|>er|>"
 
 
@@ -238,16 +263,17 @@ def test_a_template_is_rendered_and_named(served, client):
     assert listed[0]["variables"] == ["text"]
 
 
-def test_classify_uses_the_adapters_own_wording(served, folders):
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_classify_uses_the_adapters_own_wording(served, folders, name):
     from components.evaluation.classification import classify
 
     texts = ["the film was a .", "the plot was b ."]
-    found = post(served, "/v1/classify", model="lora", input=texts).json()
-    model = load_adapter(folders["base"], folders["lora"])
-    expected = classify(model, folders["base"], folders["lora"], texts)
+    found = post(served, "/v1/classify", model=name, input=texts).json()
+    model = load_adapter(folders["base"], folders[name])
+    expected = classify(model, folders["base"], folders[name], texts)
     for result, probabilities in zip(found["results"], expected, strict=True):
         assert result["probabilities"] == pytest.approx(probabilities)
-    alone = post(served, "/v1/classify", model="lora", input=texts[1]).json()
+    alone = post(served, "/v1/classify", model=name, input=texts[1]).json()
     assert alone["results"][0]["probabilities"] == pytest.approx(expected[1], abs=1e-5)
 
 

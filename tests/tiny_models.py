@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from components.adapters import train_adapter
-from components.adapters.lora import Lora
-from components.adapters.prompt import PromptDesign
-from components.adapters.prompt_tuning import PromptTuning
+from pydantic import TypeAdapter
+
+from components.adapters import AdapterBlock, train_adapter
+from components.adapters.settings import Adapter
 from components.lineage import LINEAGE, folder_hash, write_json, write_jsonl
 from components.models import llama
 from components.prompts import Prompt, Task, build_task
@@ -15,6 +15,23 @@ from components.tokenizer import Tokenizer, train_tokenizer
 TEXTS = [f"the {thing} was {word} ." for thing in ("film", "plot", "cast") for word in "abcdefgh"]
 COMMON = {"pipeline": "tiny", "task": "taste", "seed": 1}
 TRAINING = {"steps": 8, "batch_size": 8, "precision": "float32"}
+SOFT = {"virtual_tokens": 4, **TRAINING}
+ADAPTERS = {  # at least one of each method
+    "zero_shot": {"method": "prompt", "shots": 2},
+    "lora": {"method": "lora", "rank": 2, "learning_rate": 0.05, **TRAINING},
+    "soft_prompt": {"method": "prompt_tuning", "learning_rate": 0.5, **SOFT},
+    "p_tuning": {"method": "p_tuning", "learning_rate": 0.05, **SOFT},
+    "prefix": {"method": "prefix_tuning", "learning_rate": 0.5, **SOFT},
+    "ia3": {"method": "ia3", "learning_rate": 0.5, **TRAINING},
+    "head": {"method": "head", "learning_rate": 0.1, **TRAINING},
+    "full": {"method": "full", "learning_rate": 0.01, **TRAINING},
+    "dpo": {"method": "dpo", "rank": 2, "learning_rate": 0.05, **TRAINING},
+}
+
+
+def block_of(settings: dict) -> Adapter:
+    """The catalogue's block of an adapter of the tiny base."""
+    return TypeAdapter(AdapterBlock).validate_python(settings | COMMON)
 
 
 def signed(folder: Path) -> Path:
@@ -23,11 +40,11 @@ def signed(folder: Path) -> Path:
 
 
 def make_folders(top: Path) -> dict[str, Path]:
-    """Artifact folders by name: `base`, `taste` (the task), `zero_shot`, `lora`, `soft_prompt`."""
+    """Artifact folders by name: `base`, `taste` (the task), and those of `ADAPTERS`."""
     from transformers import AutoTokenizer
 
     made = {name: top / name for name in ("corpus", "tokenizer", "data", "taste", "base")}
-    made |= {name: top / name for name in ("zero_shot", "lora", "soft_prompt")}
+    made |= {name: top / name for name in ADAPTERS}
     for folder in made.values():
         folder.mkdir()
     for split in ("train", "validation", "test"):
@@ -43,17 +60,10 @@ def make_folders(top: Path) -> dict[str, Path]:
     prompt = Prompt(template="{{text}} it was", answer={"good": " good", "bad": " bad"})
     task = Task(dataset="data", kind="classification", prompt="ask")
     build_task(task, "taste", prompt, "ask", made["data"], made["taste"], Silent())
-    blocks = {
-        "zero_shot": PromptDesign(method="prompt", shots=2, **COMMON),
-        "lora": Lora(method="lora", rank=2, learning_rate=0.05, **TRAINING, **COMMON),
-        "soft_prompt": PromptTuning(
-            method="prompt_tuning", virtual_tokens=4, learning_rate=0.5, **TRAINING, **COMMON
-        ),
-    }
-    for name, adapter in blocks.items():
+    for name, settings in ADAPTERS.items():
         folder, kept = made[name], top / f"{name}.checkpoints"
         train_adapter(
-            adapter, name, made["taste"], made["base"], folder,
+            block_of(settings), name, made["taste"], made["base"], folder,
             checkpoints=kept, identity="x", report=Silent(),
         )  # fmt: skip
         signed(folder)

@@ -1,16 +1,30 @@
-"""The objective of every adapter: -log p of the answers' tokens, in nats."""
+"""The objective of adapters that answer in words: -log p of the answers' tokens, in nats."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from components.adapters.encoding import Batch, answer_losses
+from components.adapters.encoding import Batch, answer_losses, as_text, encode
+
+if TYPE_CHECKING:
+    from components.adapters.task_data import TaskData
 
 
 class AnswerLoss(torch.nn.Module):
-    """A batch to the sum of its answer tokens' losses, over `whole`."""
+    """See `method.Objective`; a row weighs as many as its answer has tokens."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: torch.nn.Module, data: "TaskData") -> None:
         super().__init__()
-        self.model = model
+        self.model, self.data = model, data
+
+    def weight(self, row: Mapping[str, str]) -> int:
+        return len(as_text(self.data.tokenizer, row["answer"]))
+
+    def encode(self, rows: Sequence[Mapping[str, str]]) -> Batch:
+        prompts = [self.data.prompt(row) for row in rows]
+        answers = [row["answer"] for row in rows]
+        return encode(self.model, self.data.tokenizer, prompts, answers)
 
     def forward(self, batch: Batch, whole: int) -> torch.Tensor:
         return answer_losses(self.model, batch).sum() / whole

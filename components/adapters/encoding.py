@@ -24,6 +24,17 @@ class Batch:
     lengths: list[int]  # answer tokens of each pair, in the pairs' order
 
 
+def has_virtual_tokens(model: "PreTrainedModel") -> bool:
+    """Whether a soft prompt, or a prefix of keys and values, stands before what `model` reads."""
+    config = getattr(model, "peft_config", {}).get("default")
+    return bool(getattr(config, "is_prompt_learning", False))
+
+
+def is_prefix(model: "PreTrainedModel") -> bool:
+    """Whether those are keys and values alone, from which no token can be predicted."""
+    return has_virtual_tokens(model) and model.active_peft_config.peft_type == "PREFIX_TUNING"
+
+
 def room(model: "PreTrainedModel") -> int:
     """How many tokens a sequence may have, beside an adapter's virtual tokens."""
     config = getattr(model, "peft_config", {}).get("default")
@@ -37,8 +48,7 @@ def opening(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> l
     None behind virtual tokens, which begin with that themselves. A base has learned that nothing
     before an end of document matters to what follows it, and would not hear a soft prompt there.
     """
-    config = getattr(model, "peft_config", {}).get("default")
-    return [] if getattr(config, "is_prompt_learning", False) else [tokenizer.bos_token_id]
+    return [] if has_virtual_tokens(model) else [tokenizer.bos_token_id]
 
 
 def as_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
@@ -87,15 +97,37 @@ def encode(
         places += [(row, len(first) + len(start) - 1 + n) for n in range(len(target))]
         targets += target
         lengths.append(len(target))
-    longest = max(map(len, rows))
-    input_ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
-    attention_mask = torch.zeros_like(input_ids)
-    for read, row in rows.items():
-        input_ids[row, : len(read)] = torch.tensor(read)
-        attention_mask[row, : len(read)] = 1
+    input_ids, attention_mask = _padded(list(rows), tokenizer.pad_token_id)
+    longest = input_ids.shape[1]
     flat = torch.tensor([row * longest + position for row, position in places])
     tensors = (input_ids, attention_mask, flat, torch.tensor(targets))
     return Batch(*(tensor.to(model.device) for tensor in tensors), lengths)
+
+
+def encode_prompts(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Token ids and attention mask of prompts alone, padded at the right, each (rows, longest).
+
+    A prompt that is too long loses its beginning.
+    """
+    limit, first = room(model), opening(model, tokenizer)
+    rows = [(*first, *as_text(tokenizer, prompt)[len(first) - limit :]) for prompt in prompts]
+    input_ids, attention_mask = _padded(rows, tokenizer.pad_token_id)
+    return input_ids.to(model.device), attention_mask.to(model.device)
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Token ids and attention mask, each (rows, longest)."""
+    import torch
+
+    longest = max(map(len, rows))
+    input_ids = torch.full((len(rows), longest), pad)
+    attention_mask = torch.zeros_like(input_ids)
+    for row, read in enumerate(rows):
+        input_ids[row, : len(read)] = torch.tensor(read)
+        attention_mask[row, : len(read)] = 1
+    return input_ids, attention_mask
 
 
 def answer_losses(model: "PreTrainedModel", batch: Batch) -> "torch.Tensor":
@@ -108,7 +140,7 @@ def answer_losses(model: "PreTrainedModel", batch: Batch) -> "torch.Tensor":
     longest = batch.input_ids.shape[1]
 
     def chosen(_layer, arguments):
-        (hidden,) = arguments  # (rows, virtual + longest, width)
+        (hidden,) = arguments  # (rows, virtual + longest, width); key/value prefixes are not in it
         return (hidden[:, -longest:].flatten(0, 1)[batch.places],)
 
     hook = model.get_output_embeddings().register_forward_pre_hook(chosen)

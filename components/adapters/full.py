@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from components.adapters.method import Method
 from components.adapters.settings import Trained
+from components.adapters.task_data import TaskData
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 class Full(Trained):
@@ -18,9 +20,7 @@ class Full(Trained):
     learning_rate: float = Field(default=3e-4, gt=0)
 
 
-def build(
-    base: "PreTrainedModel", block: Full, tokenizer: "PreTrainedTokenizerBase", answers: list[str]
-) -> "PreTrainedModel":
+def build(base: "PreTrainedModel", block: Full, data: TaskData) -> "PreTrainedModel":
     """`base` itself, every parameter trainable."""
     return base.requires_grad_(True)
 
@@ -34,3 +34,6 @@ def load(base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
     from components.models import llama
 
     return llama.load(folder)
+
+
+METHOD = Method(Full, build, save=save, load=load)

@@ -1,86 +1,82 @@
 """`prompt_tuning`: trained vectors before the input, all else frozen (Lester et al. 2021)."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from components.adapters import peft_folder
-from components.adapters.encoding import as_text
-from components.adapters.settings import Trained
+from components.adapters import answering
+from components.adapters.method import Method
+from components.adapters.task_data import TaskData
+from components.adapters.virtual_tokens import VirtualTokens, initial_embeddings
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-COMMON = 5000  # Lester et al. 2021, section 3.2: sampled from the most common 5,000 tokens
+    from components.adapters.answer_loss import AnswerLoss
 
 
-class PromptTuning(Trained):
-    """init: where the vectors begin (Lester et al. 2021, section 3.2).
+class PromptTuning(VirtualTokens):
+    """Lester et al. 2021, section 2; their learning rate, 0.3, is that of section 3.
 
-    `random`; `vocabulary`: embeddings of common tokens; `labels`: those of the answers, then common
-    tokens; `text`: those of `init_text`, repeated. It moves results by tens of points: tune it. The
-    first vector always begins as the end of a document, after which the base expects a new one.
+    ensemble: so many soft prompts are trained side by side on the same rows, begun with the seeds
+    from `seed` on, and vote (section 7). The first of them generates.
     """
 
     method: Literal["prompt_tuning"]
-    virtual_tokens: int = Field(default=16, ge=1)
-    init: Literal["random", "vocabulary", "labels", "text"] = "labels"
-    init_text: str | None = None
+    ensemble: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=0.3, gt=0)
 
-    @model_validator(mode="after")
-    def _text_is_there(self) -> "PromptTuning":
-        if (self.init == "text") != bool(self.init_text):
-            raise ValueError("init: text and init_text: '...' belong together")
-        return self
 
-
-def build(
-    base: "PreTrainedModel",
-    block: PromptTuning,
-    tokenizer: "PreTrainedTokenizerBase",
-    answers: list[str],
-) -> "PeftModel":
-    """`base` frozen, behind virtual tokens."""
+def build(base: "PreTrainedModel", block: PromptTuning, data: TaskData) -> "PeftModel":
+    """`base` frozen, behind virtual tokens: PEFT's adapter `default`, and `member_1`, ..."""
     import torch
     from peft import PromptTuningConfig, get_peft_model
 
-    table = base.get_input_embeddings().weight.detach().clone()  # (vocabulary, width)
-    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=block.virtual_tokens)
-    model = get_peft_model(base, config)
-    vectors = _initial(table, block, tokenizer, answers)
+    def config() -> PromptTuningConfig:
+        return PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=block.virtual_tokens)
+
+    members = [
+        initial_embeddings(base, block.model_copy(update={"seed": block.seed + number}), data)
+        for number in range(block.ensemble)
+    ]
+    model = get_peft_model(base, config())
+    for number in range(1, block.ensemble):
+        model.add_adapter(f"member_{number}", config())
     with torch.no_grad():
-        model.prompt_encoder["default"].embedding.weight.copy_(vectors)
+        for encoder, vectors in zip(model.prompt_encoder.values(), members, strict=True):
+            encoder.embedding.weight.copy_(vectors)
     return model
 
 
-def _initial(
-    table: "torch.Tensor",
-    block: PromptTuning,
+def objective(model: "PeftModel", block: PromptTuning, data: TaskData) -> "AnswerLoss":
+    """-log p of the answers' tokens. See `method.Method`."""
+    if block.ensemble == 1:
+        return answering.objective(model, block, data)
+    from components.adapters.ensemble import EnsembleLoss
+
+    return EnsembleLoss(model, data)
+
+
+def scores(
+    model: "PeftModel",
     tokenizer: "PreTrainedTokenizerBase",
-    answers: list[str],
-) -> "torch.Tensor":
-    """The first vectors. Shape (virtual tokens, width)."""
-    import torch
+    prompts: Sequence[str],
+    labels: Mapping[str, str],
+) -> list[dict[str, float]]:
+    """As `answering.scores`; the log of the share of votes where there are several prompts."""
+    if len(model.prompt_encoder) == 1:
+        return answering.scores(model, tokenizer, prompts, labels)
+    from components.adapters.ensemble import vote
 
-    start = table[tokenizer.bos_token_id].unsqueeze(0)
-    count = block.virtual_tokens - 1
-    random = torch.Generator().manual_seed(block.seed)
-    if block.init == "random":  # as spread out as the embeddings are
-        rest = torch.randn(count, table.shape[1], generator=random) * table.std()
-        return torch.cat([start, rest])
-    special = len(tokenizer.all_special_ids)
-    size = min(COMMON, len(table) - special)
-    common = special + torch.randint(size, (count,), generator=random)
-    first = {"vocabulary": "", "labels": "".join(answers), "text": block.init_text or ""}
-    ids = as_text(tokenizer, first[block.init])
-    if block.init == "text":
-        ids = (ids * count)[:count]
-    rest = table[torch.tensor([*ids, *common.tolist()][:count], dtype=torch.long)]
-    return torch.cat([start, rest])
+    return vote(model, tokenizer, prompts, labels)
 
 
-save = peft_folder.save
-load = peft_folder.load
+METHOD = Method(
+    PromptTuning,
+    build,
+    objective=objective,
+    scores=scores,
+    scored=f"{answering.SCORED}, or log share of an ensemble's votes",
+)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 GOLDEN = 8  # prompts whose logits are kept, to recognise a model that was changed
 TOP = 16
-DECODING = {"score": "mean log-probability per answer token"}
 
 
 def evaluate_adapter(
@@ -21,14 +20,14 @@ def evaluate_adapter(
     """Judge the adapter of folder `adapter` on the task's test rows.
 
     Writes `metrics.json`, `records.jsonl` and `golden.json` (prompts with their largest next-token
-    logits).
+    logits, or those of the labels where the method generates nothing).
 
     Raises:
         ValueError: adapter and base do not belong together, or the task has no test rows.
     """
     from transformers import AutoTokenizer
 
-    from components.adapters import load_adapter
+    from components.adapters import METHODS, load_adapter
 
     description = read_json(adapter / "adapter.json")
     model = load_adapter(base, adapter)
@@ -44,7 +43,7 @@ def evaluate_adapter(
         read_json(task / "task.json")["metric"],
         description["prompt"],
         file_hash(base / "tokenizer.json"),
-        DECODING,
+        {"score": METHODS[description["method"]].scored},
     )
     validation = sum(record["correct"] for record in held_out) / len(held_out)
     write_json(
@@ -76,10 +75,11 @@ def _records(
     task: Path,
     split: str,
 ) -> list[dict]:
-    from components.evaluation.classification import score_labels
+    from components.adapters import METHODS
 
     rows = list(read_jsonl(task / f"{split}.jsonl"))
-    scored = score_labels(model, tokenizer, _prompts(description, rows), description["labels"])
+    scores_of = METHODS[description["method"]].scores
+    scored = scores_of(model, tokenizer, _prompts(description, rows), description["labels"])
     records = []
     for row, scores in zip(rows, scored, strict=True):
         prediction = max(scores, key=scores.__getitem__)
@@ -101,22 +101,17 @@ def _golden(
     description: dict,
     task: Path,
 ) -> dict:
-    import torch
-
-    from components.adapters.encoding import as_text, opening, room
+    from components.adapters import METHODS
 
     rows = [row for row, _ in zip(read_jsonl(task / "test.jsonl"), range(GOLDEN), strict=False)]
-    first = opening(model, tokenizer)
+    logits_of = METHODS[description["method"]].logits
     prompts = []
     for text in _prompts(description, rows):
-        ids = as_text(tokenizer, text)
-        tokens = torch.tensor([[*first, *ids[len(first) - room(model) :]]])
-        with torch.no_grad():
-            logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits[0, -1]
+        ids, logits = logits_of(model, tokenizer, text)
         top = logits.topk(min(TOP, len(logits)))
         largest = {
             str(i): round(v, 4)
             for i, v in zip(top.indices.tolist(), top.values.tolist(), strict=True)
         }
-        prompts.append({"prompt": text, "token_ids": tokens[0].tolist(), "logits": largest})
+        prompts.append({"prompt": text, "token_ids": ids, "logits": largest})
     return {"prompts": prompts}

@@ -1,10 +1,6 @@
-"""Classification by the likelihood of the label words, normalised per token.
+"""Classification of texts with an adapter: label probabilities from the scores of its method."""
 
-The score of a label is the mean log-probability of its answer's tokens after the prompt (Brown et
-al. 2020, section 2.4), so that a label of more tokens is at no disadvantage.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,33 +8,7 @@ from components.lineage import read_json
 from components.prompts import render, variables_of, with_shots
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-ROWS = 64  # of a batch
-
-
-def score_labels(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    prompts: Sequence[str],
-    labels: Mapping[str, str],
-) -> list[dict[str, float]]:
-    """The mean log-probability per token of each label's answer, in nats, for each prompt."""
-    import torch
-
-    from components.adapters.encoding import answer_losses, encode
-
-    scores: list[dict[str, float]] = [{} for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    with torch.no_grad():
-        for start in range(0, len(order), ROWS):
-            pairs = [(n, label) for n in order[start : start + ROWS] for label in labels]
-            texts, answers = [prompts[n] for n, _ in pairs], [labels[label] for _, label in pairs]
-            batch = encode(model, tokenizer, texts, answers)
-            losses = answer_losses(model, batch).split(batch.lengths)
-            for (number, label), each in zip(pairs, losses, strict=True):
-                scores[number][label] = round(-float(each.mean()), 6)
-    return scores
+    from transformers import PreTrainedModel
 
 
 def classify(
@@ -53,6 +23,8 @@ def classify(
 
     from transformers import AutoTokenizer
 
+    from components.adapters import METHODS
+
     description = read_json(folder / "adapter.json")
     template = description["prompt"]["template"]
     variables = variables_of(template)
@@ -65,7 +37,8 @@ def classify(
     prompts = [with_shots(shots, render(template, {variables[0]: text})) for text in texts]
     tokenizer = AutoTokenizer.from_pretrained(base)
     found = []
-    for scores in score_labels(model, tokenizer, prompts, description["labels"]):
+    method = METHODS[description["method"]]
+    for scores in method.scores(model, tokenizer, prompts, description["labels"]):
         weights = {label: math.exp(score) for label, score in scores.items()}
         total = sum(weights.values())
         found.append({label: weight / total for label, weight in weights.items()})

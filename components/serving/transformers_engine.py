@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, DynamicCache
+from transformers import AutoTokenizer, Cache
 
-from components.adapters import load_adapter
-from components.adapters.encoding import as_text, opening, room
+from components.adapters import answering, load_adapter, method_of
+from components.adapters.encoding import as_text, has_virtual_tokens, is_prefix, opening, room
+from components.adapters.method import Method
 from components.evaluation.classification import classify
 from components.lineage import content_of, read_json
 from components.models import llama
@@ -35,6 +36,7 @@ class TransformersEngine:
         self._chat_tokenizer = AutoTokenizer.from_pretrained(base)
         self._models = {BASE: llama.load(base)}
         self._folders = dict(adapters)
+        self._methods = {name: method_of(folder) for name, folder in adapters.items()}
         about = {"content": content_of(base), "path": str(base), "method": None}
         self._about: dict[str, dict[str, Any]] = {BASE: about}
         for name, folder in adapters.items():
@@ -43,7 +45,7 @@ class TransformersEngine:
     def _add(self, name: str, folder: Path) -> None:
         described = read_json(folder / "adapter.json")
         model = load_adapter(self.base, folder)
-        if described["trainable_parameters"] and not self._acts(model):
+        if described["trainable_parameters"] and not self._acts(model, self._methods[name]):
             raise ValueError(
                 f"adapter '{name}' of {folder} changes nothing: it would answer as base"
             )
@@ -56,15 +58,13 @@ class TransformersEngine:
             "prompt": {key: described["prompt"][key] for key in ("name", "sha")},
         }
 
-    def _acts(self, model: "torch.nn.Module") -> bool:
-        said = []
-        for served in (model, self._models[BASE]):
-            ids = torch.tensor([[*opening(served, self.tokenizer), *self.encode(PROBE)]])
-            mask = torch.ones_like(ids)
-            with torch.no_grad():
-                out = served(input_ids=ids, attention_mask=mask, use_cache=False)
-            said.append(out.logits[0, -1])
-        return bool((said[0] - said[1]).abs().max() > ACTS)
+    def _acts(self, model: "torch.nn.Module", method: Method) -> bool:
+        """Whether its logits are others than the base's, or a head's others than all equal."""
+        said = method.logits(model, self.tokenizer, PROBE)[1]
+        plain = said.mean()
+        if method.generates:
+            plain = answering.logits(self._models[BASE], self.tokenizer, PROBE)[1]
+        return bool((said - plain).abs().max() > ACTS)
 
     def models(self) -> Mapping[str, Mapping[str, Any]]:
         return self._about
@@ -85,6 +85,17 @@ class TransformersEngine:
         return encoded["input_ids"]
 
     def room(self, model: str) -> int:
+        """See `Engine.room`.
+
+        Raises:
+            RequestError: the model is a classifier head, which has no text to give.
+        """
+        if model in self._methods and not self._methods[model].generates:
+            raise RequestError(
+                f"'{model}' is a classifier ({self._about[model]['method']}) and gives labels, no "
+                "text: POST /v1/classify, or name another model",
+                "model",
+            )
         return room(self._models[model]) - 1  # a document begins with the end of another
 
     def generate(self, model: str, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
@@ -96,7 +107,13 @@ class TransformersEngine:
             random.seed()
         # long even where it is empty, as it may be behind a soft prompt
         known = torch.tensor([[*opening(served, self.tokenizer), *ids]], dtype=torch.long)
-        cache = None
+        if not known.numel() and is_prefix(served):
+            raise RequestError(
+                f"the prompt is empty, and the prefix of '{model}' holds keys and values, from "
+                "which no token follows: give a prompt of one token at least",
+                "prompt",
+            )
+        cache: Cache | None = None
         with torch.inference_mode():
             for _ in range(sampling.max_tokens):
                 logits, cache = _next(served, known, cache)
@@ -117,24 +134,17 @@ class TransformersEngine:
 
 
 def _next(
-    model: "torch.nn.Module", known: "torch.Tensor", cache: DynamicCache | None
-) -> tuple["torch.Tensor", DynamicCache]:
+    model: "torch.nn.Module", known: "torch.Tensor", cache: Cache | None
+) -> tuple["torch.Tensor", Cache]:
     """The logits of the token after `known` (shape (1, tokens)), and the cache that holds it."""
-    first = cache is None
-    cache = DynamicCache() if first else cache
-    if first:
+    if cache is None:
         mask = torch.ones_like(known)
-        out = model(input_ids=known, attention_mask=mask, past_key_values=cache, use_cache=True)
+        out = model(input_ids=known, attention_mask=mask, use_cache=True)
     else:
-        # a soft prompt's vectors are in the cache already: go past PEFT to the model below
-        inner = model.get_base_model() if _is_prompt(model) else model
+        # virtual tokens are in the cache already: go past PEFT to the model below
+        inner = model.get_base_model() if has_virtual_tokens(model) else model
         out = inner(input_ids=known[:, -1:], past_key_values=cache, use_cache=True)
-    return out.logits[0, -1].float(), cache
-
-
-def _is_prompt(model: "torch.nn.Module") -> bool:
-    config = getattr(model, "peft_config", {}).get("default")
-    return bool(config is not None and config.is_prompt_learning)
+    return out.logits[0, -1].float(), out.past_key_values
 
 
 def _choose(logits: "torch.Tensor", sampling: Sampling, random: "torch.Generator") -> Token:

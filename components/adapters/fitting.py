@@ -1,0 +1,140 @@
+"""One adapter's training: which rows a step takes, and what is told and kept of it."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.adapters.method import Method
+from components.adapters.settings import Trained
+from components.adapters.task_data import TaskData
+from components.lineage import text_hash, write_json
+from components.reporter import Reporter
+from components.training import machine
+from components.training.checkpoint import Checkpoints
+from components.training.loop import train
+from components.training.plan import Plan
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from transformers import PreTrainedModel
+
+WINDOW = 16  # batches whose rows are sorted by length together
+
+
+def frozen_hash(model: "torch.nn.Module") -> str:
+    """SHA-256 over the names and bytes of the parameters that are not trained."""
+    import hashlib
+
+    digests = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            data = parameter.detach().cpu().contiguous().numpy().tobytes()
+            digests.append(f"{name}:{hashlib.sha256(data).hexdigest()}")
+    return text_hash(*digests)
+
+
+class Fitting:
+    """Fits a model to a task's rows with the objective of its method.
+
+    It is the `training.loop.Objective` of the loop that trains.
+    """
+
+    row_bytes = 0.0  # a batch is small; where it does not fit the loop halves it
+
+    def __init__(
+        self,
+        method: Method,
+        block: Trained,
+        base: "PreTrainedModel",
+        data: TaskData,
+        held_out: list[dict[str, str]],
+    ) -> None:
+        """base: it may be changed. held_out: rows for the loss curve."""
+        import torch
+
+        assert method.build is not None, "nothing is trained"
+        torch.manual_seed(block.seed)
+        self.method, self.block, self.rows, self.held_out = method, block, data.rows, held_out
+        self.model = method.build(base, block, data)
+        self.module = method.objective(self.model, block, data).to(machine.device())
+        lengths = [len(row["prompt"]) for row in data.rows]
+        self.batches = _Batches(lengths, block.batch_size, block.seed)
+
+    def train(self, checkpoints: Checkpoints, report: Reporter, out: Path) -> dict[str, float]:
+        """Train, and write the model and `training.json` into `out`."""
+        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        report.params({"trainable_parameters": trainable, "train_rows": len(self.rows)})
+        before = frozen_hash(self.model)
+        history = train(self, self._plan(), checkpoints, report)
+        self.model.cpu()
+        assert frozen_hash(self.model) == before, "training changed frozen weights of the base"
+        self.method.save(self.model, out)
+        write_json(out / "training.json", {"history": history, "parameters": trainable})
+        last = {key: history[-1][key] for key in ("loss", "validation_loss")}
+        return {**last, "trainable_parameters": float(trainable)}
+
+    def _plan(self) -> Plan:
+        block = self.block
+        same = ("learning_rate", "warmup", "weight_decay", "clip", "checkpoint_minutes")
+        return Plan(
+            steps=block.steps,
+            rows=self.batches.size,
+            evaluate_every=max(1, block.steps // block.evaluations),
+            precision=block.precision,
+            seed=block.seed,
+            **{key: getattr(block, key) for key in same},
+        )
+
+    def batch(self, step: int, rows: range) -> tuple[Any, int]:
+        """The encoded rows, and how much the whole step weighs."""
+        chosen = self.batches(step)
+        whole = sum(self.module.weight(self.rows[number]) for number in chosen)
+        return self.module.encode([self.rows[chosen[place]] for place in rows]), whole
+
+    def validate(self) -> float:
+        import torch
+
+        rows, size, total = self.held_out, self.block.batch_size, 0.0
+        with torch.no_grad():
+            for start in range(0, len(rows), size):
+                total += float(self.module(self.module.encode(rows[start : start + size]), 1))
+        return total / sum(self.module.weight(row) for row in rows)
+
+    def describe(self, step: int) -> str:
+        return f"rows {', '.join(map(str, self.batches(step)))} of the task's training split"
+
+    def compile(self) -> None:
+        """Nothing: batches differ in length, and each length would be compiled anew."""
+
+
+class _Batches:
+    """Which rows a step trains on: a function of seed and step alone, so that nothing is resumed.
+
+    Each epoch permutes the rows anew, and sorts every `WINDOW` batches' worth of them by length:
+    neighbours of one length need little padding. The order of batches stays random.
+    """
+
+    def __init__(self, lengths: list[int], size: int, seed: int) -> None:
+        import numpy as np
+
+        self.lengths, self.seed = np.array(lengths), seed
+        self.size = min(size, len(lengths))
+        self.of_epoch = lru_cache(maxsize=1)(self._of_epoch)
+
+    def _of_epoch(self, epoch: int) -> "np.ndarray":
+        """The whole batches of an epoch, (batches, size); a last part of one is left out."""
+        import numpy as np
+
+        random = np.random.default_rng([self.seed, epoch])
+        order = random.permutation(len(self.lengths))
+        order = order[: len(order) // self.size * self.size]
+        window = WINDOW * self.size
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            order[start : start + window] = part[np.argsort(self.lengths[part], kind="stable")]
+        return random.permutation(order.reshape(-1, self.size))
+
+    def __call__(self, step: int) -> list[int]:
+        epoch, number = divmod(step, len(self.lengths) // self.size)
+        return self.of_epoch(epoch)[number].tolist()
