@@ -18,7 +18,7 @@ def import_data(
     context: typer.Context,
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="hub:OWNER/NAME, a data set; or model:OWNER/NAME"),
+        typer.Argument(metavar="SOURCE", help="hub:OWNER/NAME (data) or model:OWNER/NAME"),
     ],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, as data/NAME.")],
     configuration: Annotated[

@@ -1,4 +1,4 @@
-"""`dvc.yaml` as a catalogue needs it: the one graph, or, where DVC's templates do not reach, a file.
+"""`dvc.yaml` as a catalogue needs it: the one graph, or, where templates do not reach, a file.
 
 Templates know no optional keys and no lists within lists. A catalogue with a base that is brought
 along, or with comparisons, therefore gets a `dvc.yaml` of its own: the one graph with what these
@@ -41,7 +41,7 @@ def expanded(catalogue: Catalogue) -> str | None:
         **_of_comparisons(catalogue),
     }
     for kind, items in filled.items():
-        stages[kind] = {"foreach": items, "do": more[kind]}
+        stages[kind] = {"foreach": items, "do": more[kind]["do"]}
     document["stages"] = {kind: stage for kind, stage in stages.items() if stage["foreach"]}
     return HEAD + _text(document)
 
@@ -53,7 +53,7 @@ def _of_pipelines(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     kinds = ("tokenizer", "tokens", "base")
     return {
         **dict.fromkeys(("corpus", "language_model"), read),
-        **dict.fromkeys(kinds, {name: {} for name in made}),
+        **{kind: {name: {} for name in made} for kind in kinds},
         "report": {name: {} for name in made if catalogue.adapters_of(name)},
     }
 
@@ -63,6 +63,7 @@ def _of_comparisons(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     for name, comparison in catalogue.comparisons.items():
         for entry in comparison.entries(name):
             place = {"comparison": name, "pipeline": entry.pipeline, "task": entry.task}
+            place["method"] = entry.adapter.method
             searches[entry.key] = place
             for seed in range(1, comparison.seeds + 1):
                 finals[entry.final(seed)] = {**place, "search": entry.key}
@@ -94,8 +95,8 @@ def renew(workspace: Path, catalogue: Catalogue, say: Callable[[str], None]) -> 
         return
     if not _ours(path):
         raise StaleGraph(
-            f"{path} is neither kindling's graph nor written by it, and the catalogue needs another; "
-            "move your own stages to a dvc.yaml in a folder below, and delete this one"
+            f"{path} is neither kindling's graph nor written by it, and the catalogue needs "
+            "another; move your own stages to a dvc.yaml in a folder below, and delete this one"
         )
     if wanted is None:
         link(workspace)

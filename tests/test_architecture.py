@@ -10,43 +10,13 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from components.adapters import METHODS
 from components.catalogue import Catalogue
-from flows.stages import STAGES
+from flows.expansion import GRAPH, MORE
 from flows.versions import pinned
+from tests.declare import OF_METHOD, rewritten
 
 ROOT = Path(__file__).parents[1]
-# what each stage calls: its component's module
-ENTRY = {
-    "dataset": ["components.ingest"],
-    "task": ["components.prompts"],
-    "controls": ["components.evaluation.controls"],
-    "corpus": ["components.corpus"],
-    "tokenizer": ["components.tokenizer"],
-    "tokens": ["components.tokens"],
-    "base": ["components.training.pretrain", "components.training.worker"],
-    "language_model": ["components.evaluation.language_model"],
-    "adapter": ["components.adapters"],
-    "evaluation": ["components.evaluation"],
-    "random": ["components.adapters", "components.evaluation"],
-    "report": ["components.report.page"],
-}
-# imported, yet no dependency of any stage, each for its reason
-EXEMPT = {
-    "components": "an empty package",
-    "components.block": "the base of all blocks: it forbids unknown keys and shapes no result",
-    "components.reporter": "a protocol without behaviour",
-    "components.models": "an empty package",
-    "components.training": "an empty package",
-    "components.report": "an empty package",
-}
-# reached through a module of which the stage uses another part: tokens.py both encodes and reads,
-# and importing a module of a package imports the package
-UNUSED = {
-    "base": {"components.tokenizer"},
-    "language_model": {"components.documents", "components.evaluation.metrics"},
-    "controls": {"components.evaluation"},
-    "report": {"components.evaluation"},
-}
 
 
 @pytest.fixture(scope="module")
@@ -86,44 +56,23 @@ def test_the_catalogue_imports_no_heavy_library():
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def declared(stage: str) -> set[str]:
-    document = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    deps = document["stages"][stage]["do"]["deps"]
-    files = set()
-    for dep in deps:
-        if not dep.startswith("${root}/"):
-            continue
-        path = ROOT / dep.removeprefix("${root}/")
-        assert path.is_file(), f"{stage}: {dep} is no file; a folder would hold __pycache__ as well"
-        files.add(path.relative_to(ROOT).as_posix())
-    return files
-
-
-def module_file(module: str) -> str:
-    path = ROOT / module.replace(".", "/")
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return file.relative_to(ROOT).as_posix()
-
-
-@pytest.mark.parametrize("stage", sorted(ENTRY))
-def test_dvc_depends_on_what_a_stage_imports(imports, stage):
+@pytest.mark.parametrize("graph", [GRAPH, MORE], ids=lambda path: path.name)
+def test_dvc_depends_on_what_a_stage_imports(imports, graph):
     """A helper that is imported but not declared would leave stale results up to date."""
-    reached = set(ENTRY[stage])
-    for entry in ENTRY[stage]:
-        reached |= imports.find_upstream_modules(entry)
-    reached -= EXEMPT.keys() | UNUSED.get(stage, set())
-    missing = {module_file(module) for module in reached} - declared(stage)
-    assert not missing
+    text = graph.read_text(encoding="utf-8")
+    assert rewritten(text, imports) == text, "run 'python -m tests.declare'"
+    for stage in YAML(typ="safe").load(text)["stages"].values():
+        deps = stage.get("do", stage)["deps"]
+        for dep in [dep for dep in deps if dep.startswith("${root}/")]:
+            for method in METHODS:
+                path = ROOT / dep.removeprefix("${root}/").replace("${item.method}", method)
+                assert path.is_file(), f"{dep} is no file; a folder would hold __pycache__ as well"
 
 
-def test_every_stage_is_in_the_graph():
-    document = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    assert set(document["stages"]) == set(STAGES) == set(ENTRY)
-    for name, stage in document["stages"].items():
-        prefix = "${root}/components/versions/"
-        deps = [dep for dep in stage["do"]["deps"] if dep.startswith(prefix)]
-        declared_versions = {dep.removeprefix(prefix) for dep in deps}
-        assert declared_versions == set(STAGES[name].libraries), name
+def test_a_methods_file_calls_no_other_methods(imports):
+    """A stage depends on the file of its own method alone."""
+    for module in OF_METHOD:
+        assert not imports.find_upstream_modules(module) & OF_METHOD, module
 
 
 def test_versions_are_those_of_the_constraints():

@@ -27,7 +27,7 @@ def catalogue(methods: str = "[prompt, lora]", more: str = ""):
 
 
 def entry(method: str, **settings):
-    block = Comparison(pipeline="p", task="t", methods={method: settings, "prompt": {}})
+    block = Comparison(pipeline="p", task="t", methods={method: settings, "full": {}})
     return next(block.entries("c")).adapter
 
 
@@ -104,7 +104,7 @@ def test_an_interval_covers_seeds_and_examples():
 
 
 def test_a_difference_pairs_examples():
-    """Two methods that fail on the same hard examples differ surely, though their intervals meet."""
+    """Two methods that fail on the same hard examples differ surely, if their intervals meet."""
     rng = np.random.default_rng(1)
     hard = rng.random(300) < 0.4
     a = np.repeat((~hard)[None], 3, 0).astype(float)
@@ -156,8 +156,11 @@ def test_the_front_holds_what_nothing_beats_for_less():
     ("methods", "said"),
     [
         ("[lora]", "a comparison needs two methods at least"),
-        ("[lora, lara]", "methods.lara.method: Input tag 'lara'"),
-        ("{lora: {rang: 3}, prompt: {}}", "methods.lora.lora.rang: Extra inputs"),
+        ("[lora, lara]", "methods.lara: there is no method 'lara'; did you mean 'lora'?"),
+        (
+            "{lora: {rang: 3}, prompt: {}}",
+            "methods.lora.rang: unknown key 'rang'; did you mean 'rank'?",
+        ),
         ("{lora: {steps: 3}, prompt: {}}", "methods.lora.steps: a comparison decides on"),
     ],
 )

@@ -28,7 +28,7 @@ def test_committed_graphs_are_those_of_their_catalogues(workspace):
 
 
 @pytest.mark.parametrize("text", [COMPARED, BROUGHT], ids=["compared", "brought"])
-def test_dvc_reads_the_stages_that_the_catalogue_has(text, tiny_workspace):
+def test_dvc_reads_the_stages_that_the_catalogue_has(text, tiny_workspace, monkeypatch):
     """Names and outputs; kindling and DVC must mean the same folders."""
     from dvc.repo import Repo
 
@@ -39,8 +39,9 @@ def test_dvc_reads_the_stages_that_the_catalogue_has(text, tiny_workspace):
     expansion.renew(tiny_workspace, catalogue, said.append)
     assert said == ["dvc.yaml was written anew: the catalogue's comparisons or bases have changed"]
     wanted = [s for name in catalogue.pipelines for s in catalogue.stages_of(name)]
-    with Repo(str(tiny_workspace)) as repo:
-        found = {s.addressing: str(s.outs[0]) for s in repo.index.stages if s.cmd}
+    monkeypatch.chdir(tiny_workspace)
+    with Repo() as repo:
+        found = {s.name: str(s.outs[0]) for s in repo.index.stages if s.cmd}
     assert found == {s: f"artifacts/{places(catalogue, s)[0]}" for s in wanted}
     expansion.require_current(tiny_workspace, catalogue)
     expansion.renew(tiny_workspace, catalogue, said.append)

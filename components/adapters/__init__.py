@@ -4,6 +4,7 @@ Adding a method is a file with its block and its `METHOD`, and a line in `METHOD
 """
 
 from functools import reduce
+from itertools import islice
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,7 @@ from components.models import llama
 from components.prompts import choose_shots
 from components.reporter import Reporter
 from components.training.checkpoint import Checkpoints
+from components.training.finder import Found
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -75,17 +77,11 @@ def train_adapter(
     wording = description["prompt"]
     shots = getattr(block, "shots", None)
     shots = wording["shots"] if shots is None else shots
-    rows = list(read_jsonl(task / "train.jsonl"))
+    rows = list(islice(read_jsonl(task / "train.jsonl"), block.examples))
     shot_texts = choose_shots(rows, shots, block.seed)
     figures: dict[str, float] = {"trainable_parameters": 0.0}
     if isinstance(block, Trained):
-        from transformers import AutoTokenizer
-
-        held_out = list(read_jsonl(task / "validation.jsonl"))[:VALIDATION_ROWS]
-        model = llama.randomised(base, block.seed) if random_base else llama.load(base)
-        tokenizer = AutoTokenizer.from_pretrained(base)
-        data = TaskData(tokenizer, description["labels"], rows, shot_texts)
-        fitting = Fitting(METHODS[block.method], block, model, data, held_out)
+        fitting = _fitting(block, task, base, rows, shot_texts, random_base)
         figures = fitting.train(Checkpoints(checkpoints, identity), report, out)
     settings = block.model_dump(mode="json")
     write_json(
@@ -103,6 +99,33 @@ def train_adapter(
         },
     )
     return figures
+
+
+def learning_rate_of(block: Trained, task: Path, base: Path) -> Found:
+    """About which learning rate suits `block` on the base and task of these folders.
+
+    Raises:
+        ValueError: no learning rate makes the loss fall.
+    """
+    rows = list(islice(read_jsonl(task / "train.jsonl"), block.examples))
+    return _fitting(block, task, base, rows, [], False).find_rate()
+
+
+def _fitting(
+    block: Trained,
+    task: Path,
+    base: Path,
+    rows: list[dict[str, str]],
+    shot_texts: list[str],
+    random_base: bool,
+) -> Fitting:
+    from transformers import AutoTokenizer
+
+    held_out = list(islice(read_jsonl(task / "validation.jsonl"), VALIDATION_ROWS))
+    model = llama.randomised(base, block.seed) if random_base else llama.load(base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    data = TaskData(tokenizer, read_json(task / "task.json")["labels"], rows, shot_texts)
+    return Fitting(METHODS[block.method], block, model, data, held_out)
 
 
 def load_adapter(base: Path, folder: Path) -> "PreTrainedModel":

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from components.adapters import lora
+from components.adapters.low_rank import LowRank, build
 from components.adapters.method import Method
 from components.adapters.task_data import TaskData
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from components.adapters.preference_loss import PreferenceLoss
 
 
-class Dpo(lora.LowRank):
+class Dpo(LowRank):
     """Rafailov et al. 2023, section 4. beta: how dear it is to leave the base, as in equation 7.
 
     The answer that a row prefers is its own; the other is its `rejected`, or else the answer of
@@ -32,4 +32,4 @@ def objective(model: "PreTrainedModel", block: Dpo, data: TaskData) -> "Preferen
     return PreferenceLoss(model, data, block.beta, block.seed)
 
 
-METHOD = Method(Dpo, lora.build, objective=objective)
+METHOD = Method(Dpo, build, objective=objective)

@@ -11,6 +11,7 @@ from components.lineage import text_hash, write_json
 from components.reporter import Reporter
 from components.training import machine
 from components.training.checkpoint import Checkpoints
+from components.training.finder import Found, find_rate
 from components.training.loop import train
 from components.training.plan import Plan
 
@@ -73,6 +74,10 @@ class Fitting:
         write_json(out / "training.json", {"history": history, "parameters": trainable})
         last = {key: history[-1][key] for key in ("loss", "validation_loss")}
         return {**last, "trainable_parameters": float(trainable)}
+
+    def find_rate(self) -> Found:
+        """About which learning rate suits. The model's weights are spent."""
+        return find_rate(self, self._plan())
 
     def _plan(self) -> Plan:
         block = self.block

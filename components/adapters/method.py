@@ -1,7 +1,7 @@
 """What an adaptation method is: how it is built, trained, kept, and asked."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +39,7 @@ class Method:
     scores: of each label for each prompt; `scored` says in what they are measured.
     logits: for one text the tokens that the model reads, and its logits, shape (classes,).
     generates: its model continues a text, so that it can complete and chat.
+    choices: by setting what a search tries, beside learning rates.
     """
 
     block: type[Adapter]
@@ -50,3 +51,4 @@ class Method:
     scored: str = answering.SCORED
     logits: Callable[..., tuple[list[int], "torch.Tensor"]] = answering.logits
     generates: bool = True
+    choices: Mapping[str, tuple] = field(default_factory=dict)

@@ -6,7 +6,12 @@ from pydantic import Field
 
 from components.adapters.method import Method
 from components.adapters.task_data import TaskData
-from components.adapters.virtual_tokens import VirtualTokens, begin_as, initial_embeddings
+from components.adapters.virtual_tokens import (
+    BEGINNINGS,
+    VirtualTokens,
+    begin_as,
+    initial_embeddings,
+)
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -49,4 +54,4 @@ def build(base: "PreTrainedModel", block: PTuning, data: TaskData) -> "PeftModel
     return model
 
 
-METHOD = Method(PTuning, build)
+METHOD = Method(PTuning, build, choices=BEGINNINGS)

@@ -9,7 +9,13 @@ from pydantic import Field
 
 from components.adapters.method import Method
 from components.adapters.task_data import TaskData
-from components.adapters.virtual_tokens import VirtualTokens, begin_as, initial, initial_ids
+from components.adapters.virtual_tokens import (
+    BEGINNINGS,
+    VirtualTokens,
+    begin_as,
+    initial,
+    initial_ids,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -65,4 +71,4 @@ def _activations(base: "PreTrainedModel", ids: "torch.Tensor") -> "torch.Tensor"
     return prompt_embeddings_from_past_key_values(cache, num_virtual_tokens=len(ids))
 
 
-METHOD = Method(PrefixTuning, build)
+METHOD = Method(PrefixTuning, build, choices=BEGINNINGS)

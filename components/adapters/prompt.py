@@ -24,4 +24,4 @@ def load(base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
     return base
 
 
-METHOD = Method(PromptDesign, build=None, load=load)
+METHOD = Method(PromptDesign, build=None, load=load, choices={"shots": (0, 1, 2, 4, 8)})

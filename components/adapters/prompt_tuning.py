@@ -8,7 +8,7 @@ from pydantic import Field
 from components.adapters import answering
 from components.adapters.method import Method
 from components.adapters.task_data import TaskData
-from components.adapters.virtual_tokens import VirtualTokens, initial_embeddings
+from components.adapters.virtual_tokens import BEGINNINGS, VirtualTokens, initial_embeddings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -79,4 +79,5 @@ METHOD = Method(
     objective=objective,
     scores=scores,
     scored=f"{answering.SCORED}, or log share of an ensemble's votes",
+    choices=BEGINNINGS,
 )

@@ -7,11 +7,12 @@ from components.training.machine import Precision
 
 
 class Adapter(Block):
-    """On which base and for which task."""
+    """On which base and for which task. examples: of the training rows only the first so many."""
 
     pipeline: str
     task: str
     seed: int = 0
+    examples: int | None = Field(default=None, ge=1)
 
 
 class Trained(Adapter):

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 COMMON = 5000  # Lester et al. 2021, section 3.2: sampled from the most common 5,000 tokens
 
 
+# what a search tries as `init`, where there is no text of one's own
+BEGINNINGS = {"init": ("labels", "vocabulary", "examples", "random")}
+
+
 class VirtualTokens(Trained):
     """init: what the virtual tokens begin as (Lester et al. 2021, section 3.2).
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from components.adapters import AdapterBlock
+from components.adapters import METHODS, AdapterBlock
 from components.adapters.settings import Trained
 from components.block import Block
+from components.mistakes import suggestion
 
 ADAPTER: TypeAdapter = TypeAdapter(AdapterBlock)
 TUNED = ("learning_rate", "steps", "seed", "examples", "pipeline", "task")  # not a method's to say
@@ -90,15 +91,13 @@ class Comparison(Block):
                 f"methods.{name}.{said[0]}: a comparison decides on {', '.join(TUNED)} itself"
             )
         block = {"method": name, **settings, "pipeline": pipeline, "task": self.task}
+        if (method := block["method"]) not in METHODS:
+            said = f"there is no method '{method}'{suggestion(method, METHODS)}"
+            raise ValueError(f"methods.{name}: {said}")
         try:
             return ADAPTER.validate_python(block)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"][1:])
-            raise ValueError(
-                f"methods.{name}{'.' if place else ''}{place}: {first['msg']} "
-                f"(got {first['input']!r})"
-            ) from None
+            raise ValueError(f"methods.{name}{_told(error, METHODS[method].block)}") from None
 
     def entries(self, comparison: str) -> Iterator[Entry]:
         """All that is tuned and trained, in the catalogue's order; what is no axis is in no key."""
@@ -115,3 +114,14 @@ class Comparison(Block):
 
 def is_trained(adapter: Any) -> bool:
     return isinstance(adapter, Trained)
+
+
+def _told(error: ValidationError, block: type[Block]) -> str:
+    """The first mistake in a method's settings: its key, and what is wrong."""
+    first = error.errors()[0]
+    place = "".join(f".{part}" for part in first["loc"][1:])
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        known = [name for name in block.model_fields if name not in (*TUNED, "method")]
+        return f"{place}: unknown key '{key}'{suggestion(key, known)}"
+    return f"{place}: {first['msg']} (got {first['input']!r})"

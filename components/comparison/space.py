@@ -40,7 +40,7 @@ def count(adapter: Any, trials: int) -> int:
 
 def open_choices(adapter: Any) -> dict[str, tuple]:
     """The settings that a method leaves to a search, but those that the catalogue has set."""
-    offered = getattr(METHODS[adapter.method], "CHOICES", {})
+    offered = METHODS[adapter.method].choices
     return {name: v for name, v in offered.items() if name not in adapter.model_fields_set}
 
 

@@ -61,6 +61,18 @@ def evaluate_adapter(
     }
 
 
+def validation_score(adapter: Path, task: Path, base: Path) -> float:
+    """The mean score of the adapter of folder `adapter` on validation rows: for choices."""
+    from transformers import AutoTokenizer
+
+    from components.adapters import load_adapter
+
+    description = read_json(adapter / "adapter.json")
+    model, tokenizer = load_adapter(base, adapter), AutoTokenizer.from_pretrained(base)
+    records = _records(model, tokenizer, description, task, "validation")
+    return sum(record["correct"] for record in records) / len(records)
+
+
 def _prompts(description: dict, rows: list[dict]) -> list[str]:
     from components.prompts import with_shots
 

@@ -7,6 +7,7 @@ where to look, not what is best: a search looks around it.
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,19 +60,10 @@ def find_rate(objective: Objective, plan: Plan) -> Found:
         ValueError: the loss never fell.
     """
     watch = _Watch()
-    tested = replace(
-        plan,
-        steps=STEPS,
-        learning_rate=MOST,
-        schedule="range",
-        evaluate_every=STEPS,
-        compile="never",
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            train(objective, tested, Checkpoints(Path(folder), "range"), watch)
-        except (_Enough, Diverged):
-            pass
+    rising = {"steps": STEPS, "evaluate_every": STEPS, "learning_rate": MOST, "schedule": "range"}
+    tested = replace(plan, compile="never", **rising)
+    with tempfile.TemporaryDirectory() as folder, suppress(_Enough, Diverged):
+        train(objective, tested, Checkpoints(Path(folder), "range"), watch)
     return Found(suggestion(watch.curve), watch.curve)
 
 

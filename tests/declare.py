@@ -1,0 +1,108 @@
+"""Write the code that each DVC stage imports into the graphs: `python -m tests.declare`.
+
+`tests/test_architecture.py` says so where the graphs and the imports differ.
+"""
+
+import grimp
+
+from components.adapters import METHODS
+from flows.expansion import GRAPH, MORE
+from flows.stages import STAGES
+from tests.conftest import ROOT
+
+# what each stage calls: its component's modules
+ENTRY = {
+    "dataset": ["components.ingest"],
+    "task": ["components.prompts"],
+    "controls": ["components.evaluation.controls"],
+    "corpus": ["components.corpus"],
+    "tokenizer": ["components.tokenizer"],
+    "tokens": ["components.tokens"],
+    "base": ["components.training.pretrain", "components.training.worker"],
+    "language_model": ["components.evaluation.language_model"],
+    "adapter": ["components.adapters"],
+    "evaluation": ["components.evaluation"],
+    "random": ["components.adapters", "components.evaluation"],
+    "report": ["components.report.page"],
+    "brought": ["components.models.brought"],
+    "brought_report": ["components.report.page"],
+    "search": ["components.comparison.search"],
+    "final": ["components.comparison.final"],
+    "comparison": ["components.comparison.result"],
+}
+# imported, yet no dependency of any stage, each for its reason
+EXEMPT = {
+    "components": "an empty package",
+    "components.block": "the base of all blocks: it forbids unknown keys and shapes no result",
+    "components.mistakes": "the words of errors",
+    "components.reporter": "a protocol without behaviour",
+    "components.models": "an empty package",
+    "components.training": "an empty package",
+    "components.report": "an empty package",
+    "components.comparison": "an empty package",
+}
+# reached through a module of which the stage uses another part: tokens.py both encodes and reads,
+# and importing a module of a package imports the package
+UNUSED = {
+    "base": {"components.tokenizer"},
+    "language_model": {"components.documents", "components.evaluation.metrics"},
+    "controls": {"components.evaluation"},
+    "report": {"components.evaluation"},
+    "brought_report": {"components.evaluation"},
+}
+PAGES = {
+    "report": ("page.html", "style.css"),
+    "brought_report": ("page.html", "style.css"),
+    "comparison": ("comparison.html", "style.css"),
+}
+OF_METHOD = {f"components.adapters.{name}" for name in METHODS}
+CODE = "        - ${root}/"
+
+
+def code_of(stage: str, imports: grimp.ImportGraph) -> list[str]:
+    """The files below the root that `stage` depends on, as its template names them.
+
+    Of the adapters' methods only that of the stage's own block: the others' files are imported, but
+    none of their functions is called.
+    """
+    reached = set(ENTRY[stage])
+    for entry in ENTRY[stage]:
+        reached |= imports.find_upstream_modules(entry)
+    reached -= EXEMPT.keys() | UNUSED.get(stage, set())
+    files = {file_of(module) for module in reached - OF_METHOD}
+    if reached & OF_METHOD and stage != "comparison":  # which has all, and trains none
+        files.add("components/adapters/${item.method}.py")
+    files |= {f"components/report/{name}" for name in PAGES.get(stage, ())}
+    return sorted([*files, *(f"components/versions/{name}" for name in STAGES[stage].libraries)])
+
+
+def file_of(module: str) -> str:
+    path = ROOT / module.replace(".", "/")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return file.relative_to(ROOT).as_posix()
+
+
+def rewritten(text: str, imports: grimp.ImportGraph) -> str:
+    """The graph `text` with the code of each stage as it is imported."""
+    lines, stage, within = [], "", False
+    for line in text.splitlines():
+        if line.startswith("  ") and line[2:3].isalpha() and line.endswith(":"):
+            stage = line.strip(" :")
+        if within and not line.startswith("        - "):
+            lines += [f"{CODE}{file}" for file in code_of(stage, imports)]
+            within = False
+        if line.strip() == "deps:":
+            within = True
+        if not (within and line.startswith(CODE)):
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    imports = grimp.build_graph("components", "flows", cache_dir=None)
+    for path in (GRAPH, MORE):
+        path.write_text(rewritten(path.read_text(encoding="utf-8"), imports), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
