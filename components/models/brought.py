@@ -20,6 +20,7 @@ def bring(source: Path, out: Path, report: Reporter) -> dict[str, float]:
             code of its own, or its tokenizer has no token for the end of a text.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _require(source)
@@ -28,7 +29,7 @@ def bring(source: Path, out: Path, report: Reporter) -> dict[str, float]:
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=torch.float32, use_safetensors=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(
             f"{source} cannot be opened as a decoder with its tokenizer: {error}"
         ) from error
@@ -51,13 +52,11 @@ def bring(source: Path, out: Path, report: Reporter) -> dict[str, float]:
 
 
 def _require(source: Path) -> None:
-    for pattern, what in (("config.json", "a config.json"), (WEIGHTS, "weights (*.safetensors)")):
-        if not source.is_dir() or not list(source.glob(pattern)):
-            pickled = list(source.glob("*.bin")) if source.is_dir() else []
-            said = f"; {pickled[0].name} would have to be unpickled, which runs code" * bool(
-                pickled
-            )
-            raise ValueError(f"{source} is no model folder: it has not {what}{said}")
+    for pattern, what in (("config.json", "config.json"), (WEIGHTS, f"weights ({WEIGHTS})")):
+        if not any(source.glob(pattern)):
+            pickled = [path.name for path in source.glob("*.bin")]
+            why = f"; {pickled[0]} would have to be unpickled: that runs code" if pickled else ""
+            raise ValueError(f"{source} is no model folder: it has no {what}{why}")
 
 
 def _complete(tokenizer, source: Path) -> None:

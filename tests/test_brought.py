@@ -1,0 +1,119 @@
+"""A foundation model that was brought along, of each family: ready, adapted, judged, served."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.adapters import load_adapter, train_adapter
+from components.evaluation import evaluate_adapter
+from components.evaluation.language_model import evaluate_language_model
+from components.lineage import read_json, read_jsonl
+from components.models.brought import bring
+from components.reporter import Silent
+from components.serving.engine import Sampling
+from components.serving.transformers_engine import TransformersEngine
+from tests.tiny_models import ADAPTERS, block_of, signed
+
+FAMILIES = ("llama", "gpt2", "qwen2", "qwen3")
+
+
+def make_family(family: str, folder: Path, tokenizer_from: Path) -> Path:
+    """A small random model folder of `family`, as the hub has them, with its own special tokens."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_from)
+    tokenizer.pad_token = None
+    if family != "llama":  # Qwen has no beginning of a text; GPT-2's is its end
+        tokenizer.bos_token = None
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if family == "gpt2":
+        shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96}
+    else:
+        shape |= {"intermediate_size": 64, "num_key_value_heads": 2, "max_position_embeddings": 96}
+    if family == "qwen3":
+        shape["head_dim"] = 8
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    config = AutoConfig.for_model(family, vocab_size=len(tokenizer) + 5, **shape, **ends)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def base(request, folders, tmp_path_factory) -> Path:
+    top = tmp_path_factory.mktemp(request.param)
+    source = make_family(request.param, top / "source", folders["tokenizer"])
+    out = top / "base"
+    out.mkdir()
+    figures = bring(source, out, Silent())
+    assert figures["context"] == 96 and read_json(out / "brought.json")["family"] == request.param
+    return signed(out)
+
+
+def test_the_model_is_the_one_that_was_brought(base):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    theirs = AutoModelForCausalLM.from_pretrained(base.parent / "source", dtype=torch.float32)
+    ours = AutoModelForCausalLM.from_pretrained(base)
+    assert ours.dtype == torch.float32
+    ids = torch.arange(1, 20)[None]
+    with torch.no_grad():
+        assert torch.equal(theirs(ids).logits, ours(ids).logits)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    assert None not in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert ours.config.bos_token_id == tokenizer.bos_token_id
+
+
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+def test_every_method_adapts_it(base, folders, tmp_path, name):
+    """Trained, kept, judged, and served with the text that the model alone gives."""
+    adapter, evaluation = tmp_path / "adapter", tmp_path / "evaluation"
+    adapter.mkdir()
+    evaluation.mkdir()
+    train_adapter(
+        block_of(ADAPTERS[name]),
+        name,
+        folders["taste"],
+        base,
+        adapter,
+        checkpoints=tmp_path / "checkpoints",
+        identity="x",
+        report=Silent(),
+    )
+    signed(adapter)
+    figures = evaluate_adapter(adapter, folders["taste"], base, evaluation, Silent())
+    assert 0 <= figures["score"] <= 1
+    assert len(list(read_jsonl(evaluation / "records.jsonl"))) > 10
+    assert load_adapter(base, adapter) is not None
+    engine = TransformersEngine(base, {name: adapter})
+    assert set(engine.classify(name, ["the film was a ."])[0]) == {"good", "bad"}
+    if ADAPTERS[name]["method"] != "head":
+        ids = engine.encode("the film was")
+        assert len(list(engine.generate(name, ids, Sampling(4, 0.0)))) <= 4
+
+
+def test_it_is_judged_as_a_language_model(base, tmp_path):
+    corpus, out = tmp_path / "corpus", tmp_path / "out"
+    corpus.mkdir()
+    out.mkdir()
+    (corpus / "test.jsonl").write_text('{"text": "the film was a ."}\n' * 3, encoding="utf-8")
+    counts = '{"splits": {"test": {"rows": 3, "characters": 48}}}'
+    (corpus / "report.json").write_text(counts, encoding="utf-8")
+    figures = evaluate_language_model(base, corpus, out, Silent())
+    assert 1 < figures["bits_per_byte"] < 20
+
+
+def test_what_cannot_be_opened_is_refused(base, tmp_path):
+    with pytest.raises(ValueError, match="is no model folder: it has no config"):
+        bring(tmp_path / "nothing", tmp_path, Silent())
+    source = shutil.copytree(base.parent / "source", tmp_path / "source")
+    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pytorch_model\\.bin would have to be unpickled"):
+        bring(source, tmp_path, Silent())
+    (source / "pytorch_model.bin").rename(source / "model.safetensors")
+    (source / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="cannot be opened as a decoder"):
+        bring(source, tmp_path, Silent())
