@@ -29,6 +29,10 @@ QUIET = {
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
 }
 
+# OpenMP's threads wait by spinning unless told otherwise, and take the core from the very thread
+# that they wait for when anything else runs: see bench/neighbour.py
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 
 @cache
 def home(workspace: Path) -> Path:
@@ -52,7 +56,7 @@ def apply(workspace: Path, threads: int | None = None) -> None:
 
     threads: a bound for the numeric libraries, also for those that are loaded already.
     """
-    for key, value in QUIET.items():
+    for key, value in {**QUIET, **WAITING}.items():
         os.environ.setdefault(key, value)
     os.environ.setdefault("PREFECT_HOME", str(home(workspace) / ".prefect"))
     os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(workspace))
