@@ -127,7 +127,7 @@ PROMISES = {
         begins=None,
     ),
     "prompt_tuning, ensemble": Promise(
-        {"method": "prompt_tuning", "ensemble": 3, **SOFT},
+        {"method": "prompt_tuning", "ensemble": 3, "init": "vocabulary", **SOFT},
         lambda c: 3 * VIRTUAL * c.hidden_size,
         begins="text",
     ),
@@ -241,8 +241,8 @@ def test_a_method_keeps_its_promises(folders, data, tmp_path, name):
 
 def test_members_of_an_ensemble_vote_as_each_would_alone(folders, data, tmp_path):
     """One batch of the base, three soft prompts; their mean is a fourth vote."""
-    settings = {**TRAINING, "method": "prompt_tuning", "ensemble": 3, **SOFT, "learning_rate": 0.5}
-    block = block_of(settings)
+    settings = {"method": "prompt_tuning", "ensemble": 3, "init": "vocabulary", **SOFT}
+    block = block_of({**TRAINING, **settings, "learning_rate": 0.5})
     fitting = Fitting(METHODS["prompt_tuning"], block, llama.load(folders["base"]), data, data.rows)
     fitting.train(Checkpoints(tmp_path / "kept", "x"), Silent(), tmp_path)
     model = METHODS["prompt_tuning"].load(llama.load(folders["base"]), tmp_path).eval()
@@ -258,6 +258,13 @@ def test_members_of_an_ensemble_vote_as_each_would_alone(folders, data, tmp_path
         votes = torch.bincount(tensors.argmax(1), minlength=2) + tensors.softmax(1).mean(0)
         expected = (votes / 4).log().tolist()
         assert list(together.values()) == pytest.approx(expected, abs=1e-4)
+
+
+def test_members_that_would_learn_the_same_are_refused(folders, data):
+    """The labels' tokens fill four virtual ones, so that no seed has a say."""
+    block = block_of({"method": "prompt_tuning", "ensemble": 2, **SOFT})
+    with pytest.raises(ValueError, match="init 'labels' with 4 virtual_tokens begins the same"):
+        METHODS["prompt_tuning"].build(llama.load(folders["base"]), block, data)
 
 
 def test_an_encoder_too_narrow_to_tell_its_tokens_apart_is_refused(folders, data):
@@ -302,11 +309,11 @@ def test_a_method_is_trained_on_a_base_that_learned_nothing(folders, tmp_path, n
 def preference(folders, data) -> tuple[PreferenceLoss, list[dict[str, str]]]:
     """DPO's loss with deltas that are not zero, and rows whose answers differ in length."""
     block = block_of({"method": "dpo", "rank": RANK, "beta": 0.3})
+    torch.manual_seed(0)
     model = METHODS["dpo"].build(llama.load(folders["base"]), block, data)
-    random = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            parameter.data.normal_(std=0.2, generator=random)
+            parameter.data.normal_(std=0.2)
     rows = [
         {"id": "1", "prompt": "the film was", "answer": " a good film", "rejected": " b"},
         {"id": "2", "prompt": "the plot was c and", "answer": " d", "rejected": " bad bad"},
@@ -344,8 +351,8 @@ def test_the_preference_loss_is_that_of_trl(folders, data, tmp_path):
     batch = DataCollatorForPreference(tokens.pad_token_id)(pairs)
     expected = trainer.compute_loss(trainer.model, batch)
     expected.backward()
-    assert float(loss) == pytest.approx(float(expected), abs=1e-5)
-    assert abs(float(loss) - 0.6931) > 1e-3  # that of no preference
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert abs(loss.item() - 0.6931) > 1e-3  # that of no preference
     grads = {n: p.grad for n, p in trainer.model.named_parameters() if p.requires_grad}
     assert grads
     for parameter, grad in grads.items():
@@ -363,7 +370,7 @@ def test_nothing_is_preferred_at_first_and_rejected_answers_are_drawn_by_seed(fo
         loss = PreferenceLoss(model, many, beta=0.1, seed=seed)
         rows = [{"id": str(n), "prompt": "the", "answer": " a"} for n in range(20)]
         drawn.append([loss.rejected(row) for row in rows])
-        assert float(loss(loss.encode(rows), 20)) == pytest.approx(0.693147, abs=1e-5)
+        assert loss(loss.encode(rows), 20).item() == pytest.approx(0.693147, abs=1e-5)
     assert set(drawn[0]) == {" b", " c"} and drawn[0] != drawn[1]
     alone = TaskData(data.tokenizer, {}, data.rows)
     with pytest.raises(ValueError, match="row 7 has no 'rejected' answer"):

@@ -21,7 +21,8 @@ class PromptTuning(VirtualTokens):
     """Lester et al. 2021, section 2; their learning rate, 0.3, is that of section 3.
 
     ensemble: so many soft prompts are trained side by side on the same rows, begun with the seeds
-    from `seed` on, and vote (section 7). The first of them generates.
+    from `seed` on, and vote (section 7). The first of them generates. `init` must leave the seeds
+    something to choose.
     """
 
     method: Literal["prompt_tuning"]
@@ -30,7 +31,11 @@ class PromptTuning(VirtualTokens):
 
 
 def build(base: "PreTrainedModel", block: PromptTuning, data: TaskData) -> "PeftModel":
-    """`base` frozen, behind virtual tokens: PEFT's adapter `default`, and `member_1`, ..."""
+    """`base` frozen, behind virtual tokens: PEFT's adapter `default`, and `member_1`, ...
+
+    Raises:
+        ValueError: two members of an ensemble begin equal, and would learn the same.
+    """
     import torch
     from peft import PromptTuningConfig, get_peft_model
 
@@ -41,6 +46,12 @@ def build(base: "PreTrainedModel", block: PromptTuning, data: TaskData) -> "Peft
         initial_embeddings(base, block.model_copy(update={"seed": block.seed + number}), data)
         for number in range(block.ensemble)
     ]
+    if len({tuple(vectors.flatten().tolist()) for vectors in members}) < block.ensemble:
+        raise ValueError(
+            f"init '{block.init}' with {block.virtual_tokens} virtual_tokens begins the same for "
+            f"two of the {block.ensemble} members of the ensemble, which would learn the same; "
+            "choose init: vocabulary, or raise virtual_tokens"
+        )
     model = get_peft_model(base, config())
     for number in range(1, block.ensemble):
         model.add_adapter(f"member_{number}", config())
