@@ -12,7 +12,8 @@ from components.block import Block
 from components.dataset import Dataset
 from components.gate import Gate
 from components.models.llama import Model
-from components.prompts import Prompt, Task
+from components.prompts import Prompt
+from components.tasks import Task
 from components.tokenizer import Tokenizer
 from components.training.devices import Strategy
 from components.training.pretrain import Pretrain

@@ -54,7 +54,7 @@ def _dataset(work: Work) -> dict[str, float]:
 
 
 def _task(work: Work) -> dict[str, float]:
-    from components.prompts import build_task
+    from components.tasks import build_task
 
     task = work.catalogue.tasks[work.name]
     prompt = work.catalogue.prompts[task.prompt]
@@ -172,12 +172,14 @@ def _report(work: Work) -> dict[str, float]:
 
 _TORCH = ("torch", "transformers", "tokenizers")
 _PEFT = (*_TORCH, "peft")
+_JUDGED = (*_PEFT, "sacrebleu")
+_SCORES = ("scikit-learn", "sacrebleu")
 _TRAINING = ("training", "models", "adapters", "prompts.py", "tokens.py")
 _OF_ADAPTER = ("{pipeline}/base", "tasks/{task}")
 STAGES: dict[str, Stage] = {
     "dataset": Stage(_dataset, "datasets/{name}", libraries=("datasets",)),
     "task": Stage(_task, "tasks/{name}", ("datasets/{dataset}",)),
-    "controls": Stage(_controls, "controls/{name}", ("tasks/{name}",), ("scikit-learn",)),
+    "controls": Stage(_controls, "controls/{name}", ("tasks/{name}",), _SCORES),
     "corpus": Stage(_corpus, "{name}/corpus", ("datasets/{corpus}",)),
     "tokenizer": Stage(_tokenizer, "{name}/tokenizer", ("{name}/corpus",), ("tokenizers",)),
     "tokens": Stage(
@@ -194,10 +196,10 @@ STAGES: dict[str, Stage] = {
         _evaluation,
         "{pipeline}/evaluations/{name}",
         ("{pipeline}/adapters/{name}", *_OF_ADAPTER),
-        _PEFT,
+        _JUDGED,
     ),
-    "random": Stage(_random, "{pipeline}/controls/{name}", _OF_ADAPTER, _PEFT, code=_TRAINING),
-    "report": Stage(_report, "{name}/report", gathers=True),
+    "random": Stage(_random, "{pipeline}/controls/{name}", _OF_ADAPTER, _JUDGED, code=_TRAINING),
+    "report": Stage(_report, "{name}/report", libraries=("sacrebleu",), gathers=True),
 }
 
 

@@ -91,6 +91,7 @@ def train_adapter(
         model = llama.randomised(base, block.seed) if random_base else llama.load(base)
         run = _Training(block, model, base, list(description["labels"].values()), shot_texts)
         figures = run.train(rows, held_out, Checkpoints(checkpoints, identity), report, out)
+        figures["truncated"] = float(run.truncated())
     settings = block.model_dump(mode="json")
     write_json(
         out / "adapter.json",
@@ -103,6 +104,7 @@ def train_adapter(
             "prompt": wording | {"shots": shots, "shot_texts": shot_texts},
             "labels": description["labels"],
             "trainable_parameters": int(figures["trainable_parameters"]),
+            "truncated": int(figures.get("truncated", 0)),
             "settings": settings,
         },
     )
@@ -196,6 +198,7 @@ class _Training:
         self.model = self.method.build(base_model, block, self.tokenizer, answers)
         self.module = AnswerLoss(self.model).to(machine.device())
         self.shot_texts = shot_texts
+        self.free_text = not answers  # a task without labels
 
     def train(
         self,
@@ -233,20 +236,29 @@ class _Training:
 
     def batch(self, step: int, rows: range) -> "tuple[Batch, int]":
         """The encoded rows, and how many answer tokens the whole step has."""
+        from components.adapters.encoding import pair
+
         chosen = self.batches(step)
-        whole = sum(self._answer_tokens(self.rows[number]) for number in chosen)
+        pairs = [self._pair(self.rows[number]) for number in chosen]
+        whole = sum(len(pair(self.model, self.tokenizer, *p, self.free_text)[1]) for p in pairs)
         return self._encode([self.rows[chosen[place]] for place in rows]), whole
 
-    def _answer_tokens(self, row: dict[str, str]) -> int:
-        from components.adapters.encoding import as_text
+    def truncated(self) -> int:
+        """How many of the training rows do not fit as a whole."""
+        from components.adapters.encoding import overflows
 
-        return len(as_text(self.tokenizer, row["answer"]))
+        pairs = map(self._pair, self.rows)
+        return sum(overflows(self.model, self.tokenizer, *p, self.free_text) for p in pairs)
+
+    def _pair(self, row: dict[str, str]) -> tuple[str, str]:
+        """What is read, and the answer."""
+        return with_shots(self.shot_texts, row["prompt"]), row["answer"]
 
     def _encode(self, rows: list[dict[str, str]]) -> "Batch":
         from components.adapters.encoding import encode
 
-        prompts = [with_shots(self.shot_texts, row["prompt"]) for row in rows]
-        return encode(self.model, self.tokenizer, prompts, [row["answer"] for row in rows])
+        prompts, answers = zip(*map(self._pair, rows), strict=True)
+        return encode(self.model, self.tokenizer, prompts, answers, self.free_text)
 
     def validate(self) -> float:
         import torch

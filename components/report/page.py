@@ -35,6 +35,8 @@ def build_report(
     _require(artifacts, folder, adapters)
     rows = plots.read_scores(folder, adapters)
     _compare(folder, rows)
+    for row in rows:
+        row["worst"] = read_json(folder / "evaluations" / row["name"] / "worst.json")
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -137,11 +139,12 @@ def _compare(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _best(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The adaptation with the highest score of each task; of equals, the first."""
+    """The adaptation with the best score of each task; of equals, the first."""
     best: dict[str, dict[str, Any]] = {}
     for row in rows:
         held = best.setdefault(row["task"], row)
-        if row["metrics"]["score"] > held["metrics"]["score"]:
+        score, highest = (each["metrics"]["score"] for each in (row, held))
+        if score < highest if row["metrics"]["lower_is_better"] else score > highest:
             best[row["task"]] = row
     return list(best.values())
 
@@ -159,7 +162,10 @@ def _figures(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     confusions = {
         row["name"]: _address(figure)
         for row in rows
-        for figure in plots.of_stage("evaluation", folder / "evaluations" / row["name"]).values()
+        for kind, figure in plots.of_stage(
+            "evaluation", folder / "evaluations" / row["name"]
+        ).items()
+        if kind == "confusion"
     }
     return {name: _address(figure) for name, figure in drawn.items()} | {"confusions": confusions}
 
