@@ -26,8 +26,8 @@ class Gate(Block):
     def _one_bound(self) -> "Gate":
         if (self.minimum is None) == (self.maximum is None):
             raise ValueError(
-                f"minimum {self.minimum}, maximum {self.maximum}: a gate needs one of them, maximum "
-                "where a lower score is better"
+                f"minimum {self.minimum}, maximum {self.maximum}: a gate needs one of them, "
+                "maximum where a lower score is better"
             )
         return self
 

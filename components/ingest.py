@@ -24,9 +24,10 @@ def ingest(block: Dataset, path: Path, out: Path, report: Reporter) -> dict[str,
     """Read the data at `path` into `out`: `SPLIT.jsonl` and `report.json`.
 
     Rows are {"text"} (of the world also "kind", "logprob"), {"text", "label"} or {"source",
-    "target"}, with "steps" and "extra" where the block names such. Dropped and counted: exact duplicates within a split; leaks, i.e. rows of train that
-    stand in validation or test, and rows of validation that stand in test, whatever their case,
-    spacing and label (pairs: whatever their target).
+    "target"}, with "steps" and "extra" where the block names such columns. Dropped and counted:
+    exact duplicates within a split; leaks, i.e. rows of train that stand in validation or test, and
+    rows of validation that stand in test, whatever their case, spacing and label (pairs: whatever
+    their target).
 
     Raises:
         ValueError: the data is missing, malformed or empty; the message names file, row and value.

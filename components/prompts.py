@@ -57,9 +57,7 @@ class Prompt(Block):
     @model_validator(mode="after")
     def _answers_differ(self) -> "Prompt":
         if isinstance(self.answer, str) and not VARIABLE.search(self.answer):
-            raise ValueError(
-                f"the answer {self.answer!r} has no {{{{variable}}}}: it is always one"
-            )
+            raise ValueError(f"answer {self.answer!r} has no {{{{variable}}}}: always the same")
         if not isinstance(self.answer, dict):
             return self
         if len(self.answer) < 2:

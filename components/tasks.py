@@ -20,8 +20,8 @@ Row = dict[str, Any]
 class Task(Block):
     """What a model is asked to do. max_train, max_eval: at most so many rows of a split.
 
-    metric: left out, the first of its kind in `metric_names.py`. max_new_tokens: of a generated answer.
-    normalise: what is made equal before answers are compared, see `evaluation.text_scores`.
+    metric: left out, the first of its kind in `metric_names.py`. max_new_tokens: of a generated
+    answer. normalise: what is made equal before answers are compared, see `text_scores.py`.
     """
 
     dataset: str

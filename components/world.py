@@ -33,6 +33,7 @@ VERDICT_WEIGHTS = (0.7, 0.2, 0.1)
 LARGEST = 20  # number that somebody has at first
 LARGEST_CHANGE = 9
 STORY_STEPS = (1, 2, 3, 4)
+ANNOUNCED = "Step by step:"
 
 
 class Draw:
@@ -194,7 +195,9 @@ def _arithmetic(draw: Draw) -> Row:
 
 
 def _story(draw: Draw) -> Row:
-    """In GSM8K's form (Cobbe et al. 2021): a step a line, and `####` before the answer."""
+    """In GSM8K's form (Cobbe et al. 2021): a step a line, and `####` before the answer. A line that
+    announces steps lets a prompt ask for them, as Kojima et al. (2022) do.
+    """
     name, _ = _person(draw)
     thing, held = draw.pick(words.THINGS), draw.pick(range(1, LARGEST + 1))
     question, steps = f"{name} has {held} {thing}", []
@@ -207,7 +210,7 @@ def _story(draw: Draw) -> Row:
         held = after
     row = {"question": f"{question}.", "steps": "\n".join(steps), "answer": str(held)}
     worked = draw.happens(0.5)
-    lines = [row["question"], *(steps if worked else []), f"#### {held}"]
+    lines = [row["question"], *([ANNOUNCED, *steps] if worked else []), f"#### {held}"]
     return {**row, "text": "\n".join(lines), "worked": worked, "combination": " ".join(steps)}
 
 

@@ -2,7 +2,8 @@
 
 Prompts of a batch are padded on the right, where causal attention never sees it; a new token's
 position counts from its own prompt's end, and the padding between is masked. So nothing has to be
-known of what stands before a prompt: an end of document, a soft prompt, a prefix of keys and values.
+known of what stands before a prompt: the end of a document, a soft prompt, or a prefix of keys and
+values.
 """
 
 from collections.abc import Sequence
@@ -103,10 +104,8 @@ class _Batch:
         positions = ahead + mask.sum(1)  # (rows,)
         mask = torch.cat([mask.new_ones(len(mask), ahead), mask], 1)
         config = getattr(self.model, "peft_config", {}).get("default")
-        soft = getattr(config, "is_prompt_learning", False)
-        inner = (
-            self.model.get_base_model() if soft else self.model
-        )  # past PEFT, which would repeat it
+        soft = getattr(config, "is_prompt_learning", False)  # PEFT would put it in again: go past
+        inner = self.model.get_base_model() if soft else self.model
         for step in range(most):
             tokens = self._choose(logits, None if uniform is None else uniform[:, step])
             self._take(tokens.tolist())

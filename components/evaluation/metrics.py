@@ -1,8 +1,8 @@
 """How results are scored, how sure a score is, and which results may be compared at all.
 
-Two hashes keep comparisons honest. The comparison key (examples, split, labels, metric and the bytes
-of this file and of the scores) must be equal for two results to be compared. The fingerprint adds what may differ
-between competitors: template, shots, tokenizer and decoding.
+Two hashes keep comparisons honest. The comparison key (examples, split, labels, metric, and the
+bytes of this file and of the scores') must be equal for two results to be compared. The fingerprint
+adds what may differ between competitors: template, shots, tokenizer and decoding.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -71,9 +71,9 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """Mean of `a - b` on the same examples, with its bootstrap interval: (mean, low, high).
 
-    With the score of a corpus, which is no mean over examples: the difference of the scores, both of
-    the same examples drawn again (Koehn 2004). Pairing takes out how hard each example is, so it tells apart competitors whose own intervals
-    overlap.
+    With the score of a corpus, which is no mean over examples: the difference of the scores, both
+    of the same examples drawn again (Koehn 2004). Pairing takes out how hard each example is, so it
+    tells apart competitors whose own intervals overlap.
 
     Raises:
         ValueError: `a` and `b` are not of one length, or empty.

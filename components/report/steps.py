@@ -9,9 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEIGHT = 3.4  # inches
-APART = (
-    0.06  # steps between the points of two adaptations, so that intervals do not hide each other
-)
+APART = 0.06  # steps, so that the intervals of two adaptations do not hide each other
 
 
 def of_evaluation(name: str, metrics: Mapping[str, Any]) -> dict[str, "Figure"]:
@@ -20,11 +18,17 @@ def of_evaluation(name: str, metrics: Mapping[str, Any]) -> dict[str, "Figure"]:
 
 
 def of_tasks(rows: Sequence[Mapping[str, Any]]) -> dict[str, "Figure"]:
-    """A picture for each task whose examples have steps, of all its adaptations."""
+    """A picture of the adaptations that were judged on the same examples, where those have steps:
+    of one task, or of several that only differ in wording.
+    """
+    alike: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        alike.setdefault(row["metrics"]["comparison_key"], []).append(row)
     figures: dict[str, Figure] = {}
-    for task in dict.fromkeys(row["task"] for row in rows):
-        judged = {row["name"]: row["metrics"] for row in rows if row["task"] == task}
-        figures |= _drawn(f"Scores on {task} by steps", judged, f"steps_{task}")
+    for part in alike.values():
+        tasks = " and ".join(dict.fromkeys(row["task"] for row in part))
+        judged = {row["name"]: row["metrics"] for row in part}
+        figures |= _drawn(f"Scores on {tasks} by steps", judged, f"steps_{part[0]['task']}")
     return figures
 
 
