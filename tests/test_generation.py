@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from starlette.testclient import TestClient
 from transformers import AutoTokenizer
 
 from components import world
@@ -15,13 +16,15 @@ from components.adapters.prompt import PromptDesign
 from components.corpus import build_corpus
 from components.dataset import Dataset
 from components.evaluation import decoding, evaluate_adapter
-from components.evaluation.classification import classify
 from components.evaluation.decoding import Decoding, generate
 from components.ingest import ingest
 from components.lineage import read_json, read_jsonl
 from components.models import llama
 from components.prompts import Prompt
 from components.reporter import Silent
+from components.serving.server import create_app
+from components.serving.templates import FolderTemplates
+from components.serving.transformers_engine import TransformersEngine
 from components.tasks import Task, build_task
 from components.tokenizer import Tokenizer, train_tokenizer
 from tests.tiny_models import signed
@@ -233,16 +236,26 @@ def test_a_translation_is_learned_and_judged(velan):
     assert metrics["comparison_key"] == key  # another wording, judged on the same
 
 
-def test_a_generated_answer_has_no_label_to_choose(velan):
+def test_the_server_generates_with_its_template_and_does_not_classify(velan, tmp_path):
     adapter = velan["base"].parent / "unlabelled"
     adapter.mkdir()
     train_adapter(
         PromptDesign(method="prompt", **COMMON), "unlabelled", velan["task"], velan["base"],
         adapter, checkpoints=adapter, identity="x", report=Silent(),
     )  # fmt: skip
-    model = load_adapter(velan["base"], adapter)
-    with pytest.raises(ValueError, match=r"writes texts and has no labels.*template ask"):
-        classify(model, velan["base"], adapter, ["the dog"])
+    served = {"unlabelled": signed(adapter)}
+    engine = TransformersEngine(velan["base"], served)
+    client = TestClient(create_app(engine, FolderTemplates(served), tmp_path, {"pipeline": "tiny"}))
+    refused = client.post("/v1/classify", json={"model": "unlabelled", "input": "the dog"})
+    assert refused.status_code == 400
+    assert "writes texts and has no labels" in refused.json()["error"]["message"]
+    row = next(read_jsonl(velan["task"] / "test.jsonl"))
+    template = {"id": "ask", "variables": {"source": row["prompt"].removesuffix(" =")}}
+    asked = {"model": "unlabelled", "template": template, "max_tokens": 20, "temperature": 0}
+    answer = client.post("/v1/completions", json=asked).json()["choices"][0]["text"]
+    model, tokenizer = llama.load(velan["base"]), AutoTokenizer.from_pretrained(velan["base"])
+    alone = generate(model, tokenizer, [row["prompt"]], [0], Decoding(20))[0]
+    assert answer == alone.text
 
 
 def test_samples_are_judged_by_where_most_of_them_end(velan):

@@ -210,7 +210,9 @@ class _Training:
     ) -> dict[str, float]:
         block = self.block
         self.rows, self.held_out = rows, held_out
-        self.batches = _Batches([len(row["prompt"]) for row in rows], block.batch_size, block.seed)
+        # of a label every answer is about as long
+        lengths = [len(row["prompt"]) + self.free_text * len(row["answer"]) for row in rows]
+        self.batches = _Batches(lengths, block.batch_size, block.seed)
         trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         report.params({"trainable_parameters": trainable, "train_rows": len(rows)})
         before = frozen_hash(self.model)
