@@ -293,5 +293,5 @@ def test_batches_hold_what_they_say(monkeypatch, folders):
     monkeypatch.setattr(decoding, "ROWS", 2)
     model, tokenizer = opened(folders, "lora")
     small = generate(model, tokenizer, PROMPTS, [0] * 4, SHORT)
-    monkeypatch.setattr(decoding, "ROWS", 32)
+    monkeypatch.undo()
     assert small == generate(model, tokenizer, PROMPTS, [0] * 4, SHORT)
