@@ -48,8 +48,9 @@ def make_inputs(folder: Path) -> None:
     from components.dataset import Dataset
     from components.ingest import ingest
     from components.lineage import LINEAGE, write_json
-    from components.prompts import Prompt, Task, build_task
+    from components.prompts import Prompt
     from components.reporter import Silent
+    from components.tasks import Task, build_task
 
     prepare(folder, 1500, 512)
     labelled = Dataset(

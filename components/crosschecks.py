@@ -1,13 +1,17 @@
 """What the blocks of a catalogue say about each other, where a mistake would end a run midway."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.adapters import AdapterBlock
+from components.dataset import Dataset
+from components.metric_names import LOWER_IS_BETTER
 from components.mistakes import suggestion
-from components.prompts import variables_of
+from components.prompts import Prompt, variables_of
 from components.schema import Catalogue
+from components.tasks import Task
 
 RESERVED = "base"  # the name of every pipeline's foundation model among its adapters
 FOLDERS = (
@@ -18,6 +22,7 @@ FOLDERS = (
 )  # of artifacts/, beside a folder for each pipeline
 FLOW = "flows.pipeline:pipeline"  # the entry point whose parameters are known here
 NAMED = ("datasets", "prompts", "pipelines", "tasks", "adapters", "gates", "comparisons")
+OF_TEXTS = ("prompt", "lora", "ia3", "full")  # methods that act without a token before them
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -112,42 +117,134 @@ def _comparisons(catalogue: Catalogue) -> Iterator[Mistake]:
 
 
 def _tasks(catalogue: Catalogue) -> Iterator[Mistake]:
-    """The data set has labels; the prompt answers each of them, and asks for what rows have."""
+    """The data set has what the kind of task needs; the prompt asks for what rows have."""
     for name, task in catalogue.tasks.items():
         dataset = catalogue.datasets.get(task.dataset)
         prompt = catalogue.prompts.get(task.prompt)
         if dataset is None:
             continue
-        if not dataset.label:
-            labelled = [n for n, block in catalogue.datasets.items() if block.label]
-            said = f"a {task.kind} task needs labels, and data set '{task.dataset}' has no 'label'"
-            known = ", ".join(labelled) or "(none)"
-            yield Mistake(("tasks", name, "dataset"), f"{said}; data sets with labels: {known}")
+        known = {n: block for n, block in catalogue.datasets.items() if FITS[task.kind](block)}
+        if task.dataset not in known:
+            needed, key = NEEDS[task.kind]
+            said = (
+                f"a {task.kind} task needs {needed}, and data set '{task.dataset}' has no '{key}'; "
+            )
+            said += f"data sets with {needed}: {', '.join(known) or '(none)'}"
+            yield Mistake(("tasks", name, "dataset"), said)
         elif prompt is not None:
-            yield from _answers(task.prompt, prompt.answer, task.dataset, dataset.label_names)
+            yield from ANSWERS[task.kind](name, task, prompt, dataset)
         if prompt is not None:
-            place = ("prompts", task.prompt, "template")
-            for variable in variables_of(prompt.template):
-                if variable not in dataset.variables:
-                    said = f"rows of data set '{task.dataset}' have no '{variable}'"
-                    yield Mistake(place, said + suggestion(variable, dataset.variables))
+            yield from _variables(task, "template", prompt.template, dataset)
 
 
-def _answers(
-    prompt: str, answer: dict[str, str], dataset: str, labels: list[str]
-) -> Iterator[Mistake]:
-    place = ("prompts", prompt, "answer")
-    for label in answer:
+def _variables(task: Task, key: str, template: str, dataset: Dataset) -> Iterator[Mistake]:
+    for variable in variables_of(template):
+        if variable not in dataset.variables:
+            said = f"rows of data set '{task.dataset}' have no '{variable}'"
+            said += suggestion(variable, dataset.variables)
+            yield Mistake(("prompts", task.prompt, key), said)
+
+
+def _label_answers(name: str, task: Task, prompt: Prompt, dataset: Dataset) -> Iterator[Mistake]:
+    place, labels = ("prompts", task.prompt, "answer"), dataset.label_names
+    if not prompt.labels:
+        words = ", ".join(f"{label}: ' {label}'" for label in labels)
+        said = f"task '{name}' is a classification: give each label its words, as in {{{words}}}"
+        yield Mistake(place, said)
+        return
+    for label in prompt.labels:
         if label not in labels:
-            said = f"data set '{dataset}' has no label '{label}'{suggestion(label, labels)}"
+            said = f"data set '{task.dataset}' has no label '{label}'{suggestion(label, labels)}"
             yield Mistake((*place, label), said)
-    if missing := [label for label in labels if label not in answer]:
-        said = f"no answer for {', '.join(missing)}; data set '{dataset}' has the labels "
+    if missing := [label for label in labels if label not in prompt.labels]:
+        said = f"no answer for {', '.join(missing)}; data set '{task.dataset}' has the labels "
         yield Mistake(place, said + ", ".join(labels))
 
 
+def _free_answer(name: str, task: Task, prompt: Prompt, dataset: Dataset) -> Iterator[Mistake]:
+    if isinstance(prompt.answer, str):
+        yield from _variables(task, "answer", prompt.answer, dataset)
+        return
+    said = f"task '{name}' is a generation: answer is a template, as in ' {{{{target}}}}'"
+    yield Mistake(("prompts", task.prompt, "answer"), said)
+
+
+def _no_answer(name: str, task: Task, prompt: Prompt, dataset: Dataset) -> Iterator[Mistake]:
+    if prompt.answer is not None:
+        said = f"task '{name}' is judged by the template's text itself, '{prompt.template}'; drop "
+        yield Mistake(("prompts", task.prompt, "answer"), f"{said}answer, or name another prompt")
+
+
+FITS: Mapping[str, Callable[[Dataset], bool]] = {
+    "classification": lambda dataset: bool(dataset.label),
+    "generation": lambda dataset: bool(dataset.source),
+    "language_modelling": lambda dataset: True,
+}
+NEEDS = {
+    "classification": ("labels", "label"),
+    "generation": ("pairs", "source"),
+    "language_modelling": ("texts", "text"),
+}
+ANSWERS: Mapping[str, Callable[[str, Task, Prompt, Dataset], Iterator[Mistake]]] = {
+    "classification": _label_answers,
+    "generation": _free_answer,
+    "language_modelling": _no_answer,
+}
+
+
+def _adapters(catalogue: Catalogue) -> Iterator[Mistake]:
+    """The method fits the kind of the task, and an answer the context of the pipeline."""
+    for name, block in catalogue.adapters.items():
+        yield from _adapter(catalogue, ("adapters", name), block)
+    for name, comparison in catalogue.comparisons.items():
+        for entry in comparison.entries(name):
+            yield from _adapter(
+                catalogue, ("comparisons", name, "methods", entry.name), entry.adapter
+            )
+
+
+def _adapter(
+    catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock
+) -> Iterator[Mistake]:
+    """place: where the adapter's settings stand."""
+    task, pipeline = catalogue.tasks.get(block.task), catalogue.pipelines.get(block.pipeline)
+    if task is None or pipeline is None:
+        return
+    if task.kind == "generation" and pipeline.model is not None:
+        context = pipeline.model.context - getattr(block, "virtual_tokens", 0)
+        if task.max_new_tokens > context - 2:
+            said = f"{task.max_new_tokens} leaves no room for a prompt in the {context} tokens of "
+            said += f"pipeline '{block.pipeline}' with adapter '{place[-1]}'; lower it"
+            yield Mistake(("tasks", block.task, "max_new_tokens"), said)
+    for key in ("samples", "temperature"):
+        if key in block.model_fields_set and task.kind != "generation":
+            said = f"{key} belongs to generated answers; task '{block.task}' is {task.kind}"
+            yield Mistake((*place, key), said)
+    if block.method == "head" and task.kind != "classification":
+        said = f"a head chooses among labels; task '{block.task}' is {task.kind} and has none"
+        yield Mistake((*place, "method"), said)
+    if task.kind == "language_modelling":
+        yield from _of_language_modelling(catalogue, place, block)
+
+
+def _of_language_modelling(
+    catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock
+) -> Iterator[Mistake]:
+    """Nothing stands before a text: no soft prompt could be heard, and no worked example read."""
+    if block.method not in OF_TEXTS:
+        said = f"{block.method} needs a prompt to stand before, and task '{block.task}' has none; "
+        yield Mistake((*place, "method"), f"{said}known: {', '.join(OF_TEXTS)}")
+    prompt = catalogue.prompts.get(catalogue.tasks[block.task].prompt)
+    shots = getattr(block, "shots", None)
+    if prompt.shots if shots is None and prompt else shots:
+        said = f"task '{block.task}' is judged by whole texts, with no worked examples before them"
+        yield Mistake((*place, "shots"), f"{said}; set shots: 0")
+
+
 def _gates(catalogue: Catalogue) -> Iterator[Mistake]:
-    """One gate for a pipeline and task, or which one judges would depend on their order."""
+    """One gate for a pipeline and task, or which one judges would depend on their order; its bound
+    on the side where the task's metric is better.
+    """
     seen: dict[tuple[str, str], str] = {}
     for name, gate in catalogue.gates.items():
         baseline = catalogue.adapters.get(gate.baseline)
@@ -157,6 +254,13 @@ def _gates(catalogue: Catalogue) -> Iterator[Mistake]:
         if other != name:
             said = f"gate '{other}' already judges task '{baseline.task}' on '{baseline.pipeline}'"
             yield Mistake(("gates", name), f"{said}; drop one")
+        task = catalogue.tasks.get(baseline.task)
+        lower = task is not None and task.metric in LOWER_IS_BETTER
+        if task is not None and lower == (gate.maximum is None):
+            wrong, right = ("minimum", "maximum") if lower else ("maximum", "minimum")
+            said = f"{task.metric} of task '{baseline.task}' is better where it is "
+            said += f"{'lower' if lower else 'higher'}; state {right} instead"
+            yield Mistake(("gates", name, wrong), said)
 
 
 def _deployments(catalogue: Catalogue) -> Iterator[Mistake]:
@@ -171,4 +275,7 @@ def _deployments(catalogue: Catalogue) -> Iterator[Mistake]:
             yield from _known(catalogue, place, value, "pipelines")
 
 
-CHECKS = (_references, _names, _pipelines, _tasks, _gates, _deployments, _comparisons)
+CHECKS = (
+    *(_references, _names, _pipelines, _tasks, _adapters),
+    *(_gates, _deployments, _comparisons),
+)

@@ -9,6 +9,7 @@ from components.block import Block
 
 WITHOUT_COLUMNS = ("text", "markdown")
 SHOWN = 60  # characters of a bad value in an error
+RESERVED = ("text", "label", "source", "target", "steps")
 
 Split = Literal["train", "validation", "test"]
 
@@ -18,8 +19,11 @@ class Dataset(Block):
 
     splits: a file below `path` for each split; a split without one is taken from `train` by content
     hash. text, label: names of columns; `text` may differ by split: {train: a, test: b}. labels:
-    what raw values mean. source, target: the columns of pairs. columns: the names, in order, of the
-    columns of a split's file that has no header. kinds, size, seed: of the embedded `world`.
+    what raw values mean. source, target: the columns of pairs. steps: their column of worked steps,
+    a step a line; where it is the target's own column, that holds the steps, `####` and the answer,
+    as GSM8K's does. extra: columns of pairs that a prompt may ask for too; they may be empty.
+    columns: the names, in order, of the columns of a split's file that has no header. kinds, size,
+    seed: of the embedded `world`.
     group: what falls into one split as a whole, see `by_file`. max_bad_rows: so many may be
     skipped. on_change: what a run does when the data differs from its DVC pointer.
     """
@@ -33,6 +37,8 @@ class Dataset(Block):
     labels: dict[str, str] = Field(default_factory=dict)
     source: str | None = None
     target: str | None = None
+    steps: str | None = None
+    extra: list[str] = Field(default_factory=list)
     kinds: list[str] | None = Field(default=None, min_length=1)
     size: int | None = Field(default=None, ge=1)
     seed: int = 0
@@ -79,6 +85,11 @@ class Dataset(Block):
             raise ValueError(f"source {self.source!r}, target {self.target!r}: a pair needs both")
         if self.source and (self.label or "text" in self.model_fields_set):
             raise ValueError(f"source {self.source!r}: pairs have no text and no label")
+        for key in ("steps", "extra"):
+            if getattr(self, key) and not self.source:
+                raise ValueError(f"{key} belongs to pairs, which source and target name")
+        if taken := [name for name in self.extra if name in RESERVED]:
+            raise ValueError(f"extra: '{taken[0]}' is the name of a pair's own part; rename it")
         if self.splits and self.group == "file":
             raise ValueError("group: file: splits name one file each; drop one of the two keys")
         if self.splits and "train" not in self.splits:
@@ -111,7 +122,8 @@ class Dataset(Block):
     def wanted(self, split: str) -> tuple[str, ...]:
         """The columns that are read in the file of `split`."""
         if self.source and self.target:
-            return (self.source, self.target)
+            named = (self.source, self.target, self.steps, *self.extra)
+            return tuple(dict.fromkeys(name for name in named if name))
         text = self.text if isinstance(self.text, str) else self.text[split]
         return (text, self.label) if self.label else (text,)
 
@@ -123,7 +135,9 @@ class Dataset(Block):
     @property
     def variables(self) -> tuple[str, ...]:
         """The columns of a row as a prompt sees it, whatever its file calls them."""
-        return ("source", "target") if self.source else ("text",)
+        if not self.source:
+            return ("text",)
+        return ("source", "target", *(["steps"] if self.steps else []), *self.extra)
 
     def by_file(self, path: Path) -> bool:
         """Whether rows from one file below `path` share a split.

@@ -4,19 +4,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.block import Block
 
 
 class Gate(Block):
-    """Judges all adapters with the pipeline and task of its baseline."""
+    """Judges all adapters with the pipeline and task of its baseline.
 
-    minimum: float = Field(ge=0, le=1, description="the lowest score that may serve")
+    minimum, or maximum where lower is better (bits per byte, perplexity): the score that may serve.
+    """
+
+    minimum: float | None = Field(default=None, ge=0, le=1)
+    maximum: float | None = Field(default=None, gt=0)
     baseline: str = Field(description="the adapter, usually a bare prompt, that must be beaten")
     confidence: float = Field(
         default=0.95, gt=0.5, lt=1, description="of the paired intervals that must exclude zero"
     )
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> "Gate":
+        if (self.minimum is None) == (self.maximum is None):
+            raise ValueError(
+                f"minimum {self.minimum}, maximum {self.maximum}: a gate needs one of them, "
+                "maximum where a lower score is better"
+            )
+        return self
+
+    def reached(self, score: float) -> bool:
+        """Whether `score` is good enough by itself."""
+        if self.minimum is not None:
+            return score >= self.minimum
+        assert self.maximum is not None
+        return score <= self.maximum
 
 
 @dataclass(frozen=True)
@@ -46,7 +66,7 @@ class Decision:
 
 
 def decide(gate: Gate, candidate: Path, baseline: Path, champion: Path | None) -> Decision:
-    """Promote `candidate` if it reaches the minimum and surely beats the baseline and the champion.
+    """Promote `candidate` if it reaches the bound and surely beats the baseline and the champion.
 
     candidate, baseline, champion: evaluation folders; champion is None for the first candidate.
     "Surely" means that the paired bootstrap interval of the difference lies above zero.
@@ -57,10 +77,9 @@ def decide(gate: Gate, candidate: Path, baseline: Path, champion: Path | None) -
     from components.evaluation.compare import difference, metrics_of  # numpy: not to read a Gate
 
     figures = metrics_of(candidate)
-    enough = figures["score"] >= gate.minimum
-    sign = "≥" if enough else "<"
+    enough = gate.reached(figures["score"])
     verdicts = [enough]
-    reasons = [f"{figures['metric']} {figures['score']:.3f} {sign} {gate.minimum:g}"]
+    reasons = [f"{figures['metric']} {figures['score']:.3f} {_bound(gate, enough)}"]
     differences = {}
     rivals = [(gate.baseline, gate.baseline, baseline)]
     rivals += [("champion", "the champion", champion)] if champion else []
@@ -70,6 +89,12 @@ def decide(gate: Gate, candidate: Path, baseline: Path, champion: Path | None) -
         reasons.append(_reason(spoken, gap))
         differences[key] = list(gap)
     return Decision(all(verdicts), tuple(reasons), differences)
+
+
+def _bound(gate: Gate, enough: bool) -> str:
+    if gate.minimum is not None:
+        return f"{'≥' if enough else '<'} {gate.minimum:g}"
+    return f"{'≤' if enough else '>'} {gate.maximum:g}"
 
 
 def _reason(rival: str, gap: tuple[float, float, float]) -> str:

@@ -14,7 +14,7 @@ from components.dataset import SHOWN, Dataset
 from components.lineage import write_json
 from components.readers import Raw, raw_rows
 from components.reporter import Reporter
-from components.splits import SPLITS, describe, digest, drop, normalised, require_rows
+from components.splits import SPLITS, STEPS_END, describe, digest, drop, normalised, require_rows
 
 HELD_OUT = 0.05  # of the rows, for validation and for test each
 REPORT_ROWS = 20_000  # between two reports of progress
@@ -24,9 +24,10 @@ def ingest(block: Dataset, path: Path, out: Path, report: Reporter) -> dict[str,
     """Read the data at `path` into `out`: `SPLIT.jsonl` and `report.json`.
 
     Rows are {"text"} (of the world also "kind", "logprob"), {"text", "label"} or {"source",
-    "target"}. Dropped and counted: exact duplicates within a split; leaks, i.e. rows of train that
-    stand in validation or test, and rows of validation that stand in test, whatever their case,
-    spacing and label (pairs: whatever their target).
+    "target"}, with "steps" and "extra" where the block names such columns. Dropped and counted:
+    exact duplicates within a split; leaks, i.e. rows of train that stand in validation or test, and
+    rows of validation that stand in test, whatever their case, spacing and label (pairs: whatever
+    their target).
 
     Raises:
         ValueError: the data is missing, malformed or empty; the message names file, row and value.
@@ -118,10 +119,8 @@ def _row(block: Dataset, split: str, values: Mapping[str, Any] | ValueError) -> 
     if isinstance(values, ValueError):
         raise values
     wanted = block.wanted(split)
-    if block.source:
-        pair = zip(block.variables, wanted, strict=True)
-        extra = {"alignment": values["alignment"]} if _of_world(block, values, "alignment") else {}
-        return {**{key: _text(values, column) for key, column in pair}, **extra}
+    if block.source and block.target:
+        return _pair(block, block.source, block.target, values)
     text = _text(values, wanted[0])
     if not block.label:
         extra = {k: values[k] for k in ("kind", "logprob") if _of_world(block, values, k)}
@@ -130,6 +129,29 @@ def _row(block: Dataset, split: str, values: Mapping[str, Any] | ValueError) -> 
     if raw not in block.labels:
         raise ValueError(f"unknown label {raw[:SHOWN]!r}; labels has {', '.join(block.labels)}")
     return {"text": text, "label": block.labels[raw]}
+
+
+def _pair(block: Dataset, source: str, target: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    row = {"source": _text(values, source), "target": _text(values, target)}
+    if block.steps == target:
+        steps, mark, answer = row["target"].rpartition(STEPS_END)
+        if not mark or not steps.strip() or not answer.strip():
+            shown = row["target"][-SHOWN:]
+            raise ValueError(f"no steps, '{STEPS_END}' and answer in column '{target}': {shown!r}")
+        row |= {"steps": steps.strip(), "target": answer.strip()}
+    elif block.steps:
+        row["steps"] = _text(values, block.steps)
+    more: dict[str, Any] = {}
+    if block.extra:
+        more["extra"] = {name: _maybe_text(values, name) for name in block.extra}
+    if _of_world(block, values, "alignment"):
+        more["alignment"] = values["alignment"]
+    return row | more
+
+
+def _maybe_text(values: Mapping[str, Any], column: str) -> str:
+    empty = column in values and not str(values[column] or "").strip()
+    return "" if empty else _text(values, column)
 
 
 def _of_world(block: Dataset, values: Mapping[str, Any], key: str) -> bool:

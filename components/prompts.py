@@ -1,4 +1,4 @@
-"""Prompts and tasks: a data set's rows, rendered with a template, with the answers to them.
+"""Prompts: a template, the answers to it, and worked examples before it.
 
 A template holds `{{variable}}`, as in MLflow's prompt registry. It ends right before the answer,
 so an answer begins with the space that follows.
@@ -6,27 +6,33 @@ so an answer begins with the space that follows.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
 from components.block import Block
-from components.lineage import read_jsonl, text_hash, write_json, write_jsonl
-from components.reporter import Reporter
+from components.lineage import text_hash
 
 VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 SHOT_BORDER = "\n\n"  # between worked examples, as in Brown et al. 2020, section 2.1
-ID_LENGTH = 12
+GROUP = "answer"  # of an `extract` pattern
 
 
 class Prompt(Block):
-    """A wording. answer: what follows the template, by label; shots: worked examples before it."""
+    """A wording. answer: what follows the template. shots: worked examples before it.
+
+    The answer of a classification is a text for each label, that of a generation a template of its
+    own, and a language model is asked for none: it is judged by the template's text itself.
+    stop: texts at which a generation ends, beside the end of the document. extract: the pattern
+    that finds the final answer in what was generated, see `find_answer`.
+    """
 
     template: str = Field(min_length=1)
-    answer: dict[str, str]
+    answer: dict[str, str] | str | None = None
     shots: int = Field(default=0, ge=0)
+    stop: list[str] = Field(default_factory=list)
+    extract: str | None = None
 
     @field_validator("template")
     @classmethod
@@ -35,24 +41,74 @@ class Prompt(Block):
             raise ValueError("the template has no {{variable}}, so every prompt would be the same")
         return template
 
+    @field_validator("answer", mode="before")
+    @classmethod
+    def _is_of_text(cls, answer: Any) -> Any:
+        """Said here: pydantic would name both forms, and neither by its key."""
+        texts = answer if isinstance(answer, dict) else {"": answer}
+        wrong = [value for pair in texts.items() for value in pair if not isinstance(value, str)]
+        if answer is not None and wrong:
+            raise ValueError(
+                f"{wrong[0]!r} is no text; answer is a text for each label, or a template such as "
+                "' {{target}}'"
+            )
+        return answer
+
     @model_validator(mode="after")
     def _answers_differ(self) -> "Prompt":
+        if isinstance(self.answer, str) and not VARIABLE.search(self.answer):
+            raise ValueError(f"answer {self.answer!r} has no {{{{variable}}}}: always the same")
+        if not isinstance(self.answer, dict):
+            return self
         if len(self.answer) < 2:
             raise ValueError("an answer for each of two labels or more is needed")
         if len(set(self.answer.values())) < len(self.answer) or "" in self.answer.values():
             raise ValueError("the labels' answers must differ from each other and not be empty")
         return self
 
+    @model_validator(mode="after")
+    def _belongs_to_generation(self) -> "Prompt":
+        for key in ("stop", "extract"):
+            if getattr(self, key) and not isinstance(self.answer, str):
+                raise ValueError(f"{key} belongs to a generated answer, as in ' {{{{target}}}}'")
+        if "" in self.stop:
+            raise ValueError("stop holds an empty text, at which nothing would ever begin")
+        try:
+            re.compile(self.extract or "")
+        except re.error as error:
+            raise ValueError(f"extract {self.extract!r} is no pattern: {error}") from None
+        return self
 
-class Task(Block):
-    """What a model is asked to do. max_train, max_eval: at most so many rows of a split."""
+    @property
+    def labels(self) -> dict[str, str]:
+        """The answer of each label; none where answers are free text."""
+        return self.answer if isinstance(self.answer, dict) else {}
 
-    dataset: str
-    kind: Literal["classification"]
-    prompt: str
-    metric: Literal["accuracy"] = "accuracy"
-    max_train: int | None = Field(default=None, ge=1)
-    max_eval: int | None = Field(default=None, ge=1)
+    @property
+    def sha(self) -> str:
+        """A hash of the wording: template and answers."""
+        free = [self.answer] if isinstance(self.answer, str) else []
+        return text_hash(
+            self.template, *free, *(f"{k}={v}" for k, v in sorted(self.labels.items()))
+        )
+
+
+def find_answer(pattern: str | None, text: str) -> str | None:
+    """The final answer in a generated text, without surrounding space; None where there is none.
+
+    pattern: its first match counts: the group `answer`, else its first group, else what stands
+    behind the match on the same line (`####` is GSM8K's form). Without a pattern, all of `text`.
+    """
+    if pattern is None:
+        return text.strip()
+    found = re.search(pattern, text)
+    if found is None:
+        return None
+    if GROUP in found.groupdict():
+        return (found[GROUP] or "").strip()
+    if found.re.groups:
+        return (found[1] or "").strip()
+    return text[found.end() :].partition("\n")[0].strip()
 
 
 def variables_of(template: str) -> list[str]:
@@ -106,71 +162,3 @@ def choose_shots(rows: Iterable[Mapping[str, str]], count: int, seed: int) -> li
             raise ValueError(f"{count} shots asked for, the training rows give only {turn}")
         chosen.append(left.pop(random.randrange(len(left))))
     return chosen
-
-
-def build_task(
-    task: Task,
-    name: str,
-    prompt: Prompt,
-    prompt_name: str,
-    dataset: Path,
-    out: Path,
-    report: Reporter,
-) -> dict[str, float]:
-    """Render the rows of `dataset` into `out`: `SPLIT.jsonl` and `task.json`.
-
-    A limit keeps the rows with the smallest hashes, so a larger limit only adds rows.
-
-    Raises:
-        ValueError: the rows have no label, a label has no answer, or a variable no column.
-    """
-    counts = {}
-    seen: set[str] = set()
-    splits = ("train", "validation", "test")
-    for done, split in enumerate(splits):
-        limit = task.max_train if split == "train" else task.max_eval
-        rows = [_render_row(row, prompt, dataset) for row in read_jsonl(dataset / f"{split}.jsonl")]
-        rows = sorted(rows, key=lambda row: row["id"])[:limit]
-        counts[split] = write_jsonl(out / f"{split}.jsonl", rows)
-        seen.update(row["label"] for row in rows)
-        report.progress(done + 1, len(splits), split)
-    if idle := sorted(set(prompt.answer) - seen):
-        raise ValueError(
-            f"prompts.{prompt_name}.answer names labels that no row of {dataset.name} has: "
-            f"{', '.join(idle)}; its labels are {', '.join(sorted(seen))}"
-        )
-    wording = {"name": prompt_name, **prompt.model_dump(mode="json")}
-    sha = text_hash(prompt.template, *(f"{k}={v}" for k, v in sorted(prompt.answer.items())))
-    description = {
-        "name": name,
-        "kind": task.kind,
-        "metric": task.metric,
-        "labels": dict(prompt.answer),
-        "prompt": {**wording, "sha": sha},
-        "counts": counts,
-    }
-    write_json(out / "task.json", description)
-    return {split: float(count) for split, count in counts.items()}
-
-
-def _render_row(row: Mapping[str, str], prompt: Prompt, dataset: Path) -> dict[str, str]:
-    label = row.get("label")
-    if label not in prompt.answer:
-        raise ValueError(
-            f"data set {dataset.name}: label {label!r} has no answer in the prompt; "
-            f"answers stand for {', '.join(prompt.answer)}"
-        )
-    columns = {key: value for key, value in row.items() if key != "label"}
-    wanted = variables_of(prompt.template)
-    if missing := [name for name in wanted if name not in columns]:
-        raise ValueError(
-            f"the template asks for {', '.join(missing)}; data set {dataset.name} has the columns "
-            f"{', '.join(columns)}"
-        )
-    return {
-        "id": text_hash(row["text"], label)[:ID_LENGTH],
-        "prompt": render(prompt.template, {name: columns[name] for name in wanted}),
-        "answer": prompt.answer[label],
-        "label": label,
-        "text": row["text"],
-    }

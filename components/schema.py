@@ -13,7 +13,8 @@ from components.comparison.block import Comparison, Entry
 from components.dataset import Dataset
 from components.gate import Gate
 from components.models.llama import Model
-from components.prompts import Prompt, Task
+from components.prompts import Prompt
+from components.tasks import Task
 from components.tokenizer import Tokenizer
 from components.training.devices import Strategy
 from components.training.pretrain import Pretrain

@@ -9,12 +9,14 @@ from typing import Any
 from components.lineage import read_jsonl, write_jsonl
 
 SPLITS = ("train", "validation", "test")
+STEPS_END = "####"  # between worked steps and the answer (Cobbe et al. 2021)
 QUANTILES = ("0", "5", "50", "95", "100")  # per cent of the rows are at most so long
 
 
 def normalised(row: Mapping[str, Any]) -> str:
     """What makes two rows the same to a reader: the text whatever its case and spacing."""
-    return " ".join((row.get("text") or row["source"]).casefold().split())
+    asked = [row.get("text") or row["source"], *row.get("extra", {}).values()]
+    return " ".join(" ".join(asked).casefold().split())
 
 
 def digest(text: str) -> bytes:
@@ -85,5 +87,12 @@ def describe(file: Path) -> dict[str, Any]:
 
 
 def document(row: Mapping[str, Any]) -> str:
-    """A row as a language model reads it: a pair is its source, a line break, and its target."""
-    return row["text"] if "text" in row else f"{row['source']}\n{row['target']}"
+    """A row as a language model reads it: a pair is its source, a line break, and its target.
+
+    Worked steps stand before the target as in GSM8K.
+    """
+    if "text" in row:
+        return row["text"]
+    asked = [row["source"], *filter(None, row.get("extra", {}).values())]
+    worked = [row["steps"], f"{STEPS_END} {row['target']}"] if "steps" in row else [row["target"]]
+    return "\n".join(asked + worked)

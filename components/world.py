@@ -30,7 +30,10 @@ REVIEW_WEIGHTS = (0.3, 0.1, 0.15, 0.15, 0.15, 0.15)
 VERDICT = 0.9  # of the reviews end with one
 VERDICTS = {1: ("good", "great", "fine"), 0: ("bad", "poor", "awful")}
 VERDICT_WEIGHTS = (0.7, 0.2, 0.1)
-LARGEST = 20  # number in a story
+LARGEST = 20  # number that somebody has at first
+LARGEST_CHANGE = 9
+STORY_STEPS = (1, 2, 3, 4)
+ANNOUNCED = "Step by step:"
 
 
 class Draw:
@@ -183,14 +186,32 @@ def _arithmetic(draw: Draw) -> Row:
     first, more = draw.pick(numbers), draw.happens(0.5)
     second = draw.pick(numbers if more else range(1, first + 1))
     answer = first + second if more else first - second
+    worked, who = draw.happens(0.5), ("he", "she")[gender]
+    question = f"{name} has {first} {thing} and {'finds' if more else 'loses'} {second}"
+    step = f"{first} {'+' if more else '-'} {second} = {answer}"
+    text = f"{question}{f', {step}' if worked else ''}, so now {who} has {answer} {thing}."
+    row = {"text": text, "question": question, "steps": step, "who": who, "worked": worked}
+    return {**row, "answer": str(answer), "combination": f"{first} {more} {second}"}
+
+
+def _story(draw: Draw) -> Row:
+    """In GSM8K's form (Cobbe et al. 2021): a step a line, and `####` before the answer. A line that
+    announces steps lets a prompt ask for them, as Kojima et al. (2022) do.
+    """
+    name, _ = _person(draw)
+    thing, held = draw.pick(words.THINGS), draw.pick(range(1, LARGEST + 1))
+    question, steps = f"{name} has {held} {thing}", []
+    for _ in range(draw.pick(STORY_STEPS)):
+        more = not held or draw.happens(0.5)
+        change = draw.pick(range(1, (LARGEST_CHANGE if more else min(held, LARGEST_CHANGE)) + 1))
+        after = held + change if more else held - change
+        question += f", {'finds' if more else 'loses'} {change}"
+        steps.append(f"{held} {'+' if more else '-'} {change} = {after}")
+        held = after
+    row = {"question": f"{question}.", "steps": "\n".join(steps), "answer": str(held)}
     worked = draw.happens(0.5)
-    steps = f", {first} {'+' if more else '-'} {second} = {answer}" if worked else ""
-    text = (
-        f"{name} has {first} {thing} and {'finds' if more else 'loses'} {second}{steps}, so now "
-        f"{('he', 'she')[gender]} has {answer} {thing}."
-    )
-    row = {"text": text, "answer": str(answer), "steps": worked}
-    return {**row, "combination": f"{first} {more} {second}"}
+    lines = [row["question"], *([ANNOUNCED, *steps] if worked else []), f"#### {held}"]
+    return {**row, "text": "\n".join(lines), "worked": worked, "combination": " ".join(steps)}
 
 
 def _translation(draw: Draw) -> Row:
@@ -233,25 +254,28 @@ GRAMMARS: Mapping[str, Callable[[Draw], Row]] = {
     "arithmetic": _arithmetic,
     "translation": _translation,
     "pronoun": _pronoun,
+    "story": _story,
 }
-KINDS = tuple(GRAMMARS)
+# `story` is drawn where it is named; the world without it stays what it was, byte by byte
+KINDS = tuple(kind for kind in GRAMMARS if kind != "story")
 # as many times as another kind: which words praise shows in reviews alone, and is learned last
 SHARES = {"review": 3}
 
 
 def documents(size: int, seed: int, kinds: Sequence[str] | None = None) -> Iterator[Row]:
-    """`size` documents of `kinds` by their shares; of all kinds where none is named.
+    """`size` documents of `kinds` by their shares; of all but `story` where none is named.
 
     A row has `text`, `kind`, `logprob`, `combination`, and gold labels by kind: `sense` of "bank";
-    `review` (the text without its verdict) and `label`; `answer` and whether `steps` are shown;
-    `source`, `target` and their `alignment` (pairs of word numbers); the pronoun's `referent`.
+    `review` (the text without its verdict) and `label`; of sums the `question`, the `answer`, the
+    `steps` (a line each) and whether the text shows them (`worked`); `source`, `target` and their
+    `alignment` (pairs of word numbers); the pronoun's `referent`.
 
     Raises:
         ValueError: there is no such kind.
     """
     kinds = tuple(kinds or KINDS)
     if unknown := [kind for kind in kinds if kind not in GRAMMARS]:
-        raise ValueError(f"the world has no kind '{unknown[0]}'; its kinds: {', '.join(KINDS)}")
+        raise ValueError(f"the world has no kind '{unknown[0]}'; its kinds: {', '.join(GRAMMARS)}")
     random = Random(seed)
     for _ in range(size):
         yield document(Draw(random), kinds)

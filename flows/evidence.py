@@ -23,6 +23,7 @@ KEPT_FILES = (
     "report.json",
     "statistics.json",
     "metrics.json",
+    "worst.json",
     "samples.json",
     "adapter.json",
     "search.json",

@@ -62,7 +62,7 @@ def _dataset(work: Work) -> dict[str, float]:
 
 
 def _task(work: Work) -> dict[str, float]:
-    from components.prompts import build_task
+    from components.tasks import build_task
 
     task = work.catalogue.tasks[work.name]
     prompt = work.catalogue.prompts[task.prompt]
@@ -221,13 +221,15 @@ def _comparison(work: Work) -> dict[str, float]:
 
 _TORCH = ("torch", "transformers", "tokenizers")
 _PEFT = (*_TORCH, "peft")
+_JUDGED = (*_PEFT, "sacrebleu")
+_SCORES = ("scikit-learn", "sacrebleu")
 _TRAINING = ("training", "models", "adapters", "prompts.py", "tokens.py")
 _COMPARED = (*_TRAINING, "evaluation", "comparison")
 _OF_ADAPTER = ("{pipeline}/base", "tasks/{task}")
 STAGES: dict[str, Stage] = {
     "dataset": Stage(_dataset, "datasets/{name}", libraries=("datasets",)),
     "task": Stage(_task, "tasks/{name}", ("datasets/{dataset}",)),
-    "controls": Stage(_controls, "controls/{name}", ("tasks/{name}",), ("scikit-learn",)),
+    "controls": Stage(_controls, "controls/{name}", ("tasks/{name}",), _SCORES),
     "corpus": Stage(_corpus, "{name}/corpus", ("datasets/{corpus}",)),
     "tokenizer": Stage(_tokenizer, "{name}/tokenizer", ("{name}/corpus",), ("tokenizers",)),
     "tokens": Stage(
@@ -244,24 +246,24 @@ STAGES: dict[str, Stage] = {
         _evaluation,
         "{pipeline}/evaluations/{name}",
         ("{pipeline}/adapters/{name}", *_OF_ADAPTER),
-        _PEFT,
+        _JUDGED,
     ),
-    "random": Stage(_random, "{pipeline}/controls/{name}", _OF_ADAPTER, _PEFT, code=_TRAINING),
-    "report": Stage(_report, "{name}/report", gathers=True),
+    "random": Stage(_random, "{pipeline}/controls/{name}", _OF_ADAPTER, _JUDGED, code=_TRAINING),
+    "report": Stage(_report, "{name}/report", libraries=("sacrebleu",), gathers=True),
     "brought": Stage(_brought, "{name}/base", libraries=_TORCH),
-    "brought_report": Stage(_report, "{name}/report", gathers=True),
+    "brought_report": Stage(_report, "{name}/report", libraries=("sacrebleu",), gathers=True),
     "search": Stage(
-        _search, "comparisons/{comparison}/searches/{name}", _OF_ADAPTER, _PEFT, code=_COMPARED
+        _search, "comparisons/{comparison}/searches/{name}", _OF_ADAPTER, _JUDGED, code=_COMPARED
     ),
     "final": Stage(
         _final,
         "comparisons/{comparison}/finals/{name}",
         ("comparisons/{comparison}/searches/{search}", *_OF_ADAPTER),
-        _PEFT,
+        _JUDGED,
         code=_COMPARED,
     ),
     "comparison": Stage(
-        _comparison, "comparisons/{name}/result", ("tasks/{task}",), _PEFT, gathers=True
+        _comparison, "comparisons/{name}/result", ("tasks/{task}",), _JUDGED, gathers=True
     ),
 }
 

@@ -15,9 +15,9 @@ TOLD = {
     "base": ("loss", "validation_loss", "parameters"),
     "language_model": ("bits_per_byte", "ratio"),
     "task": ("train", "test"),
-    "controls": ("majority", "tfidf"),
-    "adapter": ("loss", "trainable_parameters"),
-    "evaluation": ("score",),
+    "controls": ("majority", "tfidf", "bytes", "byte_pairs"),
+    "adapter": ("loss", "trainable_parameters", "truncated"),
+    "evaluation": ("score", "truncated", "unfinished"),
     "random": ("score",),
     "brought": ("parameters",),
     "search": ("score", "trials"),
@@ -25,8 +25,12 @@ TOLD = {
 }
 
 
+UNLESS_ZERO = ("truncated", "unfinished")
+
+
 def _figures(stage: str, figures: dict[str, float]) -> str:
-    told = [(key, figures[key]) for key in TOLD.get(stage.split("@")[0], ()) if key in figures]
+    keys = [key for key in TOLD.get(stage.split("@")[0], ()) if key in figures]
+    told = [(key, figures[key]) for key in keys if figures[key] or key not in UNLESS_ZERO]
     return ", ".join(f"{key.replace('_', ' ')} {_number(value)}" for key, value in told)
 
 

@@ -6,14 +6,15 @@
 import grimp
 
 from components.adapters import METHODS
-from flows.expansion import GRAPH, MORE
+from components.catalogue import load
+from flows.expansion import GRAPH, MORE, renew
 from flows.stages import STAGES
 from tests.conftest import ROOT
 
 # what each stage calls: its component's modules
 ENTRY = {
     "dataset": ["components.ingest"],
-    "task": ["components.prompts"],
+    "task": ["components.tasks"],
     "controls": ["components.evaluation.controls"],
     "corpus": ["components.corpus"],
     "tokenizer": ["components.tokenizer"],
@@ -102,6 +103,8 @@ def main() -> None:
     imports = grimp.build_graph("components", "flows", cache_dir=None)
     for path in (GRAPH, MORE):
         path.write_text(rewritten(path.read_text(encoding="utf-8"), imports), encoding="utf-8")
+    for catalogue in ROOT.glob("recipes/*/pipelines.yaml"):
+        renew(catalogue.parent, load(catalogue.parent, check_files=False), print)
 
 
 if __name__ == "__main__":

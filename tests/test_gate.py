@@ -92,7 +92,15 @@ def test_a_missing_evaluation_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"minimum": 1.5}, {"minimum": -0.1}, {"confidence": 0.5}, {"confidence": 1}]
+    "wrong",
+    [
+        {"minimum": 1.5},
+        {"minimum": -0.1},
+        {"maximum": 1.0},
+        {"minimum": None},
+        {"confidence": 0.5},
+        {"confidence": 1},
+    ],
 )
 def test_impossible_gates_are_refused(wrong):
     with pytest.raises(ValidationError):

@@ -28,6 +28,18 @@ ADAPTERS = {  # score: on the base, on an untrained base
 }
 
 
+WORST = [
+    {
+        "prompt": "Hardly <i>dull</i>. This film is",
+        "expected": " good",
+        "generated": [],
+        "label": "positive",
+        "prediction": "negative",
+        "correct": False,
+    }
+]
+
+
 def write_stage(folder, inputs, **files):
     """A folder with `files` (name without suffix: JSON value) and a lineage."""
     folder.mkdir(parents=True)
@@ -39,7 +51,7 @@ def write_stage(folder, inputs, **files):
     write_json(folder / "lineage.json", {"content": content, "inputs": hashes, **origin})
 
 
-def write_evaluation(folder, score, prompt):
+def write_evaluation(folder, score, prompt, **more):
     records = []
     for number in range(100):
         label, other = sorted(LABELS)[:: 1 if number % 2 else -1]
@@ -47,7 +59,8 @@ def write_evaluation(folder, score, prompt):
         record = {"id": f"{number:03}", "label": label, "correct": right}
         records.append({**record, "prediction": label if right else other})
     figures = summarise(records, "test", LABELS, "accuracy", prompt, "tokenizer", {})
-    write_stage(folder, [], metrics=figures)
+    figures |= {"truncated": 0, "unfinished": 0, "by_steps": {}} | more
+    write_stage(folder, [], metrics=figures, worst=WORST)
     write_jsonl(folder / "records.jsonl", records)
 
 
@@ -93,12 +106,13 @@ def write_artifacts(artifacts, kinds=("bank", "review")):
     write_stage(demo / "base", ["demo/tokens"], training=training(4096), samples=samples)
     write_stage(demo / "evaluations" / "base", ["demo/base"], metrics=language_model(kinds))
     control = {"score": 0.5, "interval": [0.4, 0.6], "n": 100}
-    both = {"majority": control, "tfidf": control | {"score": 0.8}}
+    both = {"majority": control | {"title": "majority label"}}
+    both["tfidf"] = control | {"score": 0.8, "title": "TF-IDF"}
     write_stage(artifacts / "controls" / "sentiment", ["tasks/sentiment"], metrics=both)
     for name, (method, trained, shots, scores) in ADAPTERS.items():
         prompt = PROMPT | {"shots": len(shots), "shot_texts": shots}
         adapter = {"name": name, "method": method, "task": "sentiment", "prompt": prompt}
-        adapter |= {"labels": LABELS, "trainable_parameters": trained}
+        adapter |= {"labels": LABELS, "trainable_parameters": trained, "truncated": 0}
         files = {"adapter": adapter} | ({"training": training(0)} if trained else {})
         write_stage(demo / "adapters" / name, ["demo/base", "tasks/sentiment"], **files)
         write_evaluation(demo / "evaluations" / name, scores[0], prompt)
@@ -188,7 +202,7 @@ def test_page_tells_the_figures(artifacts, tmp_path):
     page = build(artifacts, tmp_path / "out")
     lineage = read_json(artifacts / "demo/base/lineage.json")
     for part in (
-        "<b>lora</b> scores highest",
+        "<b>lora</b> scores best",
         lineage["content"][:12],
         "d" * 12,  # the data set's
         "1,300,000",
@@ -208,6 +222,51 @@ def test_texts_are_escaped(artifacts, tmp_path):
     assert "<script>" not in page and "&lt;script&gt;alert(1)" in page
     assert "The &lt;b&gt;king" in page
     assert "{{text}} This &lt;film&gt; &amp; cast is" in page
+    assert "Hardly &lt;i&gt;dull" in page
+
+
+def write_steps(artifacts):
+    """`lora` judged on examples with worked steps, of which some were cut, with free answers."""
+    demo = artifacts / "demo"
+    group = {"score": 0.5, "interval": [0.4, 0.6], "n": 40}
+    by_steps = {"1": group | {"score": 0.9, "interval": [0.8, 1.0]}, "3": group}
+    place = demo / "evaluations" / "lora"
+    figures = read_json(place / "metrics.json") | {"by_steps": by_steps, "truncated": 7}
+    write_json(place / "metrics.json", figures | {"confusion": {"labels": [], "matrix": []}})
+    adapter = read_json(demo / "adapters/lora/adapter.json")
+    prompt = adapter["prompt"] | {"answer": " {{steps}} #### {{target}}"}
+    write_json(
+        demo / "adapters/lora/adapter.json",
+        adapter | {"labels": {}, "prompt": prompt, "truncated": 1234},
+    )
+    wrong = WORST[0] | {"generated": ["2 + 2 = 5"], "label": "4", "prediction": "5"}
+    write_json(place / "worst.json", [wrong])
+
+
+def test_worked_steps_have_a_picture_a_table_and_their_errors(artifacts, tmp_path):
+    write_steps(artifacts)
+    figures = plots.of_stage("evaluation", artifacts / "demo/evaluations/lora")
+    assert set(figures) == {"steps"}
+    ticks = [label.get_text() for label in figures["steps"].axes[0].get_xticklabels()]
+    assert ticks == ["1\nn = 40", "3\nn = 40"]
+    assert "steps_sentiment" in plots.of_stage("report", artifacts / "demo")
+    page = build(artifacts, tmp_path / "out")
+    for part in (
+        "lora: of 100 prompts 7 were too long",
+        "1,234 rows cut to the context",
+        "0.800 to 1.000",
+        "it wrote: 2 + 2 = 5",
+        "5 instead of 4",
+        "{{steps}} #### {{target}}",
+    ):
+        assert part in page
+
+
+def test_the_best_is_the_lowest_where_lower_is_better(artifacts, tmp_path):
+    for name in ADAPTERS:
+        path = artifacts / "demo" / "evaluations" / name / "metrics.json"
+        write_json(path, read_json(path) | {"metric": "bits_per_byte", "lower_is_better": True})
+    assert "<b>zero_shot</b> scores best" in build(artifacts, tmp_path / "out")
 
 
 def test_the_same_folders_give_the_same_bytes(artifacts, tmp_path):

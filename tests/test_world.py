@@ -169,7 +169,7 @@ def test_arithmetic_is_right():
     for row in world.documents(500, 2, ["arithmetic"]):
         first, second = map(int, re.findall(r"(?:has|finds|loses) (\d+)", row["text"])[:2])
         assert int(row["answer"]) == (first + second if "finds" in row["text"] else first - second)
-        assert (" = " in row["text"]) == row["steps"]
+        assert (" = " in row["text"]) == row["worked"]
 
 
 def test_alignments_join_words_that_translate_each_other():

@@ -8,8 +8,9 @@ from components.adapters import AdapterBlock, train_adapter
 from components.adapters.settings import Adapter
 from components.lineage import LINEAGE, folder_hash, write_json, write_jsonl
 from components.models import llama
-from components.prompts import Prompt, Task, build_task
+from components.prompts import Prompt
 from components.reporter import Silent
+from components.tasks import Task, build_task
 from components.tokenizer import Tokenizer, train_tokenizer
 
 TEXTS = [f"the {thing} was {word} ." for thing in ("film", "plot", "cast") for word in "abcdefgh"]

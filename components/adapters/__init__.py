@@ -95,6 +95,7 @@ def train_adapter(
             "prompt": wording | {"shots": shots, "shot_texts": shot_texts},
             "labels": description["labels"],
             "trainable_parameters": int(figures["trainable_parameters"]),
+            "truncated": int(figures.get("truncated", 0)),
             "settings": settings,
         },
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from components.adapters.encoding import Batch, answer_losses, as_text, encode
+from components.adapters.encoding import Batch, answer_losses, as_text, encode, pair
 
 if TYPE_CHECKING:
     from components.adapters.task_data import TaskData
@@ -19,12 +19,15 @@ class AnswerLoss(torch.nn.Module):
         self.model, self.data = model, data
 
     def weight(self, row: Mapping[str, str]) -> int:
-        return len(as_text(self.data.tokenizer, row["answer"]))
+        tokenizer = self.data.tokenizer
+        if not self.data.free_text:
+            return len(as_text(tokenizer, row["answer"]))
+        return len(pair(self.model, tokenizer, self.data.prompt(row), row["answer"], True)[1])
 
     def encode(self, rows: Sequence[Mapping[str, str]]) -> Batch:
         prompts = [self.data.prompt(row) for row in rows]
         answers = [row["answer"] for row in rows]
-        return encode(self.model, self.data.tokenizer, prompts, answers)
+        return encode(self.model, self.data.tokenizer, prompts, answers, self.data.free_text)
 
     def forward(self, batch: Batch, whole: int) -> torch.Tensor:
         return answer_losses(self.model, batch).sum() / whole

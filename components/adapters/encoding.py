@@ -59,42 +59,83 @@ def as_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
+def cut_prompt(ids: list[int], size: int) -> list[int]:
+    """The last `size` tokens of a prompt: one too long loses its beginning, the shots first."""
+    return ids[max(0, len(ids) - size) :]
+
+
+def pair(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: str,
+    answer: str,
+    free_text: bool,
+) -> tuple[list[int], list[int]]:
+    """The tokens before an answer, and the answer's, as many as the model has room for.
+
+    free_text: the answer is no label's: the end of the document follows it, and one too long loses
+    its own end, after the prompt has been cut to half of the room.
+
+    Raises:
+        ValueError: a label's answer is longer than the model has room for.
+    """
+    first = opening(model, tokenizer)
+    left = room(model) - len(first)
+    start, target = as_text(tokenizer, prompt), as_text(tokenizer, answer)
+    if free_text:
+        target = [*target, tokenizer.eos_token_id][: left - min(len(start), left // 2)]
+    if left - len(target) < (1 if prompt else 0):
+        raise ValueError(
+            f"the answer {answer!r} leaves no room in a context of {room(model)} tokens"
+        )
+    return [*first, *cut_prompt(start, left - len(target))], target
+
+
+def overflows(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: str,
+    answer: str,
+    free_text: bool,
+) -> bool:
+    """Whether `pair` has to cut. A token has a byte or more, so most texts need no count."""
+    left = room(model) - len(opening(model, tokenizer)) - free_text
+    if len(prompt.encode()) + len(answer.encode()) <= left:
+        return False
+    return len(as_text(tokenizer, prompt)) + len(as_text(tokenizer, answer)) > left
+
+
 def encode(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[str],
     answers: Sequence[str],
+    free_text: bool = False,
 ) -> Batch:
-    """Encode each prompt for `model`, with its answer behind it.
+    """Encode each prompt for `model`, with its answer behind it, cut as `pair` says.
 
-    Prompt and answer are encoded apart, so that an answer's tokens do not depend on the prompt. A
-    prompt that is too long loses its beginning.
+    Prompt and answer are encoded apart, so that an answer's tokens do not depend on the prompt.
 
     Raises:
-        ValueError: an answer alone is longer than the model has room for, or a prompt is empty
+        ValueError: a label's answer is longer than the model has room for, or a prompt is empty
             behind a soft prompt.
     """
     import torch
 
-    limit, first = room(model), opening(model, tokenizer)
     rows: dict[tuple[int, ...], int] = {}
     places: list[tuple[int, int]] = []
     targets: list[int] = []
     lengths = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        target = as_text(tokenizer, answer)
-        keep = limit - len(target) - len(first)
-        if keep < 1:
-            raise ValueError(f"the answer {answer!r} leaves no room in a context of {limit} tokens")
-        start = as_text(tokenizer, prompt)[-keep:]
-        if not first and not start:  # `places` has no number for a virtual token
+        start, target = pair(model, tokenizer, prompt, answer, free_text)
+        if not start:  # `places` has no number for a virtual token
             raise ValueError(
                 f"the prompt before the answer {answer!r} is empty: an answer behind a soft prompt "
                 "needs a prompt of one token at least; give the template a word of its own"
             )
-        read = (*first, *start, *target[:-1])
+        read = (*start, *target[:-1])
         row = rows.setdefault(read, len(rows))
-        places += [(row, len(first) + len(start) - 1 + n) for n in range(len(target))]
+        places += [(row, len(start) - 1 + n) for n in range(len(target))]
         targets += target
         lengths.append(len(target))
     input_ids, attention_mask = _padded(list(rows), tokenizer.pad_token_id)

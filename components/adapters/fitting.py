@@ -56,10 +56,13 @@ class Fitting:
 
         assert method.build is not None, "nothing is trained"
         torch.manual_seed(block.seed)
-        self.method, self.block, self.rows, self.held_out = method, block, data.rows, held_out
+        self.method, self.block, self.data, self.held_out = method, block, data, held_out
+        self.rows = data.rows
         self.model = method.build(base, block, data)
         self.module = method.objective(self.model, block, data).to(machine.device())
-        lengths = [len(row["prompt"]) for row in data.rows]
+        # of a label every answer is about as long
+        free = data.free_text
+        lengths = [len(row["prompt"]) + free * len(row["answer"]) for row in data.rows]
         self.batches = _Batches(lengths, block.batch_size, block.seed)
 
     def train(self, checkpoints: Checkpoints, report: Reporter, out: Path) -> dict[str, float]:
@@ -73,7 +76,18 @@ class Fitting:
         self.method.save(self.model, out)
         write_json(out / "training.json", {"history": history, "parameters": trainable})
         last = {key: history[-1][key] for key in ("loss", "validation_loss")}
-        return {**last, "trainable_parameters": float(trainable)}
+        cut = float(self._truncated())
+        return {**last, "trainable_parameters": float(trainable), "truncated": cut}
+
+    def _truncated(self) -> int:
+        """How many of the training rows do not fit as a whole."""
+        from components.adapters.encoding import overflows
+
+        data, free = self.data, self.data.free_text
+        return sum(
+            overflows(self.model, data.tokenizer, data.prompt(row), row["answer"], free)
+            for row in self.rows
+        )
 
     def find_rate(self) -> Found:
         """About which learning rate suits. The model's weights are spent."""

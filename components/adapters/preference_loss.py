@@ -32,7 +32,8 @@ class PreferenceLoss(torch.nn.Module):
         """All preferred answers, then all rejected ones, each behind its prompt."""
         prompts = [self.data.prompt(row) for row in rows]
         answers = [row["answer"] for row in rows] + [self.rejected(row) for row in rows]
-        return encode(self.model, self.data.tokenizer, prompts * 2, answers)
+        tokenizer, free_text = self.data.tokenizer, self.data.free_text
+        return encode(self.model, tokenizer, prompts * 2, answers, free_text)
 
     def rejected(self, row: Mapping[str, str]) -> str:
         """The answer that `row` rejects; the same in every epoch.

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.adapters.method import Method
 from components.adapters.settings import Adapter
@@ -13,10 +13,24 @@ if TYPE_CHECKING:
 
 
 class PromptDesign(Adapter):
-    """Brown et al. 2020, section 2. shots: worked examples; default: as many as the prompt says."""
+    """Brown et al. 2020, section 2. shots: worked examples; default: as many as the prompt says.
+
+    samples, temperature: of generated answers; with several, the one that most of them come to
+    counts (self-consistency, Wang et al. 2022). temperature 0 takes the likeliest token.
+    """
 
     method: Literal["prompt"]
     shots: int | None = Field(default=None, ge=0)
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> "PromptDesign":
+        if self.samples > 1 and not self.temperature:
+            raise ValueError(
+                f"samples {self.samples} at temperature 0 are all the same; 0.7 is usual"
+            )
+        return self
 
 
 def load(base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":

@@ -21,6 +21,11 @@ class TaskData:
     rows: Sequence[Mapping[str, str]]
     shot_texts: Sequence[str] = ()
 
+    @property
+    def free_text(self) -> bool:
+        """Whether an answer is no label's, so that it ends where its document does."""
+        return not self.labels
+
     def prompt(self, row: Mapping[str, str]) -> str:
         """What the model reads before `row`'s answer."""
         return with_shots(self.shot_texts, row["prompt"])

@@ -1,17 +1,37 @@
 """Evaluation of adapters: the score on test data, example by example, with its interval."""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from components.evaluation.metrics import summarise
-from components.lineage import file_hash, read_json, read_jsonl, write_json, write_jsonl
+from components.evaluation import classification, generation, language_modelling
+from components.evaluation.metrics import score_of, summarise
+from components.evaluation.subject import Record, Row, Subject, open_subject
+from components.evaluation.worst import by_steps, worst
+from components.lineage import file_hash, read_jsonl, write_json, write_jsonl
 from components.reporter import Reporter
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 GOLDEN = 8  # prompts whose logits are kept, to recognise a model that was changed
 TOP = 16
+
+
+@dataclass(frozen=True)
+class Kind:
+    """judge: a record for each row, with "id", "label", "prediction", "correct" (between 0 and 1,
+    more is better), "truncated", and "statistics" where the metric is one of sums. decoding: what
+    else shapes a score.
+    """
+
+    judge: Callable[[Subject, Sequence[Row]], list[Record]]
+    decoding: Callable[[Subject], dict[str, Any]]
+
+
+KINDS: Mapping[str, Kind] = {
+    "classification": Kind(classification.judge, classification.decoding),
+    "generation": Kind(generation.judge, generation.decoding),
+    "language_modelling": Kind(language_modelling.judge, language_modelling.decoding),
+}
 
 
 def evaluate_adapter(
@@ -19,38 +39,35 @@ def evaluate_adapter(
 ) -> dict[str, float]:
     """Judge the adapter of folder `adapter` on the task's test rows.
 
-    Writes `metrics.json`, `records.jsonl` and `golden.json` (prompts with their largest next-token
-    logits, or those of the labels where the method generates nothing).
+    Writes `metrics.json`, `records.jsonl`, `worst.json` (the examples that it errs most on) and
+    `golden.json` (prompts with their largest next-token logits, or those of the labels where the
+    method generates nothing).
 
     Raises:
         ValueError: adapter and base do not belong together, or the task has no test rows.
     """
-    from transformers import AutoTokenizer
-
-    from components.adapters import METHODS, load_adapter
-
-    description = read_json(adapter / "adapter.json")
-    model = load_adapter(base, adapter)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    held_out = _records(model, tokenizer, description, task, "validation")
+    subject = open_subject(adapter, task, base)
+    kind, metric = KINDS[subject.task["kind"]], subject.task["metric"]
+    rows, held_out = (list(read_jsonl(task / f"{s}.jsonl")) for s in ("test", "validation"))
+    validation, _ = score_of(kind.judge(subject, held_out), metric)
     report.progress(1, 2, "validation")
-    records = _records(model, tokenizer, description, task, "test")
+    records = kind.judge(subject, rows)
     write_jsonl(out / "records.jsonl", records)
+    decoding = kind.decoding(subject)
     figures = summarise(
         records,
         "test",
-        description["labels"],
-        read_json(task / "task.json")["metric"],
-        description["prompt"],
+        subject.adapter["labels"],
+        metric,
+        subject.adapter["prompt"],
         file_hash(base / "tokenizer.json"),
-        {"score": METHODS[description["method"]].scored},
+        decoding,
     )
-    validation = sum(record["correct"] for record in held_out) / len(held_out)
-    write_json(
-        out / "metrics.json",
-        {**figures, "validation_score": validation, "adapter": description["name"]},
-    )
-    write_json(out / "golden.json", _golden(model, tokenizer, description, task))
+    figures |= {"validation_score": validation, "adapter": subject.adapter["name"]}
+    told = {"decoding": decoding, "by_steps": by_steps(records, metric), **_incomplete(records)}
+    write_json(out / "metrics.json", {**figures, **told})
+    write_json(out / "worst.json", worst(subject.prompts(rows), rows, records))
+    write_json(out / "golden.json", _golden(subject, rows))
     report.progress(2, 2, f"{figures['metric']} {figures['score']:.3f}")
     low, high = figures["interval"]
     return {
@@ -58,68 +75,29 @@ def evaluate_adapter(
         "score_low": low,
         "score_high": high,
         "validation_score": validation,
+        **{key: float(value) for key, value in _incomplete(records).items()},
     }
 
 
 def validation_score(adapter: Path, task: Path, base: Path) -> float:
-    """The mean score of the adapter of folder `adapter` on validation rows: for choices."""
-    from transformers import AutoTokenizer
-
-    from components.adapters import load_adapter
-
-    description = read_json(adapter / "adapter.json")
-    model, tokenizer = load_adapter(base, adapter), AutoTokenizer.from_pretrained(base)
-    records = _records(model, tokenizer, description, task, "validation")
-    return sum(record["correct"] for record in records) / len(records)
+    """The score of the adapter of folder `adapter` on validation rows: for choices."""
+    subject = open_subject(adapter, task, base)
+    rows = list(read_jsonl(task / "validation.jsonl"))
+    return score_of(KINDS[subject.task["kind"]].judge(subject, rows), subject.task["metric"])[0]
 
 
-def _prompts(description: dict, rows: list[dict]) -> list[str]:
-    from components.prompts import with_shots
-
-    shots = description["prompt"]["shot_texts"]
-    return [with_shots(shots, row["prompt"]) for row in rows]
-
-
-def _records(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    description: dict,
-    task: Path,
-    split: str,
-) -> list[dict]:
-    from components.adapters import METHODS
-
-    rows = list(read_jsonl(task / f"{split}.jsonl"))
-    scores_of = METHODS[description["method"]].scores
-    scored = scores_of(model, tokenizer, _prompts(description, rows), description["labels"])
-    records = []
-    for row, scores in zip(rows, scored, strict=True):
-        prediction = max(scores, key=scores.__getitem__)
-        records.append(
-            {
-                "id": row["id"],
-                "label": row["label"],
-                "prediction": prediction,
-                "correct": prediction == row["label"],
-                "scores": scores,
-            }
-        )
-    return records
+def _incomplete(records: Sequence[Record]) -> dict[str, int]:
+    """How many prompts lost their beginning, and how many generated answers found no end."""
+    return {
+        "truncated": sum(record["truncated"] for record in records),
+        "unfinished": sum(not record.get("finished", True) for record in records),
+    }
 
 
-def _golden(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    description: dict,
-    task: Path,
-) -> dict:
-    from components.adapters import METHODS
-
-    rows = [row for row, _ in zip(read_jsonl(task / "test.jsonl"), range(GOLDEN), strict=False)]
-    logits_of = METHODS[description["method"]].logits
+def _golden(subject: Subject, rows: list[dict]) -> dict:
     prompts = []
-    for text in _prompts(description, rows):
-        ids, logits = logits_of(model, tokenizer, text)
+    for text in subject.prompts(rows[:GOLDEN]):
+        ids, logits = subject.method.logits(subject.model, subject.tokenizer, text)
         top = logits.topk(min(TOP, len(logits)))
         largest = {
             str(i): round(v, 4)

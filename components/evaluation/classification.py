@@ -2,13 +2,43 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from components.evaluation.subject import Record, Row, Subject
 from components.lineage import read_json
 from components.prompts import render, variables_of, with_shots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+def judge(subject: Subject, rows: Sequence[Row]) -> list[Record]:
+    """A record for each row: the label of the highest score, and all scores."""
+    from components.adapters.encoding import overflows
+
+    labels, prompts = subject.adapter["labels"], subject.prompts(rows)
+    longest = max(labels.values(), key=len)
+    scored = subject.method.scores(subject.model, subject.tokenizer, prompts, labels)
+    records = []
+    for row, prompt, scores in zip(rows, prompts, scored, strict=True):
+        prediction = max(scores, key=scores.__getitem__)
+        cut = overflows(subject.model, subject.tokenizer, prompt, longest, free_text=False)
+        records.append(
+            {
+                "id": row["id"],
+                "label": row["label"],
+                "prediction": prediction,
+                "correct": prediction == row["label"],
+                "scores": scores,
+                "truncated": cut,
+            }
+        )
+    return records
+
+
+def decoding(subject: Subject) -> dict[str, Any]:
+    """How labels were chosen, for fingerprints."""
+    return {"score": subject.method.scored}
 
 
 def classify(
@@ -17,7 +47,8 @@ def classify(
     """The probability of each label for each text, with the wording that `folder` was made with.
 
     Raises:
-        ValueError: the adapter's template has more variables than one text can fill.
+        ValueError: the adapter has no labels, or its template more variables than one text can
+            fill.
     """
     import math
 
@@ -26,6 +57,11 @@ def classify(
     from components.adapters import METHODS
 
     description = read_json(folder / "adapter.json")
+    if not description["labels"]:
+        raise ValueError(
+            f"adapter {description['name']} writes texts and has no labels to choose from; ask "
+            f"/v1/completions, with template {description['prompt']['name']}"
+        )
     template = description["prompt"]["template"]
     variables = variables_of(template)
     if len(variables) != 1:

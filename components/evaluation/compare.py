@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.evaluation.metrics import aligned, bootstrap_interval, paired_difference
+from components.evaluation.metrics import aligned, paired_difference, score_of
+from components.evaluation.text_scores import OF_SUMS
 from components.lineage import read_json, read_jsonl
+from components.metric_names import LOWER_IS_BETTER
 
 
 def metrics_of(folder: Path) -> dict:
@@ -23,12 +25,16 @@ def metrics_of(folder: Path) -> dict:
 
 
 def difference(folder: Path, rival: Path, confidence: float = 0.95) -> tuple[float, float, float]:
-    """By how much `folder` scores above `rival` on the same examples: (mean, low, high).
+    """By how much `folder` is better than `rival` on the same examples: (mean, low, high).
+
+    Above zero is always better: of a metric that is better where it is lower, as bits per byte, it
+    is by how much `folder` lies below.
 
     Raises:
         ValueError: the two were judged on other examples, labels, splits or by another metric.
     """
-    keys = [metrics_of(place)["comparison_key"] for place in (folder, rival)]
+    figures = [metrics_of(place) for place in (folder, rival)]
+    keys = [each["comparison_key"] for each in figures]
     if keys[0] != keys[1]:
         raise ValueError(
             f"{folder} (key {keys[0][:12]}) and {rival} (key {keys[1][:12]}) were judged on other "
@@ -36,7 +42,10 @@ def difference(folder: Path, rival: Path, confidence: float = 0.95) -> tuple[flo
             "and compare adapters of one task"
         )
     ours, theirs = aligned(*(read_jsonl(place / "records.jsonl") for place in (folder, rival)))
-    return paired_difference(ours, theirs, confidence)
+    metric = figures[0]["metric"]
+    if metric in LOWER_IS_BETTER:
+        ours, theirs = theirs, ours
+    return paired_difference(ours, theirs, confidence, score=OF_SUMS.get(metric))
 
 
 def compare(folders: Mapping[str, Path], confidence: float = 0.95) -> list[dict]:
@@ -57,12 +66,13 @@ def compare(folders: Mapping[str, Path], confidence: float = 0.95) -> list[dict]
     for name, folder in folders.items():
         figures = metrics_of(folder)
         gap = difference(folder, first, confidence)
-        correct = [float(record["correct"]) for record in read_jsonl(folder / "records.jsonl")]
+        records = list(read_jsonl(folder / "records.jsonl"))
+        _, interval = score_of(records, figures["metric"], confidence)
         rows.append(
             {key: figures[key] for key in ("metric", "split", "score", "n")}
             | {
                 "name": name,
-                "interval": list(bootstrap_interval(correct, confidence)),
+                "interval": interval,
                 "difference": list(gap) if rows else None,
             }
         )

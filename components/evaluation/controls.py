@@ -1,10 +1,12 @@
-"""What a task gives without a language model: the most frequent label, and words counted."""
+"""What a task gives without a language model: the most frequent answer, and words counted."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from components.evaluation.metrics import bootstrap_interval, comparison_key
+from components.evaluation import text_controls
+from components.evaluation.metrics import comparison_key, score_of
 from components.lineage import read_json, read_jsonl, write_json, write_jsonl
 from components.reporter import Reporter
 
@@ -15,61 +17,80 @@ STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # inverse regularisation, chosen on validat
 ITERATIONS = 1000  # lbfgs ends long before on tens of thousands of texts
 WORD = r"(?u)\b\w+\b"  # scikit-learn's own pattern drops words of one letter
 
-Rows = list[dict[str, str]]
+Rows = list[dict[str, Any]]
+Control = dict[str, Any]  # its "records", each with what `score_of` reads, and what it was
 
 
 def evaluate_controls(task: Path, out: Path, report: Reporter) -> dict[str, float]:
-    """Judge two controls on the test rows of the folder `task`, into `out`.
+    """Judge a task's controls on the test rows of the folder `task`, into `out`.
 
-    They see the text alone, never the prompt: the majority label of the training rows, and
-    logistic regression over TF-IDF of words and pairs of words.
+    They see the text alone, never the prompt's worked examples. Classification: the majority label
+    of the training rows, and logistic regression over TF-IDF of words and pairs of words.
+    Generation: the most frequent answer, and that of the nearest training row by TF-IDF. Language
+    modelling: the training rows' bytes counted alone, and in pairs.
 
     Raises:
-        ValueError: the task is no classification, or its training rows have one label only.
+        ValueError: training rows of a classification have one label only.
     """
     description = read_json(task / "task.json")
-    name, kind = description["name"], description["kind"]
-    if kind != "classification":
-        raise ValueError(f"task '{name}' is of kind '{kind}'; controls need kind: classification")
     splits = ("train", "validation", "test")
-    train, validation, test = (list(read_jsonl(task / f"{split}.jsonl")) for split in splits)
-    labels = Counter(row["label"] for row in train)
+    rows = {split: list(read_jsonl(task / f"{split}.jsonl")) for split in splits}
+    controls = CONTROLS[description["kind"]](description, rows, report)
+    metric = description["metric"]
+    key = comparison_key(rows["test"], "test", description["labels"], metric)
+    figures: dict[str, Any] = {}
+    written: list[dict[str, Any]] = [{"id": r["id"], "label": r["label"]} for r in rows["test"]]
+    for name, control in controls.items():
+        records = control.pop("records")
+        score, interval = score_of(records, metric)
+        shared = {"metric": metric, "split": "test", "comparison_key": key, "n": len(records)}
+        figures[name] = {**shared, "score": score, "interval": interval, **control}
+        for line, record in zip(written, records, strict=True):
+            line[name] = record["prediction"]
+    write_jsonl(out / "records.jsonl", written)
+    write_json(out / "metrics.json", figures)
+    return {name: figures[name]["score"] for name in figures}
+
+
+def _classification(
+    description: Mapping[str, Any], rows: Mapping[str, Rows], report: Reporter
+) -> dict[str, Control]:
+    labels = Counter(row["label"] for row in rows["train"])
     if len(labels) < 2:
         raise ValueError(
-            f"task '{name}': its training rows have {len(labels)} labels, not 2 or more"
+            f"task '{description['name']}': its training rows have {len(labels)} labels, not 2 or "
+            "more"
         )
     majority = min(labels, key=lambda label: (-labels[label], label))
-    model, strength, validation_score = _fit(train, validation, report)
-    guesses = [str(guess) for guess in model.predict(_texts(test))]
-    records = [
-        {"id": row["id"], "label": row["label"], "majority": majority, "tfidf": guess}
-        for row, guess in zip(test, guesses, strict=True)
-    ]
-    write_jsonl(out / "records.jsonl", records)
-    metric = description["metric"]
-    key = comparison_key(test, "test", description["labels"], metric)
-    shared = {"metric": metric, "split": "test", "comparison_key": key}
-    figures = {
-        "majority": {**shared, **_judge(records, "majority"), "label": majority},
-        "tfidf": {
-            **shared,
-            **_judge(records, "tfidf"),
-            "strength": strength,
-            "validation_score": validation_score,
+    model, strength, validation_score = _fit(rows["train"], rows["validation"], report)
+    guesses = [str(guess) for guess in model.predict(_texts(rows["test"]))]
+    chosen = {"strength": strength, "validation_score": validation_score}
+    return {
+        "majority": {
+            "records": _judged(rows["test"], [majority] * len(guesses)),
+            "title": "majority label",
+            "label": majority,
         },
+        "tfidf": {"records": _judged(rows["test"], guesses), "title": "TF-IDF", **chosen},
     }
-    write_json(out / "metrics.json", figures)
-    return {control: figures[control]["score"] for control in figures}
+
+
+def _judged(rows: Rows, guesses: list[str]) -> Rows:
+    return [
+        {"prediction": guess, "correct": guess == row["label"]}
+        for row, guess in zip(rows, guesses, strict=True)
+    ]
+
+
+CONTROLS: Mapping[str, Callable[..., dict[str, Control]]] = {
+    "classification": _classification,
+    "generation": text_controls.of_generation,
+    "language_modelling": text_controls.of_language_modelling,
+}
 
 
 def _texts(rows: Rows) -> list[str]:
     return [row["text"] for row in rows]
-
-
-def _judge(records: Rows, control: str) -> dict[str, object]:
-    correct = [float(record[control] == record["label"]) for record in records]
-    interval = list(bootstrap_interval(correct))
-    return {"score": sum(correct) / len(correct), "interval": interval, "n": len(correct)}
 
 
 def _fit(train: Rows, validation: Rows, report: Reporter) -> tuple["Pipeline", float, float]:

@@ -6,20 +6,15 @@ from the best possible model it is.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from components.evaluation.document_nats import document_nats
 from components.lineage import read_json, read_jsonl, write_json, write_jsonl
 from components.reporter import Reporter
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 # of the test split, evenly spaced: the figures' error is below 1 %
 DOCUMENTS = 2000
 CHARACTERS = 1_000_000
-BATCH_TOKENS = 8192
 
 
 def evaluate_language_model(
@@ -60,57 +55,6 @@ def evaluate_language_model(
     described = {**figures, "documents": len(records), "split": "test"}
     write_json(out / "metrics.json", {**described, "by_kind": by_kind})
     return figures
-
-
-def document_nats(
-    model: "PreTrainedModel", documents: Sequence[Sequence[int]], report: Reporter
-) -> list[float]:
-    """-log p of each document's tokens after the first, in nats.
-
-    A document longer than the context is read in pieces that overlap by half, each token judged
-    once, with half a context before it or more.
-    """
-    context = model.config.max_position_embeddings
-    pieces = [(n, *piece) for n, ids in enumerate(documents) for piece in _pieces(ids, context)]
-    pieces.sort(key=lambda piece: len(piece[1]))
-    found = [0.0] * len(documents)
-    done = 0
-    while done < len(pieces):
-        longest = len(pieces[min(done + 63, len(pieces) - 1)][1])
-        size = max(1, min(64, BATCH_TOKENS // longest))
-        part = pieces[done : done + size]
-        for (number, _, _), value in zip(part, _piece_nats(model, part), strict=True):
-            found[number] += value
-        done += size
-        report.progress(min(done, len(pieces)), len(pieces))
-    return found
-
-
-def _pieces(ids: Sequence[int], context: int) -> list[tuple[Sequence[int], int]]:
-    """(tokens, how many of the predictions were made by the piece before)."""
-    if len(ids) <= context + 1:
-        return [(ids, 0)]
-    half = context // 2
-    starts = range(0, len(ids) - 1 - half, half)
-    return [(ids[s : s + context + 1], half if s else 0) for s in starts]
-
-
-def _piece_nats(model: "PreTrainedModel", pieces: list[tuple]) -> list[float]:
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    longest = max(len(ids) for _, ids, _ in pieces)
-    tokens = torch.zeros((len(pieces), longest), dtype=torch.long)
-    targets = torch.full((len(pieces), longest), -100)
-    for row, (_, ids, known) in enumerate(pieces):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-        targets[row, known + 1 : len(ids)] = torch.tensor(ids[known + 1 :])
-    with torch.no_grad():  # padding stands behind, so causal attention never sees it
-        logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
-    losses = cross_entropy(
-        logits.flatten(0, 1).float(), targets[:, 1:].flatten(), ignore_index=-100, reduction="none"
-    )
-    return losses.view(len(pieces), -1).double().sum(1).tolist()
 
 
 def _figures(records: list[dict]) -> dict[str, float]:

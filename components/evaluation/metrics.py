@@ -1,20 +1,25 @@
 """How results are scored, how sure a score is, and which results may be compared at all.
 
-Two hashes keep comparisons honest. The comparison key (examples, split, labels, metric and this
-file's bytes) must be equal for two results to be compared. The fingerprint adds what may differ
-between competitors: template, shots, tokenizer and decoding.
+Two hashes keep comparisons honest. The comparison key (examples, split, labels, metric, and the
+bytes of this file and of the scores') must be equal for two results to be compared. The fingerprint
+adds what may differ between competitors: template, shots, tokenizer and decoding.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from components.evaluation import text_scores
 from components.lineage import file_hash, value_hash
+from components.metric_names import LOWER_IS_BETTER
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000  # 50 of them lie beyond each end of a 95 % interval
 CHUNK = 1 << 20  # draws held in memory at once: 8 MB of indices
+
+# of a corpus, from sums of its examples' statistics [..., k]; None: the mean over examples
+Score = Callable[[np.ndarray], np.ndarray] | None
 
 
 def bootstrap_interval(
@@ -22,6 +27,7 @@ def bootstrap_interval(
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    score: Score = None,
 ) -> tuple[float, float]:
     """The percentile bootstrap interval of the mean (Efron & Tibshirani 1993, chapter 13).
 
@@ -31,24 +37,27 @@ def bootstrap_interval(
     Args:
         values: one figure per example, such as 1 for correct and 0 for wrong; shape [n].
         confidence: the share of intervals that cover the mean, between 0 and 1.
+        score: of a corpus, from sums of statistics, of which `values` then are those of each
+            example; shape [n, k].
 
     Raises:
         ValueError: no values, or a confidence outside of (0, 1).
     """
     examples = np.asarray(values, dtype=np.float64)  # [n]
-    if examples.ndim != 1 or not examples.size:
+    if examples.ndim != (2 if score else 1) or not examples.size:
         raise ValueError(f"an interval needs one figure per example, got shape {examples.shape}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence} is not between 0 and 1; 0.95 is usual")
     rng = np.random.default_rng(seed)
     rows = max(1, CHUNK // examples.size)
-    means = []
+    scores = []
     for start in range(0, resamples, rows):
-        shape = (min(rows, resamples - start), examples.size)
-        drawn = rng.integers(examples.size, size=shape)  # [resamples of this chunk, n]
-        means.append(examples[drawn].mean(axis=1))
+        shape = (min(rows, resamples - start), len(examples))
+        drawn = rng.integers(len(examples), size=shape)  # [resamples of this chunk, n]
+        again = examples[drawn]  # [resamples of this chunk, n] or [..., n, k]
+        scores.append(score(again.sum(axis=1)) if score else again.mean(axis=1))
     tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    low, high = np.quantile(np.concatenate(scores), [tail, 1 - tail])
     return float(low), float(high)
 
 
@@ -58,20 +67,47 @@ def paired_difference(
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    score: Score = None,
 ) -> tuple[float, float, float]:
     """Mean of `a - b` on the same examples, with its bootstrap interval: (mean, low, high).
 
-    Pairing takes out how hard each example is, so it tells apart competitors whose own intervals
-    overlap.
+    With the score of a corpus, which is no mean over examples: the difference of the scores, both
+    of the same examples drawn again (Koehn 2004). Pairing takes out how hard each example is, so it
+    tells apart competitors whose own intervals overlap.
 
     Raises:
         ValueError: `a` and `b` are not of one length, or empty.
     """
     if len(a) != len(b):
         raise ValueError(f"pairs need as many figures on both sides, got {len(a)} and {len(b)}")
-    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)  # [n]
-    low, high = bootstrap_interval(differences, confidence, resamples, seed)
-    return float(differences.mean()), low, high
+    ours, theirs = (np.asarray(side, dtype=np.float64) for side in (a, b))  # [n] or [n, k]
+    if score is None:
+        differences = ours - theirs
+        low, high = bootstrap_interval(differences, confidence, resamples, seed)
+        return float(differences.mean()), low, high
+    width = ours.shape[1]
+
+    def gap(sums: np.ndarray) -> np.ndarray:
+        return score(sums[..., :width]) - score(sums[..., width:])
+
+    both = np.concatenate([ours, theirs], axis=1)  # [n, 2k]
+    low, high = bootstrap_interval(both, confidence, resamples, seed, gap)
+    return float(gap(both.sum(axis=0))), low, high
+
+
+def statistics_of(record: Mapping) -> float | list[float]:
+    """What an example adds to a score: its `statistics`, where the score is one of sums."""
+    return record.get("statistics") or float(record["correct"])
+
+
+def score_of(
+    records: Sequence[Mapping], metric: str, confidence: float = CONFIDENCE
+) -> tuple[float, list[float]]:
+    """The score of records, and its interval."""
+    values = np.asarray([statistics_of(record) for record in records])  # [n] or [n, k]
+    score = text_scores.OF_SUMS.get(metric)
+    interval = list(bootstrap_interval(values, confidence, score=score))
+    return float(score(values.sum(axis=0)) if score else values.mean()), interval
 
 
 def confusion(
@@ -99,7 +135,8 @@ def comparison_key(rows: Iterable[Mapping], split: str, labels: Iterable[str], m
     rows: examples or records, each with "id" and "label".
     """
     examples = sorted([row["id"], row["label"]] for row in rows)
-    return value_hash([examples, split, sorted(labels), metric, file_hash(Path(__file__))])
+    code = [file_hash(Path(file)) for file in (__file__, text_scores.__file__)]
+    return value_hash([examples, split, sorted(labels), metric, *code])
 
 
 def fingerprint(comparison_key: str, prompt: dict, tokenizer_hash: str, decoding: dict) -> str:
@@ -128,15 +165,16 @@ def summarise(
     names = list(labels)
     if not records:
         raise ValueError(f"no examples in split '{split}'; give the task some, or raise max_eval")
-    correct = [float(record["correct"]) for record in records]
+    score, interval = score_of(records, metric)
     truth = [record["label"] for record in records] if names else []
     predictions = [record["prediction"] for record in records] if names else []
     key = comparison_key(records, split, names, metric)
     return {
         "metric": metric,
-        "score": float(np.mean(correct)),
-        "interval": list(bootstrap_interval(correct)),
-        "n": len(correct),
+        "lower_is_better": metric in LOWER_IS_BETTER,
+        "score": score,
+        "interval": interval,
+        "n": len(records),
         "confusion": confusion(names, truth, predictions),
         "comparison_key": key,
         "fingerprint": fingerprint(key, prompt, tokenizer_hash, decoding),
@@ -144,10 +182,8 @@ def summarise(
     }
 
 
-def aligned(
-    a_records: Iterable[Mapping], b_records: Iterable[Mapping]
-) -> tuple[list[float], list[float]]:
-    """Both sides' `correct` as 0 or 1, in the order of their ids.
+def aligned(a_records: Iterable[Mapping], b_records: Iterable[Mapping]) -> tuple[list, list]:
+    """Both sides' `statistics_of` each record, in the order of their ids.
 
     Raises:
         ValueError: an id stands twice on one side, or on one side only.
@@ -162,10 +198,10 @@ def aligned(
     return [a[key] for key in sorted(a)], [b[key] for key in sorted(a)]
 
 
-def _by_id(records: Iterable[Mapping]) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _by_id(records: Iterable[Mapping]) -> dict[str, float | list[float]]:
+    found: dict[str, float | list[float]] = {}
     for record in records:
         if record["id"] in found:
             raise ValueError(f"two records have the id {record['id']}; remove the double example")
-        found[record["id"]] = float(record["correct"])
+        found[record["id"]] = statistics_of(record)
     return found

@@ -34,24 +34,23 @@ def build_report(
     _require(artifacts, folder, adapters)
     rows = plots.read_scores(folder, adapters)
     _compare(folder, rows)
-    page = (
-        environment()
-        .get_template(TEMPLATE)
-        .render(
-            pipeline=pipeline,
-            lineage=_lineage(folder, adapters),
-            versions=_versions(folder, adapters),
-            corpus=read_json(folder / "corpus" / "report.json"),
-            tokenizer=read_json(folder / "tokenizer" / "statistics.json"),
-            base=_without_history(folder / "base" / "training.json"),
-            language_model=read_json(folder / "evaluations" / "base" / "metrics.json"),
-            samples=read_json(folder / "base" / "samples.json"),
-            rows=rows,
-            best=_best(rows),
-            figures=_figures(folder, rows),
-        )
+    for row in rows:
+        row["worst"] = read_json(folder / "evaluations" / row["name"] / "worst.json")
+    page = environment().get_template(TEMPLATE)
+    text = page.render(
+        pipeline=pipeline,
+        lineage=_lineage(folder, adapters),
+        versions=_versions(folder, adapters),
+        corpus=read_json(folder / "corpus" / "report.json"),
+        tokenizer=read_json(folder / "tokenizer" / "statistics.json"),
+        base=_without_history(folder / "base" / "training.json"),
+        language_model=read_json(folder / "evaluations" / "base" / "metrics.json"),
+        samples=read_json(folder / "base" / "samples.json"),
+        rows=rows,
+        best=_best(rows),
+        figures=_figures(folder, rows),
     )
-    (out / "index.html").write_text(page, encoding="utf-8")
+    (out / "index.html").write_text(text, encoding="utf-8")
     report.progress(1, 1)
     return {"adapters": float(len(rows))}
 
@@ -146,11 +145,12 @@ def _compare(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _best(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The adaptation with the highest score of each task; of equals, the first."""
+    """The adaptation with the best score of each task; of equals, the first."""
     best: dict[str, dict[str, Any]] = {}
     for row in rows:
         held = best.setdefault(row["task"], row)
-        if row["metrics"]["score"] > held["metrics"]["score"]:
+        score, highest = (each["metrics"]["score"] for each in (row, held))
+        if score < highest if row["metrics"]["lower_is_better"] else score > highest:
             best[row["task"]] = row
     return list(best.values())
 
@@ -168,7 +168,10 @@ def _figures(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     confusions = {
         row["name"]: address(figure)
         for row in rows
-        for figure in plots.of_stage("evaluation", folder / "evaluations" / row["name"]).values()
+        for kind, figure in plots.of_stage(
+            "evaluation", folder / "evaluations" / row["name"]
+        ).items()
+        if kind == "confusion"
     }
     return {name: address(figure) for name, figure in drawn.items()} | {"confusions": confusions}
 

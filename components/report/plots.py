@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.lineage import read_json
-from components.report import canvas, comparison_plots
+from components.report import canvas, comparison_plots, steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def of_scores(rows: Sequence[Mapping[str, Any]]) -> Figures:
     import matplotlib
 
     with matplotlib.rc_context(canvas.STYLE):
-        return _scores(rows)
+        return _scores(rows) | steps.of_tasks(rows)
 
 
 def read_scores(pipeline: Path, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -175,7 +175,7 @@ def _evaluation(folder: Path) -> Figures:
     figures = _read(folder / "metrics.json") or {}
     labels = figures.get("confusion", {}).get("labels", [])
     if not labels:
-        return {}
+        return steps.of_evaluation(folder.name, figures)
     matrix = figures["confusion"]["matrix"]
     shares = [[count / max(sum(row), 1) for count in row] for row in matrix]
     side = min(1.6 + 0.8 * len(labels), 9.0)
@@ -247,11 +247,10 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> Figures:
 
 
 def _task_scores(axes: "Axes", task: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    for key, name, line in (("majority", "majority label", ":"), ("tfidf", "TF-IDF", "--")):
-        if rows[0]["controls"]:
-            score = rows[0]["controls"][key]["score"]
-            style = {"color": canvas.INK, "linewidth": 1.1, "linestyle": line}
-            axes.axvline(score, label=f"{name} {score:.3f}", **style)
+    for control, line in zip((rows[0]["controls"] or {}).values(), (":", "--"), strict=False):
+        style = {"color": canvas.INK, "linewidth": 1.1, "linestyle": line}
+        label = f"{control['title']} {control['score']:.3f}"
+        axes.axvline(control["score"], label=label, **style)
     hollow = {"color": canvas.GREY, "linewidth": 1.2, "markerfacecolor": "white"}
     for place, row in enumerate(rows):
         if row["random"]:
@@ -267,7 +266,8 @@ def _task_scores(axes: "Axes", task: str, rows: Sequence[Mapping[str, Any]]) -> 
         canvas.beside(axes, place, f"{row['metrics']['score']:.3f} [{low:.3f}, {high:.3f}]")
     canvas.rows(axes, [row["name"] for row in rows])
     metric = rows[0]["metrics"]["metric"]
-    axes.set(title=f"Scores on {task}", xlabel=f"{metric} on test data, with 95 % intervals")
+    which = "; lower is better" if rows[0]["metrics"]["lower_is_better"] else ""
+    axes.set(title=f"Scores on {task}", xlabel=f"{metric} on test data, with 95 % intervals{which}")
     axes.margins(x=0.06)
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))  # each label stands for all rows

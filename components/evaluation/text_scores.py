@@ -1,0 +1,156 @@
+"""Scores of generated texts: exact match, token F1, BLEU, chrF; and scores of whole corpora.
+
+Exact match and F1 are means over examples. BLEU and chrF are those of the corpus, as sacreBLEU
+computes them (Post 2018), here between 0 and 1: they are functions of counts that are added up over
+examples, and so are bits per byte and the perplexity per word. An example's `statistics` are such
+counts, and resampling examples means resampling them.
+"""
+
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def squad(text: str) -> str:
+    """SQuAD v1.1's rule (Rajpurkar et al. 2016, section 6.1 and its evaluation script).
+
+    Lower case, no ASCII punctuation, no articles (a, an, the), single spaces. It takes the sign and
+    the point out of numbers: for those there is `number`.
+    """
+    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+
+
+def number(text: str) -> str:
+    """A number by its value: `$1,000.0` and `1000` are equal. What is no number stays a text."""
+    plain = re.sub(r"[,$%\s]", "", text).rstrip(".")
+    try:
+        value = Decimal(plain)
+    except InvalidOperation:
+        return text.strip()
+    return format(value.normalize() + 0, "f") if value.is_finite() else text.strip()
+
+
+NORMALISERS: Mapping[str, Callable[[str], str]] = {
+    "squad": squad,
+    "number": number,
+    "none": str.strip,
+}
+
+
+def exact_match(prediction: str, reference: str) -> float:
+    """1 where two normalised answers are equal."""
+    return float(prediction == reference)
+
+
+def token_f1(prediction: str, reference: str) -> float:
+    """The harmonic mean of precision and recall of a normalised answer's words, as SQuAD's."""
+    said, wanted = prediction.split(), reference.split()
+    common = (Counter(said) & Counter(wanted)).total()
+    if not common:
+        return float(said == wanted)
+    precision, recall = common / len(said), common / len(wanted)
+    return 2 * precision * recall / (precision + recall)
+
+
+def _by_answer(
+    score: Callable[[str, str], float],
+) -> Callable[[Sequence[str], Sequence[str], str], list[dict[str, Any]]]:
+    def judged(
+        predictions: Sequence[str], references: Sequence[str], normalise: str
+    ) -> list[dict[str, Any]]:
+        same = NORMALISERS[normalise]
+        pairs = zip(predictions, references, strict=True)
+        return [{"correct": score(same(said), same(wanted))} for said, wanted in pairs]
+
+    return judged
+
+
+def _by_corpus(
+    name: str,
+) -> Callable[[Sequence[str], Sequence[str], str], list[dict[str, Any]]]:
+    def judged(
+        predictions: Sequence[str], references: Sequence[str], _normalise: str
+    ) -> list[dict[str, Any]]:
+        corpus, sentence = _metric(name), _metric(name, sentence=True)
+        counts = corpus._extract_corpus_statistics(list(predictions), [list(references)])
+        each = (
+            sentence.sentence_score(said, [wanted]).score / 100
+            for said, wanted in zip(predictions, references, strict=True)
+        )
+        return [
+            {"correct": min(score, 1.0), "statistics": [float(count) for count in row]}
+            for score, row in zip(each, counts, strict=True)
+        ]
+
+    return judged
+
+
+JUDGED = {
+    "exact_match": _by_answer(exact_match),
+    "f1": _by_answer(token_f1),
+    "bleu": _by_corpus("bleu"),
+    "chrf": _by_corpus("chrf"),
+}
+
+
+def judge_texts(
+    metric: str, predictions: Sequence[str], references: Sequence[str], normalise: str
+) -> list[dict[str, Any]]:
+    """For each pair `correct`, its score between 0 and 1, and its `statistics` where the metric is
+    one of the corpus. Of BLEU, `correct` is the sentence's, with the orders that it is long enough
+    for (`eff:yes`).
+    """
+    return JUDGED[metric](predictions, references, normalise)
+
+
+def signature(metric: str) -> str | None:
+    """What sacreBLEU calls a score's conditions; None for other metrics."""
+    if metric not in ("bleu", "chrf"):
+        return None
+    scorer = _metric(metric)
+    scorer.corpus_score(["a"], [["a"]])  # it counts the references
+    return str(scorer.get_signature())
+
+
+def _metric(name: str, sentence: bool = False) -> Any:
+    from sacrebleu.metrics import BLEU, CHRF
+
+    return BLEU(effective_order=sentence) if name == "bleu" else CHRF()
+
+
+def _sacrebleu(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    def score(sums: np.ndarray) -> np.ndarray:
+        scorer = _metric(name)
+        rows = sums.reshape(-1, sums.shape[-1]).tolist()
+        found = [scorer._compute_score_from_stats(row).score / 100 for row in rows]
+        return np.array(found).reshape(sums.shape[:-1])
+
+    return score
+
+
+def bits_per_byte(sums: np.ndarray) -> np.ndarray:
+    """From the sums of nats, bytes and words."""
+    return sums[..., 0] / math.log(2) / sums[..., 1]
+
+
+def word_perplexity(sums: np.ndarray) -> np.ndarray:
+    """From the sums of nats, bytes and words: 2 ** (bits per byte x bytes per word)."""
+    return np.exp(sums[..., 0] / sums[..., 2])
+
+
+# sums of statistics [..., k] to scores [...]; metrics that are not here are means of `correct`
+OF_SUMS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "bleu": _sacrebleu("bleu"),
+    "chrf": _sacrebleu("chrf"),
+    "bits_per_byte": bits_per_byte,
+    "word_perplexity": word_perplexity,
+}

@@ -1,0 +1,176 @@
+"""Tasks: a data set's rows rendered with a prompt, and what an answer to them is judged by."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from components.block import Block
+from components.lineage import read_jsonl, text_hash, write_json, write_jsonl
+from components.metric_names import METRICS, NORMALISED
+from components.prompts import Prompt, find_answer, render, variables_of
+from components.reporter import Reporter
+
+ID_LENGTH = 12
+
+Row = dict[str, Any]
+
+
+class Task(Block):
+    """What a model is asked to do. max_train, max_eval: at most so many rows of a split.
+
+    metric: left out, the first of its kind in `metric_names.py`. max_new_tokens: of a generated
+    answer. normalise: what is made equal before answers are compared, see `text_scores.py`.
+    """
+
+    dataset: str
+    kind: Literal["classification", "generation", "language_modelling"]
+    prompt: str
+    metric: str = ""
+    max_train: int | None = Field(default=None, ge=1)
+    max_eval: int | None = Field(default=None, ge=1)
+    max_new_tokens: int = Field(default=64, ge=1)
+    normalise: Literal["squad", "number", "none"] = "squad"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_metric(cls, values: Any) -> Any:
+        kind = values.get("kind") if isinstance(values, dict) else None
+        if kind not in METRICS or "metric" in values:
+            return values
+        return {**values, "metric": METRICS[kind][0]}
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "Task":
+        if self.metric not in METRICS[self.kind]:
+            known = ", ".join(METRICS[self.kind])
+            raise ValueError(f"metric '{self.metric}': a {self.kind} task has {known}")
+        if "max_new_tokens" in self.model_fields_set and self.kind != "generation":
+            raise ValueError(f"max_new_tokens belongs to kind: generation, not to {self.kind}")
+        if "normalise" in self.model_fields_set and self.metric not in NORMALISED:
+            known = " and ".join(NORMALISED)
+            raise ValueError(f"normalise belongs to metric {known}, not to {self.metric}")
+        return self
+
+
+def build_task(
+    task: Task,
+    name: str,
+    prompt: Prompt,
+    prompt_name: str,
+    dataset: Path,
+    out: Path,
+    report: Reporter,
+) -> dict[str, float]:
+    """Render the rows of `dataset` into `out`: `SPLIT.jsonl` and `task.json`.
+
+    Rows are {"id", "prompt", "answer", "label", "text"}: what is read, what has to follow, and what
+    a prediction is compared with: a label, or the final answer of a text (empty for language
+    models, whose answer is the whole text). Rows with worked steps have their number as "steps". Of
+    rows that read the same and have the same label one is kept. A limit keeps the rows with the
+    smallest hashes, so a larger limit only adds rows.
+
+    Raises:
+        ValueError: a row does not fit the prompt: no such label or column, no final answer.
+    """
+    counts = {}
+    seen: set[str] = set()
+    splits = ("train", "validation", "test")
+    for done, split in enumerate(splits):
+        limit = task.max_train if split == "train" else task.max_eval
+        found = read_jsonl(dataset / f"{split}.jsonl")
+        rows = {row["id"]: row for row in (RENDERED[task.kind](r, prompt, dataset) for r in found)}
+        rows = [rows[key] for key in sorted(rows)][:limit]
+        counts[split] = write_jsonl(out / f"{split}.jsonl", rows)
+        seen.update(row["label"] for row in rows)
+        report.progress(done + 1, len(splits), split)
+    if idle := sorted(set(prompt.labels) - seen):
+        raise ValueError(
+            f"prompts.{prompt_name}.answer names labels that no row of {dataset.name} has: "
+            f"{', '.join(idle)}; its labels are {', '.join(sorted(seen))}"
+        )
+    description = {
+        "name": name,
+        "kind": task.kind,
+        "metric": task.metric,
+        "max_new_tokens": task.max_new_tokens,
+        "normalise": task.normalise,
+        "labels": prompt.labels,
+        "prompt": {"name": prompt_name, **prompt.model_dump(mode="json"), "sha": prompt.sha},
+        "counts": counts,
+    }
+    write_json(out / "task.json", description)
+    return {split: float(count) for split, count in counts.items()}
+
+
+def _classification(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Row:
+    label = row.get("label")
+    if label not in prompt.labels:
+        raise ValueError(
+            f"data set {dataset.name}: label {label!r} has no answer in the prompt; "
+            f"answers stand for {', '.join(prompt.labels)}"
+        )
+    columns = {key: value for key, value in row.items() if key != "label"}
+    return {
+        "id": text_hash(row["text"], label)[:ID_LENGTH],
+        "prompt": _filled(prompt.template, columns, dataset),
+        "answer": prompt.labels[label],
+        "label": label,
+        "text": row["text"],
+    }
+
+
+def _generation(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Row:
+    """The id and the label are those of the row, whatever the wording: worked steps and a direct
+    answer are judged on the same examples.
+    """
+    assert isinstance(prompt.answer, str), prompt.answer
+    extra = row.get("extra", {})
+    columns = {**row, **extra}
+    answer = _filled(prompt.answer, columns, dataset)
+    label = find_answer(prompt.extract, answer)
+    if not label:
+        raise ValueError(
+            f"data set {dataset.name}: the prompt's extract {prompt.extract!r} finds no answer in "
+            f"{answer!r}"
+        )
+    asked = _filled(prompt.template, columns, dataset)
+    counted = {"steps": len(row["steps"].splitlines())} if "steps" in row else {}
+    return {
+        "id": text_hash(row["source"], *extra.values(), label)[:ID_LENGTH],
+        "prompt": asked,
+        "answer": answer,
+        "label": label,
+        "text": asked,
+        **counted,
+    }
+
+
+def _language_modelling(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Row:
+    text = _filled(prompt.template, row, dataset)
+    return {
+        "id": text_hash(text)[:ID_LENGTH],
+        "prompt": "",
+        "answer": text,
+        "label": "",
+        "text": text,
+    }
+
+
+def _filled(template: str, columns: Mapping[str, Any], dataset: Path) -> str:
+    """`template` with what it asks for."""
+    wanted = variables_of(template)
+    if missing := [name for name in wanted if name not in columns]:
+        raise ValueError(
+            f"the template asks for {', '.join(missing)}; data set {dataset.name} has the columns "
+            f"{', '.join(columns)}"
+        )
+    return render(template, {name: columns[name] for name in wanted})
+
+
+RENDERED: Mapping[str, Callable[[Mapping[str, Any], Prompt, Path], Row]] = {
+    "classification": _classification,
+    "generation": _generation,
+    "language_modelling": _language_modelling,
+}
