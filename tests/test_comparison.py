@@ -123,6 +123,7 @@ def row(name, score, gap, seconds, parameters=10):
         "pipeline": "p",
         "examples": None,
         "score": score,
+        "merit": score,
         "interval": [score - 0.02, score + 0.02],
         "difference_to_best": gap,
         "tied_with_best": gap is None or gap[2] >= 0,

@@ -9,6 +9,8 @@ import numpy as np
 from components.comparison import intervals, serving
 from components.comparison.block import Comparison, Entry
 from components.comparison.final import KEPT_SEED
+from components.evaluation.metrics import Score, statistics_of
+from components.evaluation.text_scores import OF_SUMS
 from components.lineage import read_json, read_jsonl, write_json
 from components.reporter import Reporter
 
@@ -36,20 +38,27 @@ def collect(
     entries = list(comparison.entries(name))
     scores = {entry.key: _scores(folder, entry, comparison.seeds) for entry in entries}
     _require_one_key(folder, entries, comparison.seeds)
-    rows = [_row(folder, entry, comparison.seeds, scores[entry.key], price) for entry in entries]
+    figures = read_json(folder / "finals" / entries[0].final(KEPT_SEED) / "metrics.json")
+    score = OF_SUMS.get(figures["metric"])
+    rows = [_row(folder, entry, scores[entry.key], score, price) for entry in entries]
+    sign = -1 if figures["lower_is_better"] else 1
+    for row in rows:
+        row["merit"] = sign * row["score"]  # more is better, whatever the metric
     report.progress(1, 3, "scores")
     _add_serving(artifacts, folder, entries, rows)
     report.progress(2, 3, "served")
     groups = list(_groups(rows))
     for group in groups:
-        _add_differences(group, scores)
+        _add_differences(group, scores, score, sign)
         _add_fronts(group)
-    figures = read_json(folder / "finals" / entries[0].final(KEPT_SEED) / "metrics.json")
     shape = {"comparison": name, **comparison.model_dump(mode="json")}
     result = {
         **shape,
         "metric": figures["metric"],
         "split": figures["split"],
+        "train_rows": read_json(artifacts / "tasks" / comparison.task / "task.json")["counts"][
+            "train"
+        ],
         "n": figures["n"],
         "rows": rows,
         "advice": [_advice(group) for group in groups],
@@ -61,7 +70,7 @@ def collect(
 
 
 def _scores(folder: Path, entry: Entry, seeds: int) -> np.ndarray:
-    """What each example scored. Shape (seeds, examples), the examples in the order of their ids."""
+    """What each example scored, in the order of their ids; see `intervals` for the shape."""
     found = []
     for seed in range(1, seeds + 1):
         place = folder / "finals" / entry.final(seed) / "records.jsonl"
@@ -70,7 +79,7 @@ def _scores(folder: Path, entry: Entry, seeds: int) -> np.ndarray:
                 f"{place} is missing; run 'dvc repro final@{entry.final(seed)}' to make it"
             )
         records = sorted(read_jsonl(place), key=lambda record: record["id"])
-        found.append([float(record["correct"]) for record in records])
+        found.append([statistics_of(record) for record in records])
     return np.array(found)
 
 
@@ -87,19 +96,18 @@ def _require_one_key(folder: Path, entries: Sequence[Entry], seeds: int) -> None
         )
 
 
-def _row(folder: Path, entry: Entry, seeds: int, scores: np.ndarray, price: float | None) -> Row:
-    finals = [
-        read_json(folder / "finals" / entry.final(seed) / "final.json")
-        for seed in range(1, seeds + 1)
-    ]
+def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: float | None) -> Row:
+    seeds = range(1, len(figures) + 1)
+    finals = [read_json(folder / "finals" / entry.final(seed) / "final.json") for seed in seeds]
+    scores = intervals.score_of(figures, score)
     seconds = float(np.mean([final["train_seconds"] for final in finals]))
     same = ("pipeline", "name", "method", "examples", "settings", "trainable_parameters", "bytes")
     return {
         "key": entry.key,
         **{key: finals[0][key] for key in (*same, "base_parameters")},
         "score": float(scores.mean()),
-        "interval": list(intervals.interval(scores)),
-        "seed_scores": [float(score) for score in scores.mean(axis=1)],
+        "interval": list(intervals.interval(figures, score)),
+        "seed_scores": scores.tolist(),
         "train_seconds": round(seconds, 2),
         "cost": round(seconds / 3600 * price, 6) if price is not None else None,
     }
@@ -141,13 +149,19 @@ def _groups(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _add_differences(group: list[Row], scores: Mapping[str, np.ndarray]) -> None:
-    """To the best of the group: [mean, low, high]; None for the best."""
-    best = max(group, key=lambda row: row["score"])
+def _add_differences(
+    group: list[Row], scores: Mapping[str, np.ndarray], score: Score, sign: int
+) -> None:
+    """How much better than the best of the group: [mean, low, high]; None for the best.
+
+    sign: -1 where a lower score is better, so that a worse row's difference is below zero.
+    """
+    best = max(group, key=lambda row: row["merit"])
     for row in group:
         gap = None
         if row is not best:
-            gap = list(intervals.difference(scores[row["key"]], scores[best["key"]]))
+            sides = [scores[row["key"]], scores[best["key"]]][::sign]
+            gap = list(intervals.difference(*sides, score))
         row["difference_to_best"] = gap
         row["tied_with_best"] = gap is None or gap[2] >= 0
 
@@ -158,8 +172,8 @@ def _add_fronts(group: list[Row]) -> None:
         for row in group:
             row[f"on_front_of_{axis}"] = not any(
                 other[axis] <= row[axis]
-                and other["score"] >= row["score"]
-                and (other[axis], other["score"]) != (row[axis], row["score"])
+                and other["merit"] >= row["merit"]
+                and (other[axis], other["merit"]) != (row[axis], row["merit"])
                 for other in group
             )
 
@@ -175,7 +189,7 @@ def _advice(group: list[Row]) -> str:
     price = f"{cheapest['train_seconds']:.1f} s of training, {cheapest['bytes']:,} bytes"
     if cheapest is best:
         return (
-            f"{where}, ship {best['name']} ({price}): it scores highest, {score}, and every "
+            f"{where}, ship {best['name']} ({price}): it scores best, {score}, and every "
             "cheaper one surely less."
         )
     gap = cheapest["difference_to_best"]

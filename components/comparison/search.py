@@ -17,6 +17,7 @@ from components.comparison import space
 from components.comparison.block import Comparison, Entry, is_trained
 from components.evaluation import validation_score
 from components.lineage import read_json, read_jsonl, value_hash, write_json
+from components.metric_names import LOWER_IS_BETTER
 from components.reporter import Reporter, Silent
 
 SEED = 0  # of all trials; the final trainings have others
@@ -64,7 +65,7 @@ def search(
 ) -> dict[str, float]:
     """Tune `entry` and write `search.json`: the trials, and the settings of the best.
 
-    The best has the highest score on validation data; of equals, the lowest loss.
+    The best has the best score on validation data; of equals, the lowest loss.
 
     Raises:
         ValueError: the task has too few rows, or no learning rate trains.
@@ -73,12 +74,13 @@ def search(
     fixed = {"seed": SEED, "examples": entry.examples} | ({"steps": steps} if steps else {})
     begun = entry.adapter.model_copy(update=fixed)
     found = learning_rate_of(begun, ground.task, ground.base) if steps else None
+    lower = read_json(ground.task / "task.json")["metric"] in LOWER_IS_BETTER
     trials: list[dict[str, Any]] = []
     count = space.count(entry.adapter, comparison.trials)
     for number in range(count):
         chosen = space.point(entry.adapter, number, found.rate if found else None)
         trials.append(_trial(chosen.model_copy(update=fixed), entry, ground, trials))
-        best = best_of(trials)
+        best = best_of(trials, lower)
         report.metrics({"score": trials[-1]["score"], "best_score": best["score"]}, step=number + 1)
         report.progress(number + 1, count, f"{best['score']:.3f} with {told(best['settings'])}")
     curve = found.curve if found else []
@@ -151,10 +153,16 @@ def _trial(
     return record
 
 
-def best_of(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The trial with the highest score; of equals the one with the lowest loss, then the first."""
+def best_of(trials: Sequence[Mapping[str, Any]], lower: bool = False) -> Mapping[str, Any]:
+    """The trial with the best score; of equals the one with the lowest loss, then the first.
+
+    lower: whether a lower score is better.
+    """
+    sign = -1 if lower else 1
     whole = [trial for trial in trials if not trial["stopped"]]
-    return max(whole, key=lambda trial: (trial["score"], -min(trial["losses"][-1:] or [0.0])))
+    return max(
+        whole, key=lambda trial: (sign * trial["score"], -min(trial["losses"][-1:] or [0.0]))
+    )
 
 
 def told(settings: Mapping[str, Any]) -> str:

@@ -17,8 +17,8 @@ NOTHING = 0.5  # where zero stands on a logarithmic scale of parameters or secon
 
 def of_comparison(folder: Path) -> dict[str, "Figure"]:
     """The figures of `artifacts/comparisons/NAME/result` by name."""
-    result = read_json(folder / "comparison.json")
-    return draw(result)
+    path = folder / "comparison.json"
+    return draw(read_json(path)) if path.is_file() else {}
 
 
 def draw(result: Mapping[str, Any]) -> dict[str, "Figure"]:
@@ -40,6 +40,8 @@ def draw(result: Mapping[str, Any]) -> dict[str, "Figure"]:
 
 def of_search(folder: Path) -> dict[str, "Figure"]:
     """What every trial scored, over its learning rate; none where nothing is trained."""
+    if not (folder / "search.json").is_file():
+        return {}
     found = read_json(folder / "search.json")
     trials = [trial for trial in found["trials"] if "learning_rate" in trial["settings"]]
     if not trials:
