@@ -69,11 +69,16 @@ def _names(catalogue: Catalogue) -> Iterator[Mistake]:
 
 
 def _pipelines(catalogue: Catalogue) -> Iterator[Mistake]:
+    compute = catalogue.compute
     for name, pipeline in catalogue.pipelines.items():
         batch, context = pipeline.pretrain.batch_tokens, pipeline.model.context
         if batch % context:
             near = max(1, round(batch / context)) * context
             said = f"{batch} is no multiple of model.context {context}; {near} would be"
+            yield Mistake(("pipelines", name, "pretrain", "batch_tokens"), said)
+        elif (batch // context) % (count := compute.nodes * compute.processes):
+            said = f"a step's {batch // context} sequences of {context} tokens cannot be shared "
+            said += f"evenly by {count} processes (compute: nodes x processes)"
             yield Mistake(("pipelines", name, "pretrain", "batch_tokens"), said)
         if not catalogue.adapters_of(name):
             task = next(iter(catalogue.tasks), "TASK")
