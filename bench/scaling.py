@@ -15,11 +15,12 @@ from _world import prepare
 from components.models.llama import Model
 from components.reporter import Silent
 from components.training import launch
+from components.training.group import Group
 from components.training.pretrain import Pretrain
 
 MODEL = Model(layers=6, width=256, heads=8, context=256)
-CONTESTANTS = {"1 x 1": (1, 1, "ddp"), "1 x 2": (1, 2, "ddp")}
-CONTESTANTS |= {"2 x 1 ddp": (2, 2, "ddp"), "2 x 1 fsdp": (2, 2, "fsdp")}
+CONTESTANTS = {"1 x 1": Group(1, 1), "1 x 2": Group(1, 2)}
+CONTESTANTS |= {"2 x 1 ddp": Group(2, 2, "ddp"), "2 x 1 fsdp": Group(2, 2, "fsdp")}
 
 
 class Speeds(Silent):
@@ -35,7 +36,6 @@ class Speeds(Silent):
 
 def speed(name: str, folder: Path, steps: int) -> float:
     """The median tokens a second of one run, its first third left out."""
-    processes, threads, strategy = CONTESTANTS[name]
     block = Pretrain(
         tokens=steps * 4096,
         batch_tokens=4096,
@@ -58,7 +58,7 @@ def speed(name: str, folder: Path, steps: int) -> float:
             "price": None,
         }
         speeds = Speeds()
-        launch.run(job, processes, threads, strategy, speeds)
+        launch.run(job, CONTESTANTS[name], speeds)
     return statistics.median(speeds.told[len(speeds.told) // 3 :])
 
 

@@ -85,9 +85,10 @@ def _names(catalogue: Catalogue) -> Iterator[Mistake]:
 
 def _pipelines(catalogue: Catalogue) -> Iterator[Mistake]:
     compared = {p for block in catalogue.comparisons.values() for p in block.pipelines}
+    count = catalogue.compute.nodes * catalogue.compute.processes
     for name, pipeline in catalogue.pipelines.items():
         if pipeline.pretrain is not None and pipeline.model is not None:
-            yield from _batch(name, pipeline.pretrain.batch_tokens, pipeline.model.context)
+            yield from _batch(name, pipeline.pretrain.batch_tokens, pipeline.model.context, count)
         if name not in compared and not catalogue.adapters_of(name):
             task = next(iter(catalogue.tasks), "TASK")
             block = f"{name}_zero_shot: {{pipeline: {name}, task: {task}, method: prompt}}"
@@ -95,10 +96,15 @@ def _pipelines(catalogue: Catalogue) -> Iterator[Mistake]:
             yield Mistake(("pipelines", name), f"{said} to adapters")
 
 
-def _batch(name: str, batch: int, context: int) -> Iterator[Mistake]:
+def _batch(name: str, batch: int, context: int, count: int) -> Iterator[Mistake]:
+    """count: processes that share a step's sequences."""
     if batch % context:
         near = max(1, round(batch / context)) * context
         said = f"{batch} is no multiple of model.context {context}; {near} would be"
+        yield Mistake(("pipelines", name, "pretrain", "batch_tokens"), said)
+    elif (batch // context) % count:
+        said = f"a step's {batch // context} sequences of {context} tokens cannot be shared evenly "
+        said += f"by {count} processes (compute: nodes x processes)"
         yield Mistake(("pipelines", name, "pretrain", "batch_tokens"), said)
 
 

@@ -67,6 +67,18 @@ def run(
 
 
 @app.command()
+def join(
+    context: typer.Context,
+    stage: Annotated[str, typer.Argument(metavar="base@PIPELINE", help="What trains.")],
+    node: Annotated[int, typer.Option(min=1, help="Which of compute.nodes this one is.")] = 1,
+) -> None:
+    """Train together with the machine that runs a pipeline, once it has come to that."""
+    from flows.nodes import join as start
+
+    start(context.obj, stage, node)
+
+
+@app.command()
 def init(
     directory: Annotated[Path, typer.Argument(help="A new or empty folder.")],
 ) -> None:

@@ -27,7 +27,7 @@ def evaluate(
         stale = graph.stale(workspace)
         data.check(workspace, catalogue, datasets, stale, say)
         with forkserver.running(workspace) if stale else nullcontext() as server:
-            environment = settings.child_environment(None, server)
+            environment = settings.child_environment(settings.told(None, server))
             for name in catalogue.adapters_of(pipeline):
                 graph.reproduce(workspace, f"evaluation@{name}", environment, say, upstream=True)
                 folder = workspace / "artifacts" / pipeline / "evaluations" / name

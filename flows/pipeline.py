@@ -4,7 +4,10 @@ A task is one `dvc repro --single-item`, so a flow and a bare `dvc repro` do the
 the same work. What is no pure function of files (registering, promoting) follows as tasks.
 """
 
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from components.catalogue import Catalogue, load, suggestion
+from components.schema import Compute
 from flows import (
+    cluster,
     data,
     disk,
     evidence,
@@ -51,10 +56,11 @@ def check_data(
     retry_condition_fn=_passing,
     cache_policy=NO_CACHE,
 )
-def run_stage(workspace: Path, stage: str, parent: str, server: str | None, force: bool) -> bool:
-    """Whether the stage ran; DVC may know its result already."""
+def run_stage(workspace: Path, stage: str, above: dict[str, str], force: bool) -> bool:
+    """Whether the stage ran; DVC may know its result already. above: see `settings.told`."""
+    settings.apply(workspace)  # this may be another process than the flow's, on another machine
     before = evidence.last_run(workspace, stage)
-    environment = settings.child_environment(parent, server)
+    environment = settings.child_environment(above)
     graph.reproduce(workspace, stage, environment, get_run_logger().info, force)
     return evidence.last_run(workspace, stage) != before
 
@@ -86,19 +92,41 @@ def _run_stages(
     parent = tracking.start_parent(workspace, pipeline, tags)
     ended = "FAILED"
     try:
-        with forkserver.running(workspace) as server:
+        with _beginning(workspace, catalogue.compute, parent, force) as begin:
             ran = side_by_side.run(
                 needed,
-                catalogue.compute.jobs,
-                catalogue.compute.jobs_of,
+                *_room(catalogue.compute),
                 lambda stage, ran: force or stage in waiting or bool(needed[stage] & ran),
-                lambda stage: run_stage.submit(workspace, stage, parent, server, force),
+                begin,
             )
         ended = "FINISHED"
     finally:
         graph.end_calls()
         _close(workspace, catalogue, pipeline, parent, ended)
     return parent, ran
+
+
+@contextmanager
+def _beginning(
+    workspace: Path, compute: Compute, parent: str, force: bool
+) -> Iterator[Callable[[str], side_by_side.Begun]]:
+    """What begins a stage: here, in a fork of a server, or on whichever machine of a cluster."""
+    given = {"workspace": workspace, "force": force}
+    if compute.engine == "ray":
+        with cluster.running(compute) as (submit, address):
+            given["above"] = settings.told(parent, cluster=address)
+            yield lambda stage: submit(run_stage, {"stage": stage, **given})
+        return
+    with forkserver.running(workspace) as server:
+        given["above"] = settings.told(parent, server)
+        yield lambda stage: run_stage.submit(stage=stage, **given)
+
+
+def _room(compute: Compute) -> tuple[int, Callable[[str], int]]:
+    """Slots for stages, and how many one takes. A cluster knows its room itself."""
+    if compute.engine == "ray":
+        return sys.maxsize, lambda stage: 1
+    return compute.jobs, compute.jobs_of
 
 
 def _close(workspace: Path, catalogue: Catalogue, pipeline: str, parent: str, ended: str) -> None:
@@ -125,6 +153,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
 
     Raises:
         CatalogueError: the catalogue is wrong, or has no such pipeline.
+        ValueError: the cluster that it asks for cannot be had.
         DataError: data is missing or changed.
         Held: another run is at work in this workspace.
         StageFailed: a stage failed.
@@ -135,6 +164,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
     catalogue = load(where)
     if pipeline not in catalogue.pipelines:
         raise ValueError(f"no pipeline '{pipeline}'{suggestion(pipeline, catalogue.pipelines)}")
+    cluster.require(catalogue.compute)
     stages = catalogue.stages_of(pipeline)
     with locks.hold(where / ".kindling" / "run.lock"):
         graph.ensure_repository(where)

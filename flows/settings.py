@@ -13,6 +13,8 @@ PARENT_RUN = "KINDLING_PARENT_RUN"  # MLflow id of the pipeline's run, handed to
 FLOW_PID = "KINDLING_FLOW_PID"  # a stage ends when this process does
 MASTERS = "KINDLING_MASTERS"  # a fork ends when one of these processes does
 FORK_SERVER = "KINDLING_FORK_SERVER"  # where a stage finds one; see `flows.forkserver`
+RAY_ADDRESS = "RAY_ADDRESS"  # of the cluster to join, as Ray itself reads it
+CARRIED = ("MLFLOW_TRACKING_URI", "PREFECT_HOME")  # to stages on other machines of a cluster
 
 # nothing here phones home; a user's own setting of the same variable wins
 QUIET = {
@@ -104,6 +106,15 @@ def masters() -> list[int]:
     return [int(pid) for pid in os.environ.get(MASTERS, "").split()]
 
 
+def ray_address() -> str | None:
+    return os.environ.get(RAY_ADDRESS)
+
+
+def carried() -> dict[str, str]:
+    """The part of this process's environment that its stages need on other machines too."""
+    return {name: os.environ[name] for name in CARRIED if name in os.environ}
+
+
 def fork_environment(masters: list[int]) -> dict[str, str]:
     """This process's environment for a fork that does its work and ends with `masters`."""
     given = {**os.environ, MASTERS: " ".join(map(str, masters))}
@@ -117,11 +128,16 @@ def become(other: dict[str, str]) -> None:
     os.environ.update(other)
 
 
-def child_environment(parent: str | None, server: str | None = None) -> dict[str, str]:
-    """The environment of DVC calls that end with this process.
+def told(parent: str | None, server: str | None = None, cluster: str | None = None) -> dict:
+    """What a stage is told by its environment, where there is something to tell.
 
-    parent: the MLflow run above. server: the fork server that their stages may ask.
+    parent: the MLflow run above. server: the fork server that it may ask. cluster: the address of
+    the Ray cluster that it may use.
     """
-    above = {PARENT_RUN: parent} if parent else {}
-    asked = {FORK_SERVER: server} if server else {}
-    return {**os.environ, **above, **asked, FLOW_PID: str(os.getpid())}
+    values = {PARENT_RUN: parent, FORK_SERVER: server, RAY_ADDRESS: cluster}
+    return {name: value for name, value in values.items() if value}
+
+
+def child_environment(above: dict[str, str]) -> dict[str, str]:
+    """The environment of DVC calls that end with this process. above: what they are `told`."""
+    return {**os.environ, **above, FLOW_PID: str(os.getpid())}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from components import lineage
 from components.catalogue import Catalogue, load
-from flows import data, expansion, forkserver, graph, leash, locks, settings
+from flows import cluster, data, expansion, forkserver, graph, leash, locks, settings
 from flows.stages import STAGES, Work, pipeline_of, places
 from flows.versions import installed
 
@@ -48,6 +48,7 @@ def run(workspace: Path, stage: str) -> None:
     """
     catalogue = load(workspace, check_files=False)
     expansion.require_current(workspace, catalogue)
+    cluster.require(catalogue.compute)
     output, inputs = places(catalogue, stage)
     with locks.hold(workspace / ".kindling" / "locks" / stage, wait=LOCK_WAIT_SECONDS):
         versions = installed(STAGES[stage.split("@")[0]].libraries)
@@ -81,7 +82,7 @@ def _run_tracked(
     pipeline = pipeline_of(catalogue, stage)
     run_id, last_step = tracking.open_stage_run(workspace, mlflow, stage, pipeline, marks[0])
     tracker = tracking.Tracker(mlflow, run_id, evidence.bar(stage), last_step)
-    checkpoints = workspace / ".kindling" / "checkpoints" / stage
+    checkpoints = checkpoints_of(workspace, stage)
     ended = "FAILED"
     try:
         out = _empty(workspace / ".kindling" / "work" / stage)
@@ -104,6 +105,10 @@ def _run_tracked(
     shutil.rmtree(checkpoints, ignore_errors=True)
     about = {"run_id": run_id, "seconds": seconds, "content": content, "output": output}
     evidence.keep_result(workspace, stage, {**about, "figures": figures})
+
+
+def checkpoints_of(workspace: Path, stage: str) -> Path:
+    return workspace / ".kindling" / "checkpoints" / stage
 
 
 def _empty(folder: Path) -> Path:

@@ -3,11 +3,16 @@
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from components import cluster
 from components.catalogue import Catalogue
 from components.reporter import Reporter
+from components.schema import Compute
+from components.training.group import Group
+from flows import settings
 from flows.tracking import UNOWNED
 
 COMPARED = ("search", "final")  # stages whose names are made from a comparison's lists
@@ -94,7 +99,15 @@ def _tokens(work: Work) -> dict[str, float]:
     from components.tokens import encode_corpus
 
     corpus, tokenizer = (work.artifact(f"{work.name}/{part}") for part in ("corpus", "tokenizer"))
-    return encode_corpus(corpus, tokenizer, work.out, work.report)
+    return encode_corpus(corpus, tokenizer, work.out, work.report, _spread(work.catalogue.compute))
+
+
+def _spread(compute: Compute) -> Callable | None:
+    """What spreads work over the cluster that there is; None without one."""
+    address = settings.ray_address()
+    if compute.engine != "ray" or address is None:
+        return None
+    return partial(cluster.spread, address, compute.threads)
 
 
 def _base(work: Work) -> dict[str, float]:
@@ -102,8 +115,9 @@ def _base(work: Work) -> dict[str, float]:
     tokens, tokenizer = (work.artifact(f"{work.name}/{part}") for part in ("tokens", "tokenizer"))
     places = {"tokens": tokens, "tokenizer": tokenizer, "out": work.out}
     places["checkpoints"] = work.checkpoints
-    given = {"identity": work.identity, "price": compute.price_per_hour}
-    if compute.processes == 1:
+    price = compute.price_per_hour
+    given = {"identity": work.identity, "price": price and price * compute.nodes}
+    if compute.engine == "local" and compute.nodes * compute.processes == 1:
         from components.training.pretrain import pretrain
 
         return pretrain(block.model, block.pretrain, report=work.report, **places, **given)
@@ -115,7 +129,13 @@ def _base(work: Work) -> dict[str, float]:
         **{name: str(path) for name, path in places.items()},
         **given,
     }
-    return launch.run(job, compute.processes, compute.threads, compute.strategy, work.report)
+    return launch.run(job, _group(compute), work.report)
+
+
+def _group(compute: Compute) -> Group:
+    meeting = settings.ray_address() if compute.engine == "ray" else compute.rendezvous
+    given = ("processes", "threads", "strategy", "nodes", "engine")
+    return Group(**{name: getattr(compute, name) for name in given}, meeting=meeting)
 
 
 def _language_model(work: Work) -> dict[str, float]:

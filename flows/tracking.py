@@ -95,6 +95,7 @@ class Tracker:
         self.last: dict[str, float] = {}
         self._show = show
         self._skip_until = skip_until  # steps that the run already has, from before a kill
+        self._told: dict[str, int] = {}  # the last step of each; a resumed worker tells some again
         self._buffer: list[tuple[str, float, int, int]] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -110,11 +111,11 @@ class Tracker:
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         self.last.update(values)
-        if step <= self._skip_until:
-            return
         now = int(time.time() * 1000)
+        new = [key for key in values if step > self._told.get(key, self._skip_until)]
+        self._told.update(dict.fromkeys(new, step))
         with self._lock:
-            self._buffer += [(key, float(value), now, step) for key, value in values.items()]
+            self._buffer += [(key, float(values[key]), now, step) for key in new]
 
     def progress(self, done: float, total: float, note: str = "") -> None:
         self._show(done, total, note)

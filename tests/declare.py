@@ -19,7 +19,7 @@ ENTRY = {
     "corpus": ["components.corpus"],
     "tokenizer": ["components.tokenizer"],
     "tokens": ["components.tokens"],
-    "base": ["components.training.pretrain", "components.training.worker"],
+    "base": [f"components.training.{name}" for name in ("pretrain", "worker", "ray_train")],
     "language_model": ["components.evaluation.language_model"],
     "adapter": ["components.adapters"],
     "evaluation": ["components.evaluation"],

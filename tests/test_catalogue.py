@@ -39,6 +39,10 @@ TEXT = CATALOGUE.format(root=".")
         ("adapters:\n", "adapters:\n  base: {}\n", "adapters.base"),
         ("adapters:\n", "adapters:\n  a b: {}\n", "adapters.a b.method: this key is missing"),
         ("gates:", "gates: [", "not valid YAML"),
+        ("jobs: 2,", "jobs: 2, nodes: 2,", "compute: nodes 2 with engine local need 'rendezvous"),
+        ("jobs: 2,", "jobs: 2, nodes: 2, rendezvous: here,", "(got here)"),
+        ("jobs: 2,", "jobs: 2, rendezvous: 'a:1',", "rendezvous a:1 has no use for nodes 1 with"),
+        ("jobs: 2,", "jobs: 2, engine: spark,", "compute.engine"),
     ],
 )
 def test_mistakes_are_named(old, new, said):
@@ -113,6 +117,13 @@ def test_what_dvc_reads_must_be_there(old, new, said):
             "batch_tokens: 500",
             "pretrain:",
             "pretrain.batch_tokens: 500 is no multiple of model.context 64; 512 would be",
+        ),
+        (
+            "jobs: 2,",
+            "jobs: 2, engine: ray, nodes: 3,",
+            "pretrain:",
+            "pretrain.batch_tokens: a step's 8 sequences of 64 tokens cannot be shared evenly by 3 "
+            "processes (compute: nodes x processes)",
         ),
         (
             "parameters: {pipeline: quickstart}",

@@ -2,23 +2,30 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from components.lineage import read_json
+from components.catalogue import edit
+from components.lineage import read_json, write_json
 from components.models.llama import Model
 from components.reporter import Silent
 from components.tokenizer import Tokenizer, train_tokenizer
 from components.tokens import encode_corpus
 from components.training import launch
+from components.training.group import Group
 from components.training.pretrain import Pretrain, pretrain
-from tests.test_kills import wait_for
+from tests.conftest import keep_one_adapter
+from tests.test_kills import runs_of, wait_for
+from tests.test_pipeline import kindling
 from tests.tiny_models import TEXTS
 
 pytestmark = pytest.mark.slow
@@ -79,7 +86,7 @@ def weights(place: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_have_the_losses_of_one(inputs, tmp_path, strategy):
     expected = alone(inputs, tmp_path / "one")
-    figures = launch.run(job(inputs, tmp_path / "two"), 2, 2, strategy, Silent())
+    figures = launch.run(job(inputs, tmp_path / "two"), Group(2, 2, strategy), Silent())
     found = losses(tmp_path / "two")
     assert len(found) == STEPS
     assert found == pytest.approx(expected, abs=1e-4)
@@ -93,7 +100,7 @@ def test_two_processes_have_the_losses_of_one(inputs, tmp_path, strategy):
 def test_one_process_goes_on_where_two_stopped(inputs, tmp_path, strategy):
     expected = alone(inputs, tmp_path / "whole")
     place = tmp_path / "two"
-    launch.run(job(inputs, place, checkpoint_minutes=1e-6), 2, 2, strategy, Silent())
+    launch.run(job(inputs, place, checkpoint_minutes=1e-6), Group(2, 2, strategy), Silent())
     newest = max((place / "checkpoints").glob("step-*.pt"))
     newest.unlink()
     notes = []
@@ -110,7 +117,7 @@ def test_one_process_goes_on_where_two_stopped(inputs, tmp_path, strategy):
 def test_a_failure_shows_what_the_processes_said(inputs, tmp_path):
     given = job(inputs, tmp_path, batch_tokens=48, tokens=480)
     with pytest.raises(ValueError, match="3 sequences cannot be shared evenly by 2 processes"):
-        launch.run(given, 2, 2, "ddp", Silent())
+        launch.run(given, Group(2, 2), Silent())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -118,8 +125,8 @@ def test_the_processes_end_with_the_one_that_started_them(inputs, tmp_path, numb
     """SIGTERM lets them write a checkpoint; after SIGKILL they are gone."""
     given = job(inputs, tmp_path, tokens=10**7, checkpoint_minutes=0.01)
     code = (
-        "from components.training import launch; from components.reporter import Silent\n"
-        f"launch.run({given!r}, 2, 2, 'ddp', Silent())"
+        "from components.training.launch import Group, run; from components.reporter import Silent"
+        f"\nrun({given!r}, Group(2, 2), Silent())"
     )
     started = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     checkpoints = tmp_path / "checkpoints"
@@ -134,3 +141,64 @@ def test_the_processes_end_with_the_one_that_started_them(inputs, tmp_path, numb
     assert not [p for p in family if p.is_running()]
     if number == signal.SIGTERM:
         assert "stopped by SIGTERM at step" in said
+
+
+@pytest.mark.parametrize("how", ["processes", "nodes"])
+def test_a_flow_whose_base_two_train(tiny_workspace, how):
+    """Two processes of this machine, or one on each of two: here, in another `kindling`."""
+    keep_one_adapter(tiny_workspace)
+    settings = [f"compute.{how}=2"]
+    settings += [f"compute.rendezvous=127.0.0.1:{free_port()}"] if how == "nodes" else []
+    edit(tiny_workspace, settings)
+    command = [sys.executable, "-m", "flows.cli", "join", "base@quickstart"]
+    other = subprocess.Popen(command, cwd=tiny_workspace) if how == "nodes" else None
+    kindling(tiny_workspace, "run", "quickstart")
+    assert other is None or other.wait(timeout=60) == 0
+    mlflow, runs = runs_of(tiny_workspace, "base@quickstart")
+    assert [(run.info.status, run.data.params["processes"]) for run in runs] == [("FINISHED", "2")]
+    steps = [m.step for m in mlflow.get_metric_history(runs[0].info.run_id, "loss")]
+    assert steps == sorted(set(steps)) and steps[-1] == 20480
+    assert "Running stage" not in kindling(tiny_workspace, "run", "quickstart")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_two_machines_meet_and_train_as_one(inputs, tmp_path):
+    """Two `torchrun`s on this machine form one group of two nodes with a process each."""
+    expected = alone(inputs, tmp_path / "one")
+    place = tmp_path / "two"
+    group = Group(1, 1, nodes=2, meeting=f"127.0.0.1:{free_port()}")
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(launch.join, place / "checkpoints", 1, Silent())
+        figures = launch.run(job(inputs, place), group, Silent())
+        other.result(timeout=60)
+    assert losses(place) == pytest.approx(expected, abs=1e-4)
+    assert figures["loss"] == losses(place)[-1]
+
+
+def test_a_stop_on_one_machine_stops_the_other_behind_a_checkpoint(inputs, tmp_path):
+    given = job(inputs, tmp_path, tokens=10**7, checkpoint_minutes=0.01)
+    checkpoints = tmp_path / "checkpoints"
+    group = f"Group(1, 1, nodes=2, meeting='127.0.0.1:{free_port()}')"
+    begin = "from pathlib import Path; from components.reporter import Silent\n"
+    begin += "from components.training.launch import Group, join, run\n"
+    codes = (f"run({given!r}, {group}, Silent())", f"join(Path({str(checkpoints)!r}), 1, Silent())")
+    started = [
+        subprocess.Popen([sys.executable, "-c", begin + code], stderr=subprocess.PIPE, text=True)
+        for code in codes
+    ]
+    wait_for(lambda: list(checkpoints.glob("step-*.pt")))
+    os.kill(started[1].pid, signal.SIGTERM)
+    for process in started:
+        assert "stopped by SIGTERM at step" in process.communicate(timeout=60)[1]
+
+
+def test_a_machine_that_is_not_in_the_group_is_refused(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        group = Group(1, 1, nodes=2, meeting=f"127.0.0.1:{server.getsockname()[1]}")
+        write_json(tmp_path / "job.json", {"group": asdict(group), "job": {}})
+        with pytest.raises(ValueError, match="--node 2: the machines that join are 1 to 1"):
+            launch.join(tmp_path, 2, Silent())

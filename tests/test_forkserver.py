@@ -36,7 +36,7 @@ def served(tmp_path_factory):
         isolate(patch, folder)
         with forkserver.running(folder) as address:
             wait_for(lambda: answers(address))
-            yield folder, settings.child_environment(None, address)
+            yield folder, settings.child_environment(settings.told(None, address))
 
 
 def start(served, stage: str) -> subprocess.Popen:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components import tokens as tokens_module
 from components.lineage import folder_hash, read_json, read_jsonl, write_json, write_jsonl
 from components.reporter import Silent
 from components.tokenizer import Tokenizer, open_engine, train_tokenizer
@@ -94,6 +95,21 @@ def test_a_large_vocabulary_takes_four_bytes(made: Path, tmp_path: Path):
     engine.save(str(tmp_path / "large" / "tokenizer.json"))
     encode_corpus(made / "corpus", tmp_path / "large", tmp_path / "out", Silent())
     assert open_tokens(tmp_path / "out", "test")[0].dtype == np.dtype("<u4")
+
+
+@pytest.mark.parametrize("size", [0, 50, 10_000])
+def test_shards_make_the_same_bytes(made: Path, tmp_path: Path, monkeypatch, size: int):
+    """A shard for each line, some lines, and all of a small split but several of a large one."""
+    monkeypatch.setattr(tokens_module, "SHARD_BYTES", size)
+    counted = []
+
+    def spread(work, tokenizer, shards):
+        counted.append(len(shards))
+        return (work(tokenizer, shard) for shard in shards)
+
+    encode_corpus(made / "corpus", made / "tokenizer", tmp_path, Silent(), spread)
+    assert folder_hash(tmp_path) == folder_hash(made / "tokens")
+    assert counted[0] > 1 and (size or counted == [2 * BATCH + 7, 5, BATCH])
 
 
 @pytest.mark.parametrize("change", [lambda b: b[:-2], lambda b: b + b"\0\0", lambda b: b""])

@@ -1,8 +1,8 @@
 """Several processes that train one model together: who has which rows, and how they agree.
 
-Started by `torchrun`, each process has a share of every step's sequences, and the whole model
-(`ddp`: Li et al. 2020) or a share of it too (`fsdp`: Zhao et al. 2023). On its own a process is all
-of them, and all this costs nothing.
+Started by `torchrun` or Ray Train, each process has a share of every step's sequences, and the
+whole model (`ddp`: Li et al. 2020) or a share of it too (`fsdp`: Zhao et al. 2023). On its own a
+process is all of them, and all this costs nothing.
 """
 
 from collections.abc import Iterator
@@ -126,9 +126,25 @@ def total(value: float) -> float:
     return float(tensor)
 
 
-def any_of(value: bool) -> bool:
-    """Whether `value` is true in any process; asked of all at once."""
-    return total(float(value)) > 0
+def highest(value: int) -> int:
+    """The highest of what the processes say; asked of all at once."""
+    import torch
+    import torch.distributed as group
+
+    if count() == 1:
+        return value
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tensor = torch.tensor(value, device=device)
+    group.all_reduce(tensor, group.ReduceOp.MAX)
+    return int(tensor)
+
+
+def wait_for_all() -> None:
+    """Go on when all processes are here."""
+    import torch.distributed as group
+
+    if count() > 1:
+        group.barrier()
 
 
 def agreed(value: T) -> T:

@@ -56,10 +56,15 @@ class Objective(Protocol):
 
 
 def train(
-    objective: Objective, plan: Plan, checkpoints: Checkpoints, report: Reporter
+    objective: Objective,
+    plan: Plan,
+    checkpoints: Checkpoints,
+    report: Reporter,
+    asked: list[int] | None = None,
 ) -> list[dict[str, float]]:
     """Train what requires gradients in `objective.module`, from the newest checkpoint if any.
 
+    asked: numbers of signals to stop that reach the run some other way; may grow from a thread.
     Returns the history: `step`, `tokens`, `loss`, `learning_rate`, `gradient_norm`, here and there
     `validation_loss`; nothing in it depends on time.
 
@@ -70,7 +75,7 @@ def train(
     """
     run = _Run(objective, plan, checkpoints, report)
     run.resume()
-    with _asked_to_stop() as stopped:
+    with _asked_to_stop(asked) as stopped:
         for step in range(run.done, plan.steps):
             loss, norm = run.update(step)
             run.note_if_due(step, loss, norm)
@@ -81,9 +86,9 @@ def train(
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[list[int]]:
-    """A list that receives the number of a signal to stop; a second one acts at once."""
-    received: list[int] = []
+def _asked_to_stop(asked: list[int] | None) -> Iterator[list[int]]:
+    """`asked`, which receives the number of a signal to stop; a second one acts at once."""
+    received = [] if asked is None else asked
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread may handle signals
         return
@@ -220,16 +225,16 @@ class _Run:
 
     def save_if_due(self, done: int, stopped: list[int]) -> None:
         minutes = (time.monotonic() - self._saved) / 60
-        due = devices.any_of(bool(stopped) or minutes >= self.plan.checkpoint_minutes)
-        if not due or done == self.plan.steps:
+        own = stopped[0] if stopped else int(minutes >= self.plan.checkpoint_minutes)
+        said = devices.highest(own)  # 1: a checkpoint is due; more: the signal that stops a run
+        if not said or done == self.plan.steps:
             return
         self.teller.aside(lambda: self._save(done))
         self._saved = time.monotonic()
-        if stopped:
-            name = signal.Signals(stopped[0]).name
+        if said in STOPPING:
             raise Interrupted(
-                f"stopped by {name} at step {done} of {self.plan.steps}, which is kept; the same "
-                "command goes on from there"
+                f"stopped by {signal.Signals(said).name} at step {done} of {self.plan.steps}, "
+                "which is kept; the same command goes on from there"
             )
 
     def _save(self, done: int) -> None:
@@ -241,3 +246,4 @@ class _Run:
         }
         if devices.first():
             self.checkpoints.save(done, state, self._validated)
+        devices.wait_for_all()  # who is told that the run stopped may rely on its checkpoint

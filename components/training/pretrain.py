@@ -91,11 +91,12 @@ def pretrain(
     report: Reporter,
     price: float | None = None,
     strategy: devices.Strategy = "ddp",
+    asked: list[int] | None = None,
 ) -> dict[str, float]:
     """Train a base on `tokens` into `out`, a folder that `AutoModelForCausalLM` opens.
 
-    Beside it stand the tokenizer, `training.json` and `samples.json`. price: of the machine, an
-    hour. strategy: what several processes share; see `launch`.
+    Beside it stand the tokenizer, `training.json` and `samples.json`. price: of all machines, an
+    hour. strategy: what several processes share; see `launch`. asked: to stop; see `train`.
 
     Raises:
         ValueError: the batch is smaller than a sequence, or the corpus too short.
@@ -120,6 +121,7 @@ def pretrain(
         replace(_plan(block, model, tokens), price=price, strategy=strategy),
         Checkpoints(checkpoints, identity),
         report,
+        asked,
     )
     whole = devices.whole(model.state_dict())
     if devices.first():

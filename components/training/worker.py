@@ -1,6 +1,7 @@
 """One of several processes that pretrain together: `python -m components.training.worker JOB`.
 
-Started by `torchrun`; see `launch`. The first of them tells what happens, on standard output.
+Started by `torchrun`, see `launch`; Ray Train's workers call `work`, see `ray_train`. The first of
+them tells what happens; how it ended badly, any does.
 """
 
 import json
@@ -8,8 +9,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from components.models.llama import Model
 from components.reporter import Silent
@@ -19,27 +21,61 @@ from components.training.loop import Interrupted
 from components.training.pretrain import Pretrain, pretrain
 
 PATHS = ("tokens", "tokenizer", "out", "checkpoints")
+Say = Callable[..., None]  # of a kind of report, and its values
 
 
-def say(kind: str, *values: object) -> None:
-    if devices.first():
-        print(MARK + json.dumps([kind, *values]), flush=True)
+def print_marked(kind: str, *values: object) -> None:
+    """On a line of its own, whatever other processes and threads print meanwhile."""
+    sys.stdout.write(f"\n{MARK}{json.dumps([kind, *values])}\n")
+    sys.stdout.flush()
 
 
 class Saying(Silent):
-    """A reporter that says everything to the process that started this one."""
+    """A reporter that lets the first process say everything to the one that started them."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+
+    def tell(self, kind: str, *values: object) -> None:
+        if devices.first():
+            self._say(kind, *values)
 
     def params(self, values: Mapping[str, object]) -> None:
-        say("params", dict(values))
+        self.tell("params", dict(values))
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        say("metrics", dict(values), step)
+        self.tell("metrics", dict(values), step)
 
     def progress(self, done: float, total: float, note: str = "") -> None:
-        say("progress", done, total, note)
+        self.tell("progress", done, total, note)
 
     def text(self, name: str, text: str) -> None:
-        say("text", name, text)
+        self.tell("text", name, text)
+
+
+def work(given: Mapping[str, Any], say: Say, asked: list[int] | None = None) -> None:
+    """Pretrain as one of the processes that are together, and say how it ended.
+
+    given: `job`, the arguments of `pretrain` as JSON values; `threads` and `strategy`. asked: to
+    stop; see `train`.
+
+    Raises:
+        ValueError, OSError: as `pretrain`, after it was said.
+    """
+    import torch
+
+    torch.set_num_threads(given["threads"])
+    job = given["job"] | {name: Path(given["job"][name]) for name in PATHS}
+    model, block = Model(**job.pop("model")), Pretrain(**job.pop("pretrain"))
+    report = Saying(say)
+    how = {"strategy": given["strategy"], "asked": asked}
+    try:
+        report.tell("done", pretrain(model, block, report=report, **how, **job))
+    except Interrupted as stopped:
+        say("stopped", str(stopped))
+    except (ValueError, OSError) as error:
+        say("failed", str(error))
+        raise
 
 
 def end_with_starter() -> None:
@@ -50,22 +86,9 @@ def end_with_starter() -> None:
 
 
 def main() -> None:
-    import torch
-
     threading.Thread(target=end_with_starter, daemon=True).start()
-    given = json.loads(sys.argv[1])
-    torch.set_num_threads(given["threads"])
-    job = given["job"] | {name: Path(given["job"][name]) for name in PATHS}
-    model, block = Model(**job.pop("model")), Pretrain(**job.pop("pretrain"))
     with devices.together():
-        try:
-            figures = pretrain(model, block, report=Saying(), strategy=given["strategy"], **job)
-            say("done", figures)
-        except Interrupted as stopped:
-            say("stopped", str(stopped))
-        except (ValueError, OSError) as error:
-            say("failed", str(error))
-            raise
+        work(json.loads(sys.argv[1]), print_marked)
 
 
 if __name__ == "__main__":
