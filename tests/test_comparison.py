@@ -81,14 +81,14 @@ def test_the_best_trial_has_the_highest_score_and_then_the_lowest_loss():
     assert search.best_of(trials) is trials[2]
 
 
-def test_the_range_test_rises_by_equal_factors_and_suggests_below_the_lowest_loss():
+def test_the_range_test_rises_by_equal_factors_and_finds_the_lowest_loss():
     rates = [learning_rate(step, 11, 10.0, 0.1, "range") for step in range(11)]
     assert rates[0] == pytest.approx(10 * LEAST) and rates[-1] == pytest.approx(10)
     assert np.allclose(np.diff(np.log(rates)), np.log(rates[1] / rates[0]))
     curve = list(zip(rates, [5, 4.9, 4, 3, 2, 1, 2, 4, 8, 9, 9], strict=True))
-    assert finder.suggestion(curve) == pytest.approx(rates[5] / 10)
+    assert finder.lowest(curve) == rates[5]
     with pytest.raises(ValueError, match="fell at no learning rate"):
-        finder.suggestion([(0.1, 1.0), (0.2, 2.0)])
+        finder.lowest([(0.1, 1.0), (0.2, 2.0)])
 
 
 def test_an_interval_covers_seeds_and_examples():

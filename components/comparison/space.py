@@ -5,13 +5,14 @@ from typing import Any
 from components.adapters import METHODS
 from components.comparison.block import is_trained
 
-# a trial's rate lies between these parts of the finder's suggestion, evenly on a logarithmic scale:
-# the range test is short, and a longer training stands less
-LOWEST, HIGHEST = 1 / 4, 16.0
+# a trial's rate lies between these parts of the rate that the range test found, evenly on a
+# logarithmic scale: low-rank deltas train best at a third of it, soft prompts at seven times of it
+# (on the world, 100 steps of the test; recipes/comparison)
+LOWEST, HIGHEST = 1 / 20, 10.0
 
 
 def point(adapter: Any, number: int, rate: float | None) -> Any:
-    """The block of trial `number`, from 0. rate: the finder's suggestion; None: nothing is trained.
+    """The block of trial `number`, from 0. rate: what the range test found; None: nothing is trained.
 
     A Halton sequence (Halton 1960) spreads any number of trials evenly over rate and choices: the
     first n of m trials are the trials of a search of n.

@@ -1,8 +1,8 @@
 """Where a learning rate may lie: the range test of Smith 2017, section 3.3.
 
 One short training whose rate grows by equal factors. While it is too small the loss hardly falls;
-where it is right it falls fastest; beyond that it rises. It takes a hundred steps and says about
-where to look, not what is best: a search looks around it.
+beyond what is right it rises. A hundred noisy steps say about where to look, not what is best: a
+search looks to both sides of it.
 """
 
 import tempfile
@@ -20,12 +20,11 @@ STEPS = 100
 MOST = 10.0  # beyond any rate that trains: soft prompts, the most patient, take about 1
 SMOOTHED = 0.9  # of the running mean of the loss stays with each step
 BEYOND = 2.0  # times the lowest smoothed loss so far: the rest of the test would only rise
-BELOW = 10.0  # the suggestion, below the rate of the lowest loss, where it hardly falls any more
 
 
 @dataclass(frozen=True)
 class Found:
-    """rate: the suggestion. curve: (rate, smoothed loss) of each step that was made."""
+    """rate: that of the lowest loss. curve: (rate, smoothed loss) of each step that was made."""
 
     rate: float
     curve: list[tuple[float, float]]
@@ -54,7 +53,7 @@ class _Watch(Silent):
 
 
 def find_rate(objective: Objective, plan: Plan) -> Found:
-    """Train `objective` for the test, and suggest a rate for `plan`. Its weights are spent.
+    """Train `objective` for the test, about which rate suits `plan`. Its weights are spent.
 
     Raises:
         ValueError: the loss never fell.
@@ -64,11 +63,11 @@ def find_rate(objective: Objective, plan: Plan) -> Found:
     tested = replace(plan, compile="never", **rising)
     with tempfile.TemporaryDirectory() as folder, suppress(_Enough, Diverged):
         train(objective, tested, Checkpoints(Path(folder), "range"), watch)
-    return Found(suggestion(watch.curve), watch.curve)
+    return Found(lowest(watch.curve), watch.curve)
 
 
-def suggestion(curve: Sequence[tuple[float, float]]) -> float:
-    """A tenth of the rate at which the smoothed loss was lowest.
+def lowest(curve: Sequence[tuple[float, float]]) -> float:
+    """The rate at which the smoothed loss was lowest.
 
     Raises:
         ValueError: that was the first step, so no rate made the loss fall.
@@ -76,4 +75,4 @@ def suggestion(curve: Sequence[tuple[float, float]]) -> float:
     place = min(range(len(curve)), key=lambda step: curve[step][1]) if curve else 0
     if place == 0:
         raise ValueError("the loss fell at no learning rate; look at the data and the batch size")
-    return curve[place][0] / BELOW
+    return curve[place][0]
