@@ -136,6 +136,9 @@ def _register_all(work: _Work) -> tuple[int, list[Candidate], list[str]]:
         candidate, said = _register_adapter(work, name, folder, base)
         candidates.append(candidate)
         new += said
+    for name, prompt in work.catalogue.prompts.items():  # those that no adapter was made with, too
+        version, fresh = store.register_prompt(name, prompt.model_dump(mode="json"))
+        new += [f"prompt {name} version {version}"] if fresh else []
     return base, candidates, new
 
 
