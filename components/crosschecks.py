@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from components.adapters.prompt import PromptDesign
 from components.mistakes import suggestion
-from components.prompts import variables_of
+from components.prompts import Prompt, variables_of
 from components.schema import Catalogue
 
 RESERVED = "base"  # the name of every pipeline's foundation model among its adapters
@@ -28,7 +29,7 @@ def crosscheck(catalogue: Catalogue) -> Iterator[Mistake]:
     """Every mistake between blocks. A check leaves out what refers to a block that is not there:
     that mistake is told once.
     """
-    for check in (_references, _names, _pipelines, _tasks, _gates, _deployments):
+    for check in (_references, _names, _pipelines, _tasks, _orders, _gates, _deployments):
         yield from check(catalogue)
 
 
@@ -97,11 +98,20 @@ def _tasks(catalogue: Catalogue) -> Iterator[Mistake]:
         elif prompt is not None:
             yield from _answers(task.prompt, prompt.answer, task.dataset, dataset.label_names)
         if prompt is not None:
-            place = ("prompts", task.prompt, "template")
-            for variable in variables_of(prompt.template):
-                if variable not in dataset.variables:
-                    said = f"rows of data set '{task.dataset}' have no '{variable}'"
-                    yield Mistake(place, said + suggestion(variable, dataset.variables))
+            yield from _variables(task.prompt, prompt, task.dataset, dataset.variables)
+
+
+def _variables(
+    name: str, prompt: Prompt, dataset: str, known: tuple[str, ...]
+) -> Iterator[Mistake]:
+    """What the templates ask for is in the rows."""
+    templates: dict[tuple[Any, ...], str] = {("template",): prompt.template}
+    templates |= {("paraphrases", n): text for n, text in enumerate(prompt.paraphrases)}
+    for place, template in templates.items():
+        for variable in variables_of(template):
+            if variable not in known:
+                said = f"rows of data set '{dataset}' have no '{variable}'"
+                yield Mistake(("prompts", name, *place), said + suggestion(variable, known))
 
 
 def _answers(
@@ -115,6 +125,19 @@ def _answers(
     if missing := [label for label in labels if label not in answer]:
         said = f"no answer for {', '.join(missing)}; data set '{dataset}' has the labels "
         yield Mistake(place, said + ", ".join(labels))
+
+
+def _orders(catalogue: Catalogue) -> Iterator[Mistake]:
+    """Fewer than two worked examples have one order."""
+    for name, adapter in catalogue.adapters.items():
+        if not isinstance(adapter, PromptDesign) or adapter.orders == 1:
+            continue
+        task = catalogue.tasks.get(adapter.task)
+        prompt = catalogue.prompts.get(task.prompt) if task else None
+        shots = adapter.shots if adapter.shots is not None or not prompt else prompt.shots
+        if shots is not None and shots < 2:
+            said = f"{adapter.orders} orders of {shots} shots; give it two shots or more"
+            yield Mistake(("adapters", name, "orders"), said)
 
 
 def _gates(catalogue: Catalogue) -> Iterator[Mistake]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,11 +22,15 @@ ID_LENGTH = 12
 
 
 class Prompt(Block):
-    """A wording. answer: what follows the template, by label; shots: worked examples before it."""
+    """A wording. answer: what follows the template, by label; shots: worked examples before it.
+
+    paraphrases: other templates, on which an evaluation tries how much the wording matters.
+    """
 
     template: str = Field(min_length=1)
     answer: dict[str, str]
     shots: int = Field(default=0, ge=0)
+    paraphrases: list[str] = Field(default_factory=list)
 
     @field_validator("template")
     @classmethod
@@ -34,6 +38,14 @@ class Prompt(Block):
         if not VARIABLE.search(template):
             raise ValueError("the template has no {{variable}}, so every prompt would be the same")
         return template
+
+    @field_validator("paraphrases")
+    @classmethod
+    def _have_variables(cls, paraphrases: list[str]) -> list[str]:
+        for template in paraphrases:
+            if not VARIABLE.search(template):
+                raise ValueError(f"the paraphrase {template!r} has no {{{{variable}}}}")
+        return paraphrases
 
     @model_validator(mode="after")
     def _answers_differ(self) -> "Prompt":
@@ -153,7 +165,7 @@ def build_task(
     return {split: float(count) for split, count in counts.items()}
 
 
-def _render_row(row: Mapping[str, str], prompt: Prompt, dataset: Path) -> dict[str, str]:
+def _render_row(row: Mapping[str, str], prompt: Prompt, dataset: Path) -> dict[str, Any]:
     label = row.get("label")
     if label not in prompt.answer:
         raise ValueError(
@@ -161,16 +173,23 @@ def _render_row(row: Mapping[str, str], prompt: Prompt, dataset: Path) -> dict[s
             f"answers stand for {', '.join(prompt.answer)}"
         )
     columns = {key: value for key, value in row.items() if key != "label"}
-    wanted = variables_of(prompt.template)
+    worded = [_filled(template, columns, dataset) for template in prompt.paraphrases]
+    return {
+        "id": text_hash(row["text"], label)[:ID_LENGTH],
+        "prompt": _filled(prompt.template, columns, dataset),
+        "answer": prompt.answer[label],
+        "label": label,
+        "text": row["text"],
+        **({"paraphrases": worded} if worded else {}),
+    }
+
+
+def _filled(template: str, columns: Mapping[str, str], dataset: Path) -> str:
+    """`template` with what it asks for."""
+    wanted = variables_of(template)
     if missing := [name for name in wanted if name not in columns]:
         raise ValueError(
             f"the template asks for {', '.join(missing)}; data set {dataset.name} has the columns "
             f"{', '.join(columns)}"
         )
-    return {
-        "id": text_hash(row["text"], label)[:ID_LENGTH],
-        "prompt": render(prompt.template, {name: columns[name] for name in wanted}),
-        "answer": prompt.answer[label],
-        "label": label,
-        "text": row["text"],
-    }
+    return render(template, {name: columns[name] for name in wanted})

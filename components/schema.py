@@ -78,6 +78,10 @@ class Catalogue(Block):
         """The names of the adapters made on `pipeline`'s base, in the file's order."""
         return [name for name, block in self.adapters.items() if block.pipeline == pipeline]
 
+    def tasks_of(self, pipeline: str) -> list[str]:
+        """The tasks of `pipeline`'s adapters, each once, in the adapters' order."""
+        return list(dict.fromkeys(self.adapters[name].task for name in self.adapters_of(pipeline)))
+
     def gate_of(self, adapter: str) -> str | None:
         """The gate that judges `adapter`: the one whose baseline has its pipeline and task."""
         judged = self.adapters[adapter]
@@ -89,19 +93,17 @@ class Catalogue(Block):
 
     def datasets_of(self, pipeline: str) -> list[str]:
         """The data sets that `pipeline` reads: its corpus, and those of its adapters' tasks."""
-        tasks = [self.tasks[self.adapters[name].task] for name in self.adapters_of(pipeline)]
-        return list(
-            dict.fromkeys([self.pipelines[pipeline].corpus, *(task.dataset for task in tasks)])
-        )
+        read = [self.tasks[task].dataset for task in self.tasks_of(pipeline)]
+        return list(dict.fromkeys([self.pipelines[pipeline].corpus, *read]))
 
     def stages_of(self, pipeline: str) -> list[str]:
         """The DVC stages that `pipeline` needs, each after those that it depends on."""
-        adapters = self.adapters_of(pipeline)
-        tasks = list(dict.fromkeys(self.adapters[name].task for name in adapters))
+        adapters, tasks = self.adapters_of(pipeline), self.tasks_of(pipeline)
         stages = [f"dataset@{name}" for name in self.datasets_of(pipeline)]
         stages += [f"{kind}@{pipeline}" for kind in ("corpus", "tokenizer", "tokens", "base")]
         stages += [f"language_model@{pipeline}"]
         stages += [f"{kind}@{task}" for task in tasks for kind in ("task", "controls")]
+        stages += [f"contamination@{pipeline}"]
         per_adapter = ("adapter", "evaluation", "random")
         stages += [f"{kind}@{name}" for name in adapters for kind in per_adapter]
         return [*stages, f"report@{pipeline}"]

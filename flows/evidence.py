@@ -23,6 +23,8 @@ KEPT_FILES = (
     "report.json",
     "statistics.json",
     "metrics.json",
+    "mistakes.json",
+    "sensitivity.json",
     "samples.json",
     "adapter.json",
 )

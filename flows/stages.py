@@ -33,9 +33,9 @@ class Work:
 @dataclass(frozen=True)
 class Stage:
     """run: the work. output, inputs: artifact folders, `{name}`, `{pipeline}`, `{task}`,
-    `{dataset}` and `{corpus}` standing for those of the block. libraries: those whose version
-    shapes the result. code: what a checkpoint depends on, below `components/`. gathers: it reads
-    whatever the other stages of its pipeline made.
+    `{dataset}` and `{corpus}` standing for those of the block, `{each_task}` for all of a
+    pipeline's. libraries: those whose version shapes the result. code: what a checkpoint depends
+    on, below `components/`. gathers: it reads whatever the other stages of its pipeline made.
     """
 
     run: Callable[[Work], dict[str, float]]
@@ -163,6 +163,14 @@ def _random(work: Work) -> dict[str, float]:
     return figures
 
 
+def _contamination(work: Work) -> dict[str, float]:
+    from components.evaluation.contamination import contamination
+
+    # every task there is, as DVC sees them: an adapter may move to another one
+    tasks = {path.parent.name: path.parent for path in work.artifact("tasks").glob("*/task.json")}
+    return contamination(work.artifact(f"{work.name}/corpus"), tasks, work.out, work.report)
+
+
 def _report(work: Work) -> dict[str, float]:
     from components.report.page import build_report
 
@@ -197,6 +205,9 @@ STAGES: dict[str, Stage] = {
         _PEFT,
     ),
     "random": Stage(_random, "{pipeline}/controls/{name}", _OF_ADAPTER, _PEFT, code=_TRAINING),
+    "contamination": Stage(
+        _contamination, "{name}/contamination", ("{name}/corpus", "tasks/{each_task}")
+    ),
     "report": Stage(_report, "{name}/report", gathers=True),
 }
 
@@ -224,7 +235,13 @@ def places(catalogue: Catalogue, stage: str) -> tuple[str, tuple[str, ...]]:
     words = {key: getattr(block, key, "") for key in ("pipeline", "task", "dataset", "corpus")}
     entry = STAGES[kind]
     fill = {"name": name, **words}
-    return entry.output.format(**fill), tuple(text.format(**fill) for text in entry.inputs)
+    tasks = catalogue.tasks_of(name) if name in catalogue.pipelines else []
+    inputs = [
+        text.format(**fill, each_task=task)
+        for text in entry.inputs
+        for task in (tasks if "{each_task}" in text else [""])
+    ]
+    return entry.output.format(**fill), tuple(inputs)
 
 
 def pipeline_of(catalogue: Catalogue, stage: str) -> str:

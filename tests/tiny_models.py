@@ -6,6 +6,7 @@ from components.adapters import train_adapter
 from components.adapters.lora import Lora
 from components.adapters.prompt import PromptDesign
 from components.adapters.prompt_tuning import PromptTuning
+from components.adapters.settings import Adapter
 from components.lineage import LINEAGE, folder_hash, write_json, write_jsonl
 from components.models import llama
 from components.prompts import Prompt, Task, build_task
@@ -51,10 +52,14 @@ def make_folders(top: Path) -> dict[str, Path]:
         ),
     }
     for name, adapter in blocks.items():
-        folder, kept = made[name], top / f"{name}.checkpoints"
-        train_adapter(
-            adapter, name, made["taste"], made["base"], folder,
-            checkpoints=kept, identity="x", report=Silent(),
-        )  # fmt: skip
-        signed(folder)
+        train(adapter, made["taste"], made["base"], made[name])
     return made
+
+
+def train(block: Adapter, task: Path, base: Path, folder: Path) -> Path:
+    """Fill `folder`, whose name is the adapter's, from a task's and a base's."""
+    train_adapter(
+        block, folder.name, task, base, folder,
+        checkpoints=folder.with_suffix(".checkpoints"), identity="x", report=Silent(),
+    )  # fmt: skip
+    return signed(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.lineage import LINEAGE, content_of, read_json
-from components.report import plots
+from components.report import judgement, plots
 from components.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def build_report(
         samples=read_json(folder / "base" / "samples.json"),
         rows=rows,
         best=_best(rows),
+        mistakes=judgement.mistakes(folder, rows),
+        spreads=judgement.spreads(folder, rows),
+        overlap=judgement.overlap(folder, rows),
         figures=_figures(folder, rows),
     )
     (out / "index.html").write_text(page, encoding="utf-8")
@@ -62,7 +65,7 @@ def build_report(
 
 def _require(artifacts: Path, folder: Path, adapters: Iterable[str]) -> None:
     """Refuse before drawing what would only fail later; each folder must have its lineage."""
-    for name in [*RESULTS, "evaluations/base"]:
+    for name in [*RESULTS, "evaluations/base", "contamination"]:
         content_of(folder / name)
     for name in adapters:
         for kind in ("adapters", "evaluations", "controls"):
@@ -156,12 +159,12 @@ def _figures(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
         ("language_model", "evaluations/base"),
     ):
         drawn |= plots.of_stage(kind, folder / name)
-    confusions = {
-        row["name"]: _address(figure)
-        for row in rows
-        for figure in plots.of_stage("evaluation", folder / "evaluations" / row["name"]).values()
-    }
-    return {name: _address(figure) for name, figure in drawn.items()} | {"confusions": confusions}
+    of_adapters: dict[str, dict[str, str]] = {}
+    for row in rows:
+        pictures = plots.of_stage("evaluation", folder / "evaluations" / row["name"])
+        for kind, figure in pictures.items():
+            of_adapters.setdefault(kind, {})[row["name"]] = _address(figure)
+    return {name: _address(figure) for name, figure in drawn.items()} | of_adapters
 
 
 def _address(figure: "Figure") -> str:
