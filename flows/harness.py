@@ -41,6 +41,7 @@ def evaluate(
     from components.evaluation.harness import load_tasks
 
     load_tasks(file)  # a wrong task is told before any training
+    settings.apply(workspace, catalogue.compute.threads)
     names = catalogue.adapters_of(pipeline)
     trained = [name for name in names if catalogue.adapters[name].method != "prompt"]
     with locks.hold(workspace / ".kindling" / "run.lock"):

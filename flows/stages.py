@@ -167,7 +167,8 @@ def _contamination(work: Work) -> dict[str, float]:
     from components.evaluation.contamination import contamination
 
     # every task there is, as DVC sees them: an adapter may move to another one
-    tasks = {path.parent.name: path.parent for path in work.artifact("tasks").glob("*/task.json")}
+    folders = sorted(path.parent for path in work.artifact("tasks").glob("*/task.json"))
+    tasks = {folder.name: folder for folder in folders}
     return contamination(work.artifact(f"{work.name}/corpus"), tasks, work.out, work.report)
 
 

@@ -16,6 +16,7 @@ TOLD = {
     "language_model": ("bits_per_byte", "ratio"),
     "task": ("train", "test"),
     "controls": ("majority", "tfidf"),
+    "contamination": ("test_rows", "dirty"),
     "adapter": ("loss", "trainable_parameters"),
     "evaluation": ("score",),
     "random": ("score",),

@@ -107,3 +107,21 @@ def test_a_model_that_keeps_less_than_all_keys_reads_each_row_whole(folders):
 def test_nothing_gives_nothing(folders):
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
     assert score_answers(model_of(folders, "base"), tokenizer, [], []) == []
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_prefix_of_keys_and_values_is_shared_too(folders, shared):
+    """Even alone, where prompts have nothing else in common: no token can be read from it."""
+    from peft import PrefixTuningConfig, get_peft_model
+
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    torch.manual_seed(0)
+    config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=9)
+    model = get_peft_model(llama.load(folders["base"]), config).eval()
+    prompts = PROMPTS if shared else [p.removeprefix(SHOTS + "the ") for p in PROMPTS]
+    pairs = pairs_of(model, tokenizer, prompts, ANSWERS)
+    read = tokens_read(model)
+    found = score_pairs(model, tokenizer, pairs)
+    assert sum(read) < sum(len(start) for start, _ in pairs) or not shared
+    for one, pair in zip(found, pairs, strict=True):
+        assert one.logprobs == pytest.approx(alone(model, pair, 0)[0], abs=1e-5)

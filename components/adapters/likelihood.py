@@ -20,7 +20,7 @@ from components.adapters.encoding import (
 
 if TYPE_CHECKING:
     import torch
-    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 ROWS = 64  # of a batch, at most
 BATCH_TOKENS = 8192  # read by all rows of a batch, at most
@@ -127,12 +127,26 @@ def _read(model: "PreTrainedModel", first: Sequence[int]) -> _Past | None:
 
     if virtual_tokens(model) + len(first) < WORTH_SHARING:
         return None
-    ids = torch.tensor([first], dtype=torch.long, device=model.device)  # (1, tokens)
-    out = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True)
-    cache = getattr(out, "past_key_values", None)
+    inner, cache = _behind_virtual_tokens(model)
+    if first:
+        ids = torch.tensor([first], dtype=torch.long, device=model.device)  # (1, tokens)
+        out = inner(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache = getattr(out, "past_key_values", None)
     if not isinstance(cache, DynamicCache) or {type(e) for e in cache.layers} != {DynamicLayer}:
         return None
     return _Past(len(first), [(layer.keys, layer.values) for layer in cache.layers])
+
+
+def _behind_virtual_tokens(model: "PreTrainedModel") -> tuple["PreTrainedModel", "Cache | None"]:
+    """What reads on, and what it has read: PEFT's model would put virtual tokens in every time."""
+    from transformers import Cache
+
+    if not virtual_tokens(model):
+        return model, None
+    inner, prompt = model.get_base_model(), model.get_prompt(batch_size=1)
+    if isinstance(prompt, Cache):  # of prefix tuning: keys and values
+        return inner, prompt
+    return inner, inner(inputs_embeds=prompt, use_cache=True).past_key_values
 
 
 def _batches(pairs: Sequence[Pair], skip: int, rows: int) -> Iterator[list[int]]:
@@ -181,7 +195,6 @@ def _continue(model: "PreTrainedModel", batch: Batch, past: _Past) -> "torch.Ten
     cache = past.for_rows(rows)
     before = batch.attention_mask.new_ones((rows, cache.get_seq_length()))
     mask = torch.cat([before, batch.attention_mask], 1)  # (rows, past + longest)
-    # virtual tokens are in the past already: go by PEFT, which would put them in again
     inner = model.get_base_model() if virtual_tokens(model) else model
     read = {"attention_mask": mask, "past_key_values": cache, "use_cache": True}
     return answer_logits(inner, batch, **read)

@@ -56,7 +56,9 @@ def contamination(
         shares = {"rows": len(rows), "dirty": dirty, "share": dirty / max(len(rows), 1)}
         figures[task][split] = shares
     write_json(out / "metrics.json", figures)
-    return {f"{task}.dirty": figures[task]["test"]["share"] for task in tasks}
+    test = [figures[task]["test"] for task in tasks]
+    total = sum(shares["rows"] for shares in test)
+    return {"test_rows": float(total), "dirty": float(sum(shares["dirty"] for shares in test))}
 
 
 def run_length(lengths: Sequence[int]) -> int:

@@ -127,8 +127,8 @@ def load_tasks(file: Path) -> dict[str, Any]:
     kwargs = described.get("dataset_kwargs") or {}
     if "data_files" in kwargs:
         described["dataset_kwargs"] = {**kwargs, "data_files": _found(kwargs["data_files"], file)}
-    manager = TaskManager(include_path=str(file.parent), include_defaults=False)
-    tasks = manager.load([described])
+    beside = str(file.parent) if "group" in described else None  # it names tasks of other files
+    tasks = TaskManager(include_path=beside, include_defaults=False).load([described])
     for task in tasks["tasks"].values():
         if task.get_config("num_fewshot") is None:
             task.set_config("num_fewshot", 0)

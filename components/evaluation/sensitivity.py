@@ -5,7 +5,7 @@ from math import factorial
 from pathlib import Path
 from random import Random
 
-from components.lineage import read_jsonl
+from components.lineage import read_json, read_jsonl
 from components.prompts import choose_shots
 
 # the score of rows, each with its "prompt", under a wording: its "template" and "shot_texts"
@@ -56,12 +56,14 @@ def _reworded(row: Mapping, number: int) -> dict:
 
 
 def _paraphrased(description: Mapping, task: Path) -> Iterator[dict]:
-    """The wordings of the prompt's paraphrases, the same worked examples worded like each."""
-    prompt = description["prompt"]
-    seed = description["settings"]["seed"]
-    for number, template in enumerate(prompt.get("paraphrases", ())):
+    """The wordings of the task's paraphrases, the same worked examples worded like each.
+
+    The task's, for its rows are rendered with them: an adapter may be older.
+    """
+    seed, shots = description["settings"]["seed"], description["prompt"]["shots"]
+    for number, template in enumerate(read_json(task / "task.json")["prompt"]["paraphrases"]):
         train = (_reworded(row, number) for row in read_jsonl(task / "train.jsonl"))
-        yield {"template": template, "shot_texts": choose_shots(train, prompt["shots"], seed)}
+        yield {"template": template, "shot_texts": choose_shots(train, shots, seed)}
 
 
 def _orders(shots: int, settings: Mapping) -> Iterator[tuple[int, ...]]:
