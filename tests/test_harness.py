@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
@@ -59,18 +60,14 @@ def reviews(tmp_path_factory, sst2_if_there):
 def judged(tmp_path_factory, reviews):
     """A tiny base, adapters of it, their task, and the same task for the harness."""
     top = tmp_path_factory.mktemp("harness")
-    made = {name: top / name for name in ("tokenizer", "base", "task", *ADAPTERS)}
+    made = {name: top / name for name in ("read", "tokenizer", "base", "task", *ADAPTERS)}
     for folder in made.values():
         folder.mkdir()
-    train_tokenizer(Tokenizer(vocab_size=800), reviews, made["tokenizer"], Silent())
-    tokenizer = AutoTokenizer.from_pretrained(made["tokenizer"])
-    block = llama.Model(layers=2, width=32, heads=2, context=128)
-    llama.build(block, tokenizer, seed=3).save_pretrained(made["base"])
-    tokenizer.save_pretrained(made["base"])
-    signed(made["base"])
     prompt = Prompt(template="{{text}} It was", answer=LABELS)
-    task = Task(dataset="reviews", kind="classification", prompt="ask", max_train=64, max_eval=200)
+    limits = {"max_train": 2000, "max_eval": 200}
+    task = Task(dataset="reviews", kind="classification", prompt="ask", **limits)
     build_task(task, "taste", prompt, "ask", reviews, made["task"], Silent())
+    make_base(made)
     for name, adapter in ADAPTERS.items():
         train(adapter, made["task"], made["base"], made[name])
     described = {
@@ -84,9 +81,30 @@ def judged(tmp_path_factory, reviews):
         "doc_to_target": f"{{{{ {list(LABELS)}.index(label) }}}}",
         "metric_list": [{"metric": "acc"}],
     }
-    with (top / "taste.yaml").open("w") as file:
-        YAML().dump(described, file)
+    end = AutoTokenizer.from_pretrained(made["base"]).bos_token
+    for name, begins in (("taste", ""), ("begun", end)):
+        with (top / f"{name}.yaml").open("w") as file:
+            YAML().dump(described | {"description": begins}, file)
     return top
+
+
+def make_base(made):
+    """A base whose answers are a token each, for the harness adds up what we take the mean of."""
+    for split in ("train", "validation", "test"):
+        rows = read_jsonl(made["task"] / f"{split}.jsonl")
+        texts = ({"text": row["prompt"] + row["answer"]} for row in rows)
+        write_jsonl(made["read"] / f"{split}.jsonl", texts)
+    train_tokenizer(Tokenizer(vocab_size=800), made["read"], made["tokenizer"], Silent())
+    tokenizer = AutoTokenizer.from_pretrained(made["tokenizer"])
+    assert [len(tokenizer(answer)["input_ids"]) for answer in LABELS.values()] == [1, 1]
+    block = llama.Model(layers=2, width=32, heads=2, context=128)
+    base = llama.build(block, tokenizer, seed=3)
+    with torch.no_grad():  # wild enough for the text to matter to what follows
+        for weights in base.parameters():
+            weights.mul_(8 if weights.dim() > 1 else 1)
+    base.save_pretrained(made["base"])
+    tokenizer.save_pretrained(made["base"])
+    signed(made["base"])
 
 
 def model_of(top, name):
@@ -113,24 +131,24 @@ def test_the_choices_are_those_of_the_harness(judged, tmp_path, name, ours):
     assert choices(told) == mine
     right = [record["correct"] for record in read_jsonl(tmp_path / "records.jsonl")]
     assert told["results"]["taste"]["acc,none"] == pytest.approx(sum(right) / len(right))
-    begins = not virtual_tokens(model)  # a soft prompt begins with the end of a document itself
-    its_own = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16, add_bos_token=begins)
-    assert choices(evaluate(lm=its_own, task_dict=load_tasks(judged / "taste.yaml"))) == mine
+    # its own code has to be told of the end of a document, with which a soft prompt begins itself
+    file = judged / ("taste.yaml" if virtual_tokens(model) else "begun.yaml")
+    its_own = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16)
+    assert choices(evaluate(lm=its_own, task_dict=load_tasks(file))) == mine
 
 
 @pytest.mark.parametrize("name", ["base", "lora", "soft_prompt"])
 def test_sums_of_the_harness_own_code(judged, name):
     """Of several tokens, after an empty context, and of texts longer than the context."""
     model, tokenizer = model_of(judged, name), AutoTokenizer.from_pretrained(judged / "base")
-    begins = not virtual_tokens(model)
-    its_own = HFLM(
-        pretrained=model, tokenizer=tokenizer, batch_size=1, add_bos_token=begins,
-        max_length=128 - virtual_tokens(model),
-    )  # fmt: skip
+    longest = 128 - virtual_tokens(model)
+    its_own = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=longest)
+    end = "" if virtual_tokens(model) else tokenizer.bos_token
     bridge = KindlingLM(model, tokenizer)
     pairs = [("The film is", " good and warm"), ("", " The plot"), ("A cast", " bad"), ("", "x")]
     asked = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)]
-    for mine, other in zip(bridge.loglikelihood(asked), its_own.loglikelihood(asked), strict=True):
+    told = [Instance("loglikelihood", {}, (end + c if c else c, a), 0) for c, a in pairs]
+    for mine, other in zip(bridge.loglikelihood(asked), its_own.loglikelihood(told), strict=True):
         assert mine[0] == pytest.approx(other[0], abs=1e-4) and mine[1] == other[1]
     texts = ["A short one.", "The plot is dull, but the cast is clever. " * 20]
     asked = [Instance("loglikelihood_rolling", {}, (text,), n) for n, text in enumerate(texts)]

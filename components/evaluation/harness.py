@@ -91,7 +91,7 @@ class KindlingLM(LM):
         stops, limit = given.pop("until", []), room(self.model)
         most = min(given.pop("max_gen_toks"), limit // 2)  # the prompt has the other half
         if not given["do_sample"]:
-            given.pop("temperature")
+            given.pop("temperature", None)
         first = opening(self.model, self.tokenizer)
         ids = [*first, *as_text(self.tokenizer, context)[len(first) + most - limit :]]
         known = torch.tensor([ids or [self.tokenizer.bos_token_id]])  # (1, tokens)
