@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.adapters import AdapterBlock
+from components.adapters.prompt import PromptDesign
 from components.dataset import Dataset
 from components.metric_names import LOWER_IS_BETTER
 from components.mistakes import suggestion
@@ -140,15 +141,20 @@ def _tasks(catalogue: Catalogue) -> Iterator[Mistake]:
         elif prompt is not None:
             yield from ANSWERS[task.kind](name, task, prompt, dataset)
         if prompt is not None:
-            yield from _variables(task, "template", prompt.template, dataset)
+            yield from _variables(task, ("template",), prompt.template, dataset)
+            for number, template in enumerate(prompt.paraphrases):
+                yield from _variables(task, ("paraphrases", number), template, dataset)
 
 
-def _variables(task: Task, key: str, template: str, dataset: Dataset) -> Iterator[Mistake]:
+def _variables(
+    task: Task, key: tuple[Any, ...], template: str, dataset: Dataset
+) -> Iterator[Mistake]:
+    """What a template at `key` of the task's prompt asks for is in the rows."""
     for variable in variables_of(template):
         if variable not in dataset.variables:
             said = f"rows of data set '{task.dataset}' have no '{variable}'"
             said += suggestion(variable, dataset.variables)
-            yield Mistake(("prompts", task.prompt, key), said)
+            yield Mistake(("prompts", task.prompt, *key), said)
 
 
 def _label_answers(name: str, task: Task, prompt: Prompt, dataset: Dataset) -> Iterator[Mistake]:
@@ -169,7 +175,7 @@ def _label_answers(name: str, task: Task, prompt: Prompt, dataset: Dataset) -> I
 
 def _free_answer(name: str, task: Task, prompt: Prompt, dataset: Dataset) -> Iterator[Mistake]:
     if isinstance(prompt.answer, str):
-        yield from _variables(task, "answer", prompt.answer, dataset)
+        yield from _variables(task, ("answer",), prompt.answer, dataset)
         return
     said = f"task '{name}' is a generation: answer is a template, as in ' {{{{target}}}}'"
     yield Mistake(("prompts", task.prompt, "answer"), said)
@@ -179,6 +185,9 @@ def _no_answer(name: str, task: Task, prompt: Prompt, dataset: Dataset) -> Itera
     if prompt.answer is not None:
         said = f"task '{name}' is judged by the template's text itself, '{prompt.template}'; drop "
         yield Mistake(("prompts", task.prompt, "answer"), f"{said}answer, or name another prompt")
+    if prompt.paraphrases:
+        said = f"task '{name}' judges texts as they are; drop paraphrases, or name another prompt"
+        yield Mistake(("prompts", task.prompt, "paraphrases"), said)
 
 
 FITS: Mapping[str, Callable[[Dataset], bool]] = {
@@ -226,11 +235,26 @@ def _adapter(
         if key in block.model_fields_set and task.kind != "generation":
             said = f"{key} belongs to generated answers; task '{block.task}' is {task.kind}"
             yield Mistake((*place, key), said)
+    if "content_free" in block.model_fields_set and task.kind != "classification":
+        said = f"content_free belongs to labels; task '{block.task}' is {task.kind}"
+        yield Mistake((*place, "content_free"), said)
+    yield from _orders(catalogue, place, block)
     if block.method == "head" and task.kind != "classification":
         said = f"a head chooses among labels; task '{block.task}' is {task.kind} and has none"
         yield Mistake((*place, "method"), said)
     if task.kind == "language_modelling":
         yield from _of_language_modelling(catalogue, place, block)
+
+
+def _orders(catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock) -> Iterator[Mistake]:
+    """Fewer than two worked examples have one order."""
+    if not isinstance(block, PromptDesign) or block.orders == 1:
+        return
+    prompt = catalogue.prompts.get(catalogue.tasks[block.task].prompt)
+    shots = block.shots if block.shots is not None or not prompt else prompt.shots
+    if shots is not None and shots < 2:
+        said = f"{block.orders} orders of {shots} shots; give it two shots or more"
+        yield Mistake((*place, "orders"), said)
 
 
 def _of_language_modelling(

@@ -25,7 +25,8 @@ class Prompt(Block):
     The answer of a classification is a text for each label, that of a generation a template of its
     own, and a language model is asked for none: it is judged by the template's text itself.
     stop: texts at which a generation ends, beside the end of the document. extract: the pattern
-    that finds the final answer in what was generated, see `find_answer`.
+    that finds the final answer in what was generated, see `find_answer`. paraphrases: other
+    templates, on which an evaluation tries how much the wording matters.
     """
 
     template: str = Field(min_length=1)
@@ -33,6 +34,7 @@ class Prompt(Block):
     shots: int = Field(default=0, ge=0)
     stop: list[str] = Field(default_factory=list)
     extract: str | None = None
+    paraphrases: list[str] = Field(default_factory=list)
 
     @field_validator("template")
     @classmethod
@@ -40,6 +42,14 @@ class Prompt(Block):
         if not VARIABLE.search(template):
             raise ValueError("the template has no {{variable}}, so every prompt would be the same")
         return template
+
+    @field_validator("paraphrases")
+    @classmethod
+    def _have_variables(cls, paraphrases: list[str]) -> list[str]:
+        for template in paraphrases:
+            if not VARIABLE.search(template):
+                raise ValueError(f"the paraphrase {template!r} has no {{{{variable}}}}")
+        return paraphrases
 
     @field_validator("answer", mode="before")
     @classmethod

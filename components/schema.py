@@ -124,6 +124,12 @@ class Catalogue(Block):
         """The names of the adapters made on `pipeline`'s base, in the file's order."""
         return [name for name, block in self.adapters.items() if block.pipeline == pipeline]
 
+    def tasks_of(self, pipeline: str) -> list[str]:
+        """The tasks that a run of `pipeline` judges by, each once: of adapters and comparisons."""
+        adapted = [self.adapters[name].task for name in self.adapters_of(pipeline)]
+        compared = [self.comparisons[name].task for name in self.comparisons_of(pipeline)]
+        return list(dict.fromkeys([*adapted, *compared]))
+
     def gate_of(self, adapter: str) -> str | None:
         """The gate that judges `adapter`: the one whose baseline has its pipeline and task."""
         judged = self.adapters[adapter]
@@ -167,15 +173,15 @@ class Catalogue(Block):
         """The DVC stages that `pipeline` needs, each after those that it depends on."""
         compared = self.comparisons_of(pipeline)
         bases = [pipeline, *(p for name in compared for p in self.comparisons[name].pipelines)]
-        adapters = self.adapters_of(pipeline)
-        tasks = [self.adapters[name].task for name in adapters]
-        tasks = list(dict.fromkeys([*tasks, *(self.comparisons[name].task for name in compared)]))
+        adapters, tasks = self.adapters_of(pipeline), self.tasks_of(pipeline)
         corpora = [self.pipelines[name].corpus for name in bases]
         read = [*filter(None, corpora), *(self.tasks[name].dataset for name in tasks)]
         stages = [f"dataset@{name}" for name in dict.fromkeys(read)]
         for base in dict.fromkeys(bases):
             stages += self._base_stages(base)
         stages += [f"{kind}@{task}" for task in tasks for kind in ("task", "controls")]
+        if self.pipelines[pipeline].corpus and tasks:
+            stages.append(f"contamination@{pipeline}")
         per_adapter = ("adapter", "evaluation", "random")
         stages += [f"{kind}@{name}" for name in adapters for kind in per_adapter]
         if adapters:

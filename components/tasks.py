@@ -67,9 +67,10 @@ def build_task(
 
     Rows are {"id", "prompt", "answer", "label", "text"}: what is read, what has to follow, and what
     a prediction is compared with: a label, or the final answer of a text (empty for language
-    models, whose answer is the whole text). Rows with worked steps have their number as "steps". Of
-    rows that read the same and have the same label one is kept. A limit keeps the rows with the
-    smallest hashes, so a larger limit only adds rows.
+    models, whose answer is the whole text). Rows with worked steps have their number as "steps",
+    those of a prompt with paraphrases "paraphrases", what is read in each. Of rows that read the
+    same and have the same label one is kept. A limit keeps the rows with the smallest hashes, so a
+    larger limit only adds rows.
 
     Raises:
         ValueError: a row does not fit the prompt: no such label or column, no final answer.
@@ -118,6 +119,7 @@ def _classification(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Ro
         "answer": prompt.labels[label],
         "label": label,
         "text": row["text"],
+        **_paraphrased(prompt, columns, dataset),
     }
 
 
@@ -144,6 +146,7 @@ def _generation(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Row:
         "label": label,
         "text": asked,
         **counted,
+        **_paraphrased(prompt, columns, dataset),
     }
 
 
@@ -156,6 +159,12 @@ def _language_modelling(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -
         "label": "",
         "text": text,
     }
+
+
+def _paraphrased(prompt: Prompt, columns: Mapping[str, Any], dataset: Path) -> Row:
+    """The row in the prompt's other wordings, if it has any."""
+    worded = [_filled(template, columns, dataset) for template in prompt.paraphrases]
+    return {"paraphrases": worded} if worded else {}
 
 
 def _filled(template: str, columns: Mapping[str, Any], dataset: Path) -> str:

@@ -143,14 +143,33 @@ def compare(
 
 
 @app.command()
-def evaluate(context: typer.Context, pipeline: Pipeline) -> None:
+def evaluate(
+    context: typer.Context,
+    pipeline: Pipeline,
+    harness: Annotated[
+        Path | None,
+        typer.Option(metavar="TASK.yaml", help="Judge by this task of lm-evaluation-harness."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there too.")
+    ] = None,
+) -> None:
     """Bring a pipeline's evaluations up to date, without registering or promoting."""
-    from flows.evaluation import evaluate as bring_up_to_date
+    from flows import evaluation
+    from flows import harness as bridge
 
     catalogue = _known(context.obj, pipeline)
-    for name, figures in bring_up_to_date(context.obj, catalogue, pipeline, print):
-        low, high = figures["interval"]
-        print(f"{name}: {figures['metric']} {figures['score']:.3f} [{low:.3f}, {high:.3f}]")
+    figures: dict[str, Any] = {}
+    if harness is None:
+        for name, one in evaluation.evaluate(context.obj, catalogue, pipeline, print):
+            figures[name] = one
+            low, high = one["interval"]
+            print(f"{name}: {one['metric']} {one['score']:.3f} [{low:.3f}, {high:.3f}]")
+    else:
+        figures.update(bridge.evaluate(context.obj, catalogue, pipeline, harness, print))
+        print(bridge.table(figures))
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 @app.command()

@@ -24,6 +24,7 @@ KEPT_FILES = (
     "statistics.json",
     "metrics.json",
     "worst.json",
+    "sensitivity.json",
     "samples.json",
     "adapter.json",
     "search.json",

@@ -53,6 +53,7 @@ def _of_pipelines(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     kinds = ("tokenizer", "tokens", "base")
     return {
         **dict.fromkeys(("corpus", "language_model"), read),
+        "contamination": {name: {} for name in read if catalogue.tasks_of(name)},
         **{kind: {name: {} for name in made} for kind in kinds},
         "report": {name: {} for name in made if catalogue.adapters_of(name)},
     }

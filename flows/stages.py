@@ -46,9 +46,9 @@ class Work:
 @dataclass(frozen=True)
 class Stage:
     """run: the work. output, inputs: artifact folders, `{name}`, `{pipeline}`, `{task}`,
-    `{dataset}` and `{corpus}` standing for those of the block. libraries: those whose version
-    shapes the result. code: what a checkpoint depends on, below `components/`. gathers: it reads
-    whatever the other stages of its pipeline made.
+    `{dataset}` and `{corpus}` standing for those of the block, `{each_task}` for all of a
+    pipeline's. libraries: those whose version shapes the result. code: what a checkpoint depends
+    on, below `components/`. gathers: it reads whatever the other stages of its pipeline made.
     """
 
     run: Callable[[Work], dict[str, float]]
@@ -191,6 +191,15 @@ def _random(work: Work) -> dict[str, float]:
     return figures
 
 
+def _contamination(work: Work) -> dict[str, float]:
+    from components.evaluation.contamination import contamination
+
+    # every task there is, as DVC sees them: an adapter may move to another one
+    folders = sorted(path.parent for path in work.artifact("tasks").glob("*/task.json"))
+    tasks = {folder.name: folder for folder in folders}
+    return contamination(work.artifact(f"{work.name}/corpus"), tasks, work.out, work.report)
+
+
 def _report(work: Work) -> dict[str, float]:
     from components.report.page import build_report
 
@@ -285,6 +294,9 @@ STAGES: dict[str, Stage] = {
     "comparison": Stage(
         _comparison, "comparisons/{name}/result", ("tasks/{task}",), _JUDGED, gathers=True
     ),
+    "contamination": Stage(
+        _contamination, "{name}/contamination", ("{name}/corpus", "tasks/{each_task}")
+    ),
 }
 
 
@@ -302,8 +314,14 @@ def places(catalogue: Catalogue, stage: str) -> tuple[str, tuple[str, ...]]:
             f"names for {kind or 'it'}: {', '.join(known)}"
         )
     entry = STAGES[kind]
+    tasks = catalogue.tasks_of(name) if name in catalogue.pipelines else []
     fill = {"name": name, **_words(catalogue, kind, name)}
-    return entry.output.format(**fill), tuple(text.format(**fill) for text in entry.inputs)
+    inputs = [
+        text.format(**fill, each_task=task)
+        for text in entry.inputs
+        for task in (tasks if "{each_task}" in text else [""])
+    ]
+    return entry.output.format(**fill), tuple(inputs)
 
 
 def _blocks(catalogue: Catalogue, kind: str) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ TOLD = {
     "language_model": ("bits_per_byte", "ratio"),
     "task": ("train", "test"),
     "controls": ("majority", "tfidf", "bytes", "byte_pairs"),
+    "contamination": ("test_rows", "dirty"),
     "adapter": ("loss", "trainable_parameters", "truncated"),
     "evaluation": ("score", "truncated", "unfinished"),
     "random": ("score",),

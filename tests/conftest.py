@@ -14,6 +14,16 @@ from ruamel.yaml import YAML
 from flows import settings
 
 ROOT = Path(__file__).parents[1]
+MIRROR = ROOT.parent / "shared"
+SST2 = {  # as a data set's block
+    "path": "data/sst2",
+    "format": "tsv",
+    "splits": {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"},
+    "text": {"train": "sentence", "validation": "content", "test": "sentence"},
+    "label": "label",
+    "labels": {0: "negative", 1: "positive"},
+    "columns": {"test": ["sentence", "label"]},
+}
 GOOD, BAD = ("good", "warm", "clever", "fine"), ("bad", "dull", "silly", "weak")
 THINGS = ("plot", "cast", "music", "ending", "script", "camera", "pace", "humour")
 
@@ -88,11 +98,11 @@ def make_workspace(folder: Path) -> Path:
     return folder
 
 
-def keep_one_adapter(workspace: Path) -> None:
-    """Of the tiny catalogue's adapters only the one that takes no training."""
+def keep_one_adapter(workspace: Path, *more: str) -> None:
+    """Of the tiny catalogue's adapters only the one that takes no training, and `more`."""
     yaml, path = YAML(), workspace / "pipelines.yaml"
     document = yaml.load(path.read_text(encoding="utf-8"))
-    document["adapters"] = {"zero_shot": document["adapters"]["zero_shot"]}
+    document["adapters"] = {n: document["adapters"][n] for n in ("zero_shot", *more)}
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
 
@@ -111,6 +121,29 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     from tests.tiny_models import make_folders
 
     return make_folders(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def sst2_if_there(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """The folder of SST-2's files, from a DVC mirror beside the repository; None without one."""
+    if not (MIRROR / "dvc").is_dir() or not (MIRROR / "datasets" / "sst2.dvc").is_file():
+        return None
+    folder = tmp_path_factory.mktemp("sst2")
+    (folder / "sst2.dvc").write_bytes((MIRROR / "datasets" / "sst2.dvc").read_bytes())
+    for command in (
+        ["init", "-q", "--no-scm"],
+        ["remote", "add", "--local", "mirror", str(MIRROR / "dvc")],
+        ["pull", "-q", "-r", "mirror", "sst2.dvc"],
+    ):
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=folder, check=True)
+    return folder / "sst2"
+
+
+@pytest.fixture(scope="session")
+def sst2(sst2_if_there: Path | None) -> Path:
+    if sst2_if_there is None:
+        pytest.skip("SST-2 is pulled from a DVC mirror beside the repository, and there is none")
+    return sst2_if_there
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -24,6 +24,7 @@ ENTRY = {
     "adapter": ["components.adapters"],
     "evaluation": ["components.evaluation"],
     "random": ["components.adapters", "components.evaluation"],
+    "contamination": ["components.evaluation.contamination"],
     "report": ["components.report.page"],
     "brought": ["components.models.brought"],
     "brought_report": ["components.report.page"],

@@ -18,18 +18,9 @@ from components.lineage import folder_hash, read_json, read_jsonl
 from components.readers import raw_rows
 from components.reporter import Silent
 from components.splits import SPLITS
+from tests.conftest import SST2
 
-MIRROR = Path(__file__).parents[1].parent / "shared"
 LABELS = {"0": "negative", "1": "positive"}
-SST2 = {
-    "path": "data/sst2",
-    "format": "tsv",
-    "splits": {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"},
-    "text": {"train": "sentence", "validation": "content", "test": "sentence"},
-    "label": "label",
-    "labels": {0: "negative", 1: "positive"},
-    "columns": {"test": ["sentence", "label"]},
-}
 
 
 def block(**keys: Any) -> Dataset:
@@ -366,21 +357,6 @@ def test_the_block_is_read_without_heavy_libraries():
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
-
-
-@pytest.fixture(scope="session")
-def sst2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not (MIRROR / "dvc").is_dir() or not (MIRROR / "datasets" / "sst2.dvc").is_file():
-        pytest.skip("SST-2 is pulled from a DVC mirror beside the repository, and there is none")
-    folder = tmp_path_factory.mktemp("sst2")
-    (folder / "sst2.dvc").write_bytes((MIRROR / "datasets" / "sst2.dvc").read_bytes())
-    for command in (
-        ["init", "-q", "--no-scm"],
-        ["remote", "add", "--local", "mirror", str(MIRROR / "dvc")],
-        ["pull", "-q", "-r", "mirror", "sst2.dvc"],
-    ):
-        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=folder, check=True)
-    return folder / "sst2"
 
 
 def test_sst2_as_it_is(sst2: Path, tmp_path: Path):

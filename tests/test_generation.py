@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from components import world
 from components.adapters import load_adapter, train_adapter
-from components.adapters.encoding import as_text, encode, opening, overflows, pair, room
+from components.adapters.encoding import as_text, encode, opening, overflows, pairs_of, room
 from components.adapters.full import Full
 from components.adapters.lora import Lora
 from components.adapters.prompt import PromptDesign
@@ -148,16 +148,16 @@ def test_a_prompt_too_long_keeps_its_end_and_is_counted(folders, name):
 
 def test_free_text_ends_a_document_and_is_cut_where_it_does_not_fit(folders):
     model, tokenizer = opened(folders, "base")
-    start, target = pair(model, tokenizer, "the", " good film", free_text=True)
-    assert target == [*as_text(tokenizer, " good film"), tokenizer.eos_token_id]
+    ((_, target),) = pairs_of(model, tokenizer, ["the"], [" good film"], free_text=True)
+    assert target == (*as_text(tokenizer, " good film"), tokenizer.eos_token_id)
     assert not overflows(model, tokenizer, "the", " good film", True)
     long = "the film was a . " * 60
-    start, target = pair(model, tokenizer, long, long, free_text=True)
+    ((start, target),) = pairs_of(model, tokenizer, [long], [long], free_text=True)
     assert overflows(model, tokenizer, long, long, True)
     assert len(start) + len(target) == room(model)
     assert len(start) - 1 == (room(model) - 1) // 2
-    assert target == as_text(tokenizer, long)[: len(target)]
-    assert start[1:] == as_text(tokenizer, long)[-(len(start) - 1) :]
+    assert list(target) == as_text(tokenizer, long)[: len(target)]
+    assert list(start[1:]) == as_text(tokenizer, long)[-(len(start) - 1) :]
     assert encode(model, tokenizer, [long], [long], free_text=True).lengths == [len(target)]
 
 

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from components.evaluation.calibration import calibration
 from components.evaluation.metrics import summarise
+from components.evaluation.sensitivity import spread
 from components.lineage import folder_hash, read_json, write_json, write_jsonl
 from components.report import plots
 from components.report.page import build_report
@@ -57,10 +59,16 @@ def write_evaluation(folder, score, prompt, **more):
         label, other = sorted(LABELS)[:: 1 if number % 2 else -1]
         right = number < score * 100
         record = {"id": f"{number:03}", "label": label, "correct": right}
-        records.append({**record, "prediction": label if right else other})
+        prediction = label if right else other
+        scores = dict.fromkeys(LABELS, -2.0) | {prediction: -0.5 - number / 100}
+        records.append({**record, "prediction": prediction, "scores": scores})
     figures = summarise(records, "test", LABELS, "accuracy", prompt, "tokenizer", {})
     figures |= {"truncated": 0, "unfinished": 0, "by_steps": {}} | more
-    write_stage(folder, [], metrics=figures, worst=WORST)
+    figures["calibration"] = calibration(records)
+    templates = [{"template": f"{{{{text}}}} I <{n}>", "score": 0.5 + n / 10} for n in range(3)]
+    orders = [{"order": [n, 1 - n], "score": 0.6} for n in range(2)]
+    spreads = {"paraphrases": spread(templates), "orders": spread(orders)}
+    write_stage(folder, [], metrics=figures, worst=WORST, sensitivity=spreads)
     write_jsonl(folder / "records.jsonl", records)
 
 
@@ -105,6 +113,11 @@ def write_artifacts(artifacts, kinds=("bank", "review")):
     write_stage(demo / "tokens", ["demo/corpus", "demo/tokenizer"], tokens={"splits": splits})
     write_stage(demo / "base", ["demo/tokens"], training=training(4096), samples=samples)
     write_stage(demo / "evaluations" / "base", ["demo/base"], metrics=language_model(kinds))
+    share = {"rows": 100, "dirty": 40, "share": 0.4}
+    overlap = {"sentiment": {"words": 8, "test": share, "validation": share}}
+    write_stage(demo / "contamination", ["demo/corpus"], metrics=overlap)
+    dirty = [{"task": "sentiment", "split": "test", "id": f"{n:03}"} for n in range(40)]
+    write_jsonl(demo / "contamination/records.jsonl", [{**d, "run": "a <run>"} for d in dirty])
     control = {"score": 0.5, "interval": [0.4, 0.6], "n": 100}
     both = {"majority": control | {"title": "majority label"}}
     both["tfidf"] = control | {"score": 0.8, "title": "TF-IDF"}
@@ -141,8 +154,8 @@ def build(artifacts, out):
         ("base", "demo/base", {"loss"}),
         ("adapter", "demo/adapters/lora", {"loss"}),
         ("adapter", "demo/adapters/zero_shot", set()),
-        ("evaluation", "demo/evaluations/lora", {"confusion"}),
-        ("random", "demo/controls/lora", {"confusion"}),
+        ("evaluation", "demo/evaluations/lora", {"confusion", "reliability"}),
+        ("random", "demo/controls/lora", {"confusion", "reliability"}),
         ("language_model", "demo/evaluations/base", {"limit"}),
         ("report", "demo", {"scores", "loss"}),
         ("tokens", "demo/tokens", set()),
@@ -192,7 +205,7 @@ def test_a_task_of_its_own_has_a_panel_of_its_own(artifacts):
 def test_page_stands_alone(artifacts, tmp_path):
     page = build(artifacts, tmp_path / "out")
     pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
-    assert len(pictures) == 6 + len(ADAPTERS)  # and a confusion each
+    assert len(pictures) == 6 + 2 * len(ADAPTERS)  # and a confusion and a reliability each
     assert all(b"<svg" in base64.b64decode(picture) for picture in pictures)
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "@import" not in page and "url(" not in page
@@ -215,6 +228,17 @@ def test_page_tells_the_figures(artifacts, tmp_path):
     ):
         assert part in page
     assert page.count("[0.") >= 2 and "undefined" not in page.lower()
+
+
+def test_page_tells_how_far_to_trust_the_scores(artifacts, tmp_path):
+    page = " ".join(build(artifacts, tmp_path / "out").split())
+    error = read_json(artifacts / "demo/evaluations/lora/metrics.json")["calibration"]["ece"]
+    assert f"{error:.3f}" in page and "over 15 bins" in page
+    assert "<b>40</b> (40.0 %) have a run of 8 words in common" in page
+    assert "“a &lt;run&gt;”" in page
+    # zero_shot: the first 56 of 100 are right, and the first 40 are dirty
+    assert '<td class="n">0.560</td> <td class="n"><b>0.267</b></td>' in page
+    assert "<code>{{text}} I &lt;2&gt;</code>" in page and "<b>0.200</b>" in page
 
 
 def test_texts_are_escaped(artifacts, tmp_path):
@@ -287,7 +311,14 @@ def test_adapters_not_asked_for_stay_out(artifacts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place", ["demo/tokens", "demo/evaluations/base", "demo/controls/lora", "controls/sentiment"]
+    "place",
+    [
+        "demo/tokens",
+        "demo/evaluations/base",
+        "demo/controls/lora",
+        "demo/contamination",
+        "controls/sentiment",
+    ],
 )
 def test_a_missing_folder_is_named(artifacts, tmp_path, place):
     (artifacts / place).rename(tmp_path / "moved")

@@ -62,10 +62,14 @@ def make_folders(top: Path) -> dict[str, Path]:
     task = Task(dataset="data", kind="classification", prompt="ask")
     build_task(task, "taste", prompt, "ask", made["data"], made["taste"], Silent())
     for name, settings in ADAPTERS.items():
-        folder, kept = made[name], top / f"{name}.checkpoints"
-        train_adapter(
-            block_of(settings), name, made["taste"], made["base"], folder,
-            checkpoints=kept, identity="x", report=Silent(),
-        )  # fmt: skip
-        signed(folder)
+        train(block_of(settings), made["taste"], made["base"], made[name])
     return made
+
+
+def train(block: Adapter, task: Path, base: Path, folder: Path) -> Path:
+    """Fill `folder`, whose name is the adapter's, from a task's and a base's."""
+    train_adapter(
+        block, folder.name, task, base, folder,
+        checkpoints=folder.with_suffix(".checkpoints"), identity="x", report=Silent(),
+    )  # fmt: skip
+    return signed(folder)

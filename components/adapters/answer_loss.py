@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from components.adapters.encoding import Batch, answer_losses, as_text, encode, pair
+from components.adapters.encoding import Batch, answer_losses, as_text, encode, pairs_of
 
 if TYPE_CHECKING:
     from components.adapters.task_data import TaskData
@@ -22,7 +22,8 @@ class AnswerLoss(torch.nn.Module):
         tokenizer = self.data.tokenizer
         if not self.data.free_text:
             return len(as_text(tokenizer, row["answer"]))
-        return len(pair(self.model, tokenizer, self.data.prompt(row), row["answer"], True)[1])
+        asked, answer = [self.data.prompt(row)], [row["answer"]]
+        return len(pairs_of(self.model, tokenizer, asked, answer, free_text=True)[0].target)
 
     def encode(self, rows: Sequence[Mapping[str, str]]) -> Batch:
         prompts = [self.data.prompt(row) for row in rows]

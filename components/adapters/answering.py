@@ -1,9 +1,9 @@
 """A language model at a task: it learns the answers' tokens, and is judged by their likelihood."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from components.adapters.encoding import answer_losses, as_text, encode, opening, room
+from components.adapters.encoding import as_text, encode, opening, room
 
 if TYPE_CHECKING:
     import torch
@@ -35,24 +35,33 @@ def scores(
 
     The mean, so that a label of more tokens is at no disadvantage (Brown et al. 2020, section 2.4).
     """
-    found = each_score(model, tokenizer, prompts, labels, answer_losses)
-    return [{label: round(value, 6) for label, value in row.items()} for row in found]
+    from components.adapters.likelihood import score_answers
+
+    pairs = [(prompt, label) for prompt in prompts for label in labels]
+    answers = [labels[label] for _, label in pairs]
+    scored = score_answers(model, tokenizer, [prompt for prompt, _ in pairs], answers)
+    means = [round(sum(each.logprobs) / len(each.logprobs), 6) for each in scored]
+    size = len(labels)
+    return [
+        dict(zip(labels, means[start : start + size], strict=True))
+        for start in range(0, len(means), size)
+    ]
 
 
-def each_score(
+def scores_of_many(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[str],
     labels: Mapping[str, str],
     losses_of: Callable[["PreTrainedModel", "Batch"], "torch.Tensor"],
-) -> list[dict[str, Any]]:
-    """`scores` before they are rounded: a number, or a list where `losses_of` gives many rows.
+) -> list[dict[str, list[float]]]:
+    """As `scores`, but a list for each label: of the rows that `losses_of` gives.
 
-    losses_of: -log p of the answers' tokens, shape (answer tokens,) or (rows, answer tokens).
+    losses_of: -log p of the answers' tokens, shape (rows, answer tokens).
     """
     import torch
 
-    found: list[dict[str, Any]] = [{} for _ in prompts]
+    found: list[dict[str, list[float]]] = [{} for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     with torch.no_grad():
         for start in range(0, len(order), ROWS):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from components.adapters.answer_loss import AnswerLoss
-from components.adapters.answering import each_score
+from components.adapters.answering import scores_of_many
 from components.adapters.encoding import Batch, answer_losses
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def vote(
     token. The members' mean probability of a label counts as one vote more, so that it decides
     where the members are split evenly, and nowhere else.
     """
-    found = each_score(model, tokenizer, prompts, labels, member_losses)
+    found = scores_of_many(model, tokenizer, prompts, labels, member_losses)
     scores = torch.tensor([[row[label] for label in labels] for row in found])
     votes = torch.zeros_like(scores).scatter_(1, scores.argmax(1, keepdim=True), 1.0)
     shares = (votes.sum(2) + scores.softmax(1).mean(2)) / (scores.shape[2] + 1)

@@ -17,12 +17,17 @@ class PromptDesign(Adapter):
 
     samples, temperature: of generated answers; with several, the one that most of them come to
     counts (self-consistency, Wang et al. 2022). temperature 0 takes the likeliest token.
+    content_free: texts that say nothing, such as N/A; what the prompt favours after them is divided
+    out of the labels' probabilities (Zhao et al. 2021, section 5). orders: of the shots, so many
+    are tried on validation data, the adapter's own among them, to see how much the order matters.
     """
 
     method: Literal["prompt"]
     shots: int | None = Field(default=None, ge=0)
     samples: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.0, ge=0, le=2)
+    content_free: list[str] = Field(default_factory=list)
+    orders: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _samples_differ(self) -> "PromptDesign":

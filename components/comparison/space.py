@@ -12,7 +12,7 @@ LOWEST, HIGHEST = 1 / 20, 10.0
 
 
 def point(adapter: Any, number: int, rate: float | None) -> Any:
-    """The block of trial `number`, from 0. rate: what the range test found; None: nothing is trained.
+    """The block of trial `number`, from 0. rate: the range test's; None: nothing is trained.
 
     A Halton sequence (Halton 1960) spreads any number of trials evenly over rate and choices: the
     first n of m trials are the trials of a search of n.

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluation import classification, generation, language_modelling
+from components.evaluation.calibration import calibration
 from components.evaluation.metrics import score_of, summarise
+from components.evaluation.sensitivity import sensitivity
 from components.evaluation.subject import Record, Row, Subject, open_subject
 from components.evaluation.worst import by_steps, worst
 from components.lineage import file_hash, read_jsonl, write_json, write_jsonl
@@ -39,7 +41,8 @@ def evaluate_adapter(
 ) -> dict[str, float]:
     """Judge the adapter of folder `adapter` on the task's test rows.
 
-    Writes `metrics.json`, `records.jsonl`, `worst.json` (the examples that it errs most on) and
+    Writes `metrics.json`, `records.jsonl`, `worst.json` (the examples that it errs most on),
+    `sensitivity.json` (the spread of validation scores over wordings and shot orders) and
     `golden.json` (prompts with their largest next-token logits, or those of the labels where the
     method generates nothing).
 
@@ -49,9 +52,14 @@ def evaluate_adapter(
     subject = open_subject(adapter, task, base)
     kind, metric = KINDS[subject.task["kind"]], subject.task["metric"]
     rows, held_out = (list(read_jsonl(task / f"{s}.jsonl")) for s in ("test", "validation"))
-    validation, _ = score_of(kind.judge(subject, held_out), metric)
-    report.progress(1, 2, "validation")
+
+    def validated(asked: Sequence[Row], wording: Mapping[str, Any]) -> float:
+        return score_of(kind.judge(subject.reworded(wording), asked), metric)[0]
+
+    validation = validated(held_out, {})
+    report.progress(1, 3, "validation")
     records = kind.judge(subject, rows)
+    report.progress(2, 3, "test")
     write_jsonl(out / "records.jsonl", records)
     decoding = kind.decoding(subject)
     figures = summarise(
@@ -64,17 +72,22 @@ def evaluate_adapter(
         decoding,
     )
     figures |= {"validation_score": validation, "adapter": subject.adapter["name"]}
+    sure = {"calibration": calibration(records)} if subject.adapter["labels"] else {}
     told = {"decoding": decoding, "by_steps": by_steps(records, metric), **_incomplete(records)}
-    write_json(out / "metrics.json", {**figures, **told})
+    write_json(out / "metrics.json", {**figures, **told, **sure})
     write_json(out / "worst.json", worst(subject.prompts(rows), rows, records))
     write_json(out / "golden.json", _golden(subject, rows))
-    report.progress(2, 2, f"{figures['metric']} {figures['score']:.3f}")
+    if subject.adapter["random_base"] is None:  # the control is there for its score alone
+        spreads = sensitivity(subject.adapter, task, held_out, validation, validated)
+        write_json(out / "sensitivity.json", spreads)
+    report.progress(3, 3, f"{figures['metric']} {figures['score']:.3f}")
     low, high = figures["interval"]
     return {
         "score": figures["score"],
         "score_low": low,
         "score_high": high,
         "validation_score": validation,
+        **({"ece": sure["calibration"]["ece"]} if sure else {}),
         **{key: float(value) for key, value in _incomplete(records).items()},
     }
 

@@ -1,26 +1,31 @@
-"""Classification of texts with an adapter: label probabilities from the scores of its method."""
+"""Classification of texts with an adapter: label probabilities from the scores of its method.
 
+A prompt design may divide what it favours out of them: see `calibrated`.
+"""
+
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.evaluation.subject import Record, Row, Subject
+from components.evaluation.subject import Record, Row, Subject, described
 from components.lineage import read_json
-from components.prompts import render, variables_of, with_shots
+from components.prompts import render, variables_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+Scores = dict[str, float]
 
 
 def judge(subject: Subject, rows: Sequence[Row]) -> list[Record]:
     """A record for each row: the label of the highest score, and all scores."""
     from components.adapters.encoding import overflows
 
-    labels, prompts = subject.adapter["labels"], subject.prompts(rows)
-    longest = max(labels.values(), key=len)
-    scored = subject.method.scores(subject.model, subject.tokenizer, prompts, labels)
+    longest = max(subject.adapter["labels"].values(), key=len)
+    scored = score_prompts(subject, [row["prompt"] for row in rows])
     records = []
-    for row, prompt, scores in zip(rows, prompts, scored, strict=True):
+    for row, prompt, scores in zip(rows, subject.prompts(rows), scored, strict=True):
         prediction = max(scores, key=scores.__getitem__)
         cut = overflows(subject.model, subject.tokenizer, prompt, longest, free_text=False)
         records.append(
@@ -38,7 +43,45 @@ def judge(subject: Subject, rows: Sequence[Row]) -> list[Record]:
 
 def decoding(subject: Subject) -> dict[str, Any]:
     """How labels were chosen, for fingerprints."""
-    return {"score": subject.method.scored}
+    empty = subject.adapter["settings"].get("content_free")
+    return {"score": subject.method.scored} | ({"content_free": empty} if empty else {})
+
+
+def score_prompts(subject: Subject, prompts: Sequence[str]) -> list[Scores]:
+    """The labels' scores behind each of `prompts`, rendered, without worked examples."""
+    template = subject.adapter["prompt"]["template"]
+    empty = subject.adapter["settings"].get("content_free", ())
+    blanks = [render(template, dict.fromkeys(variables_of(template), text)) for text in empty]
+    asked = subject.prompts([{"prompt": prompt} for prompt in [*prompts, *blanks]])
+    labels = subject.adapter["labels"]
+    scored = subject.method.scores(subject.model, subject.tokenizer, asked, labels)
+    return calibrated(scored[: len(prompts)], scored[len(prompts) :])
+
+
+def calibrated(scored: Sequence[Scores], blank: Sequence[Scores]) -> list[Scores]:
+    """`scored` less what a prompt favours: the log-probabilities of labels for inputs that say
+    nothing, `blank` (contextual calibration, Zhao et al. 2021, section 5: W = diag(p_cf)^-1,
+    b = 0). None: as they are.
+
+    p_cf is the mean of the inputs' probabilities. Those of the result are p / p_cf over their sum,
+    where the paper has another softmax, which ranks labels the same but keeps their probabilities
+    near each other.
+    """
+    if not blank:
+        return list(scored)
+    each = [probabilities(scores) for scores in blank]
+    favour = {label: math.log(sum(p[label] for p in each) / len(each)) for label in blank[0]}
+    return [
+        {label: round(score - favour[label], 6) for label, score in row.items()} for row in scored
+    ]
+
+
+def probabilities(scores: Scores) -> dict[str, float]:
+    """The labels' probabilities: the softmax of their scores."""
+    largest = max(scores.values())
+    weights = {label: math.exp(score - largest) for label, score in scores.items()}
+    total = sum(weights.values())
+    return {label: weight / total for label, weight in weights.items()}
 
 
 def classify(
@@ -50,11 +93,7 @@ def classify(
         ValueError: the adapter has no labels, or its template more variables than one text can
             fill.
     """
-    import math
-
     from transformers import AutoTokenizer
-
-    from components.adapters import METHODS
 
     description = read_json(folder / "adapter.json")
     if not description["labels"]:
@@ -69,13 +108,6 @@ def classify(
             f"adapter {description['name']} needs {', '.join(variables)}; classification takes one "
             "text"
         )
-    shots = description["prompt"]["shot_texts"]
-    prompts = [with_shots(shots, render(template, {variables[0]: text})) for text in texts]
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    found = []
-    method = METHODS[description["method"]]
-    for scores in method.scores(model, tokenizer, prompts, description["labels"]):
-        weights = {label: math.exp(score) for label, score in scores.items()}
-        total = sum(weights.values())
-        found.append({label: weight / total for label, weight in weights.items()})
-    return found
+    subject = described(model, AutoTokenizer.from_pretrained(base), description)
+    prompts = [render(template, {variables[0]: text}) for text in texts]
+    return [probabilities(scores) for scores in score_prompts(subject, prompts)]

@@ -1,7 +1,7 @@
 """What is judged: an adapted model, with what its adapter and its task say."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,11 @@ class Subject:
         shots: Sequence[str] = self.adapter["prompt"]["shot_texts"]
         return [with_shots(shots, row["prompt"]) for row in rows]
 
+    def reworded(self, wording: Mapping[str, Any]) -> "Subject":
+        """The same model, asked with another "template" or other "shot_texts"."""
+        prompt = {**self.adapter["prompt"], **wording}
+        return replace(self, adapter={**self.adapter, "prompt": prompt})
+
 
 def open_subject(adapter: Path, task: Path, base: Path) -> Subject:
     """The adapter of folder `adapter` on its base, and the task of folder `task`.
@@ -41,9 +46,21 @@ def open_subject(adapter: Path, task: Path, base: Path) -> Subject:
     """
     from transformers import AutoTokenizer
 
-    from components.adapters import METHODS, load_adapter
+    from components.adapters import load_adapter
 
-    described, asked = read_json(adapter / "adapter.json"), read_json(task / "task.json")
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model, method = load_adapter(base, adapter), METHODS[described["method"]]
-    return Subject(model, tokenizer, described, asked, method)
+    model, tokenizer = load_adapter(base, adapter), AutoTokenizer.from_pretrained(base)
+    return described(
+        model, tokenizer, read_json(adapter / "adapter.json"), read_json(task / "task.json")
+    )
+
+
+def described(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    adapter: Mapping[str, Any],
+    task: Mapping[str, Any] | None = None,
+) -> Subject:
+    """A model that is in memory, and what its adapter.json says; without a task it has no rows."""
+    from components.adapters import METHODS
+
+    return Subject(model, tokenizer, adapter, task or {}, METHODS[adapter["method"]])

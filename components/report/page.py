@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.lineage import LINEAGE, content_of, read_json
-from components.report import plots
+from components.report import judgement, plots
 from components.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -41,13 +41,11 @@ def build_report(
         pipeline=pipeline,
         lineage=_lineage(folder, adapters),
         versions=_versions(folder, adapters),
-        corpus=read_json(folder / "corpus" / "report.json"),
-        tokenizer=read_json(folder / "tokenizer" / "statistics.json"),
-        base=_without_history(folder / "base" / "training.json"),
-        language_model=read_json(folder / "evaluations" / "base" / "metrics.json"),
-        samples=read_json(folder / "base" / "samples.json"),
+        **_of_base(folder),
         rows=rows,
         best=_best(rows),
+        spreads=judgement.spreads(folder, rows),
+        overlap=judgement.overlap(folder, rows),
         figures=_figures(folder, rows),
     )
     (out / "index.html").write_text(text, encoding="utf-8")
@@ -70,7 +68,8 @@ def environment() -> "Environment":
 
 def _require(artifacts: Path, folder: Path, adapters: Iterable[str]) -> None:
     """Refuse before drawing what would only fail later; each folder must have its lineage."""
-    for name in [*RESULTS, "evaluations/base"]:
+    needed = ["base"] if _brought(folder) else [*RESULTS, "evaluations/base", "contamination"]
+    for name in needed:
         content_of(folder / name)
     for name in adapters:
         for kind in ("adapters", "evaluations", "controls"):
@@ -79,14 +78,35 @@ def _require(artifacts: Path, folder: Path, adapters: Iterable[str]) -> None:
         content_of(artifacts / "controls" / task)
 
 
-def _without_history(path: Path) -> dict[str, Any]:
-    training = read_json(path)
-    return {"last": training["history"][-1], **{k: training[k] for k in ("parameters", "tokens")}}
+def _brought(folder: Path) -> bool:
+    """Whether the base of `artifacts/PIPELINE` was brought along: then nothing made it here."""
+    return (folder / "base" / "brought.json").is_file()
+
+
+def _of_base(folder: Path) -> dict[str, Any]:
+    """What the page says of the base and of what made it; None for what there is not."""
+    parts = {
+        "corpus": "corpus/report.json",
+        "tokenizer": "tokenizer/statistics.json",
+        "training": "base/training.json",
+        "samples": "base/samples.json",
+        "language_model": "evaluations/base/metrics.json",
+    }
+    found = {
+        name: read_json(folder / path) if (folder / path).is_file() else None
+        for name, path in parts.items()
+    }
+    training = found.pop("training")
+    if training is None:
+        return {**found, "base": read_json(folder / "base" / "brought.json")}
+    counts = {key: training[key] for key in ("parameters", "tokens")}
+    return {**found, "base": {"last": training["history"][-1], **counts}}
 
 
 def _lineage(folder: Path, adapters: Sequence[str]) -> list[dict[str, Any]]:
     """What was made, from what, in order; data sets and tasks appear as others' inputs."""
-    results = RESULTS | {f"adapters/{name}": _of_adapter for name in adapters}
+    results = {name: told for name, told in RESULTS.items() if (folder / name).is_dir()}
+    results |= {f"adapters/{name}": _of_adapter for name in adapters}
     made: dict[str, dict[str, Any]] = {}
     for place, result in results.items():
         about = read_json(folder / place / LINEAGE)
@@ -116,14 +136,15 @@ RESULTS: dict[str, Callable[[Path], str]] = {
     "tokens": lambda path: (
         f"{read_json(path / 'tokens.json')['splits']['train']['tokens']:,} tokens to train on"
     ),
-    "base": lambda path: f"{read_json(path / 'training.json')['parameters']:,} parameters",
+    "base": lambda path: f"{_of_base(path.parent)['base']['parameters']:,} parameters",
 }
 
 
 def _versions(folder: Path, adapters: Sequence[str]) -> dict[str, str]:
     """The libraries that shaped the results."""
     found: dict[str, str] = {}
-    for name in [*RESULTS, *(f"adapters/{name}" for name in adapters)]:
+    made = [name for name in RESULTS if (folder / name).is_dir()]
+    for name in [*made, *(f"adapters/{name}" for name in adapters)]:
         found |= read_json(folder / name / LINEAGE)["versions"]
     return dict(sorted(found.items()))
 
@@ -165,15 +186,12 @@ def _figures(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
         ("language_model", "evaluations/base"),
     ):
         drawn |= plots.of_stage(kind, folder / name)
-    confusions = {
-        row["name"]: address(figure)
-        for row in rows
-        for kind, figure in plots.of_stage(
-            "evaluation", folder / "evaluations" / row["name"]
-        ).items()
-        if kind == "confusion"
-    }
-    return {name: address(figure) for name, figure in drawn.items()} | {"confusions": confusions}
+    of_adapters: dict[str, dict[str, str]] = {}
+    for row in rows:
+        pictures = plots.of_stage("evaluation", folder / "evaluations" / row["name"])
+        for kind, figure in pictures.items():
+            of_adapters.setdefault(kind, {})[row["name"]] = address(figure)
+    return {name: address(figure) for name, figure in drawn.items()} | of_adapters
 
 
 def address(figure: "Figure") -> str:

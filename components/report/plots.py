@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from components.lineage import read_json
 from components.report import canvas, comparison_plots, steps
+from components.report.evaluation_plots import of_evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHOWN_GROUPS = 24  # labels or kinds in one picture, the most frequent first
-NUMBERED_LABELS = 16  # a larger confusion matrix has no room for numbers
 
 Figures = dict[str, "Figure"]
 
@@ -170,36 +170,6 @@ def _loss(folder: Path) -> Figures:
     return {"loss": figure}
 
 
-def _evaluation(folder: Path) -> Figures:
-    """The confusion of labels, counts and shares of the true label written into the cells."""
-    figures = _read(folder / "metrics.json") or {}
-    labels = figures.get("confusion", {}).get("labels", [])
-    if not labels:
-        return steps.of_evaluation(folder.name, figures)
-    matrix = figures["confusion"]["matrix"]
-    shares = [[count / max(sum(row), 1) for count in row] for row in matrix]
-    side = min(1.6 + 0.8 * len(labels), 9.0)
-    title = f"{folder.name}: {figures['metric']} {figures['score']:.3f}"
-    figure, axes = canvas.figure_with_axes(title, side, side + 0.5)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.3)  # beyond 1: a blue, not a black
-    axes.set_xticks(range(len(labels)), labels, rotation=0 if len(labels) < 5 else 90)
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel="predicted", ylabel="true")
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    for row, counts in enumerate(matrix if len(labels) <= NUMBERED_LABELS else []):
-        for column, count in enumerate(counts):
-            share = shares[row][column]
-            style = {
-                "ha": "center",
-                "va": "center",
-                "color": "white" if share > 0.6 else canvas.INK,
-            }
-            axes.text(column, row, f"{count:,}\n{share:.0%}", fontsize=9, **style)
-    return {"confusion": figure}
-
-
 def _language_model(folder: Path) -> Figures:
     """The model's nats beside those of the source, which no model can undercut."""
     kinds = (_read(folder / "metrics.json") or {}).get("by_kind", {})
@@ -289,11 +259,11 @@ DRAWN: dict[str, Callable[[Path], Figures]] = {
     "base": _loss,
     "adapter": _loss,
     "language_model": _language_model,
-    "evaluation": _evaluation,
-    "random": _evaluation,
+    "evaluation": of_evaluation,
+    "random": of_evaluation,
     "report": _report,
     "brought_report": _report,
     "search": comparison_plots.of_search,
-    "final": _evaluation,
+    "final": of_evaluation,
     "comparison": comparison_plots.of_comparison,
 }
