@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -278,6 +279,8 @@ def test_members_that_would_learn_the_same_are_refused(folders, data):
     block = block_of({"method": "prompt_tuning", "ensemble": 2, **SOFT})
     with pytest.raises(ValueError, match="init 'labels' with 4 virtual_tokens begins the same"):
         METHODS["prompt_tuning"].build(llama.load(folders["base"]), block, data)
+    with pytest.raises(ValidationError, match="init: text begins the same for every member"):
+        block_of({"method": "prompt_tuning", "ensemble": 2, **SOFT, **WORDS})
 
 
 def test_an_encoder_too_narrow_to_tell_its_tokens_apart_is_refused(folders, data):
