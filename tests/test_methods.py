@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -18,7 +19,7 @@ from components.adapters.fitting import Fitting
 from components.adapters.preference_loss import PreferenceLoss
 from components.adapters.task_data import TaskData
 from components.adapters.virtual_tokens import initial_ids
-from components.lineage import read_json, read_jsonl
+from components.lineage import folder_hash, read_json, read_jsonl
 from components.models import llama
 from components.prompts import choose_shots
 from components.reporter import Silent
@@ -204,9 +205,15 @@ def opened(method: str, folder, base) -> torch.nn.Module:
 
 @pytest.mark.parametrize("name", PROMISES)
 def test_a_method_keeps_its_promises(folders, data, tmp_path, name):
-    """Untouched at first, so many parameters, the base stands, saved is loaded, merged is equal."""
-    promise = PROMISES[name]
-    block = block_of({**TRAINING, "steps": 4, **promise.settings})
+    """Untouched at first, so many parameters, the base stands, saved is loaded, merged is equal.
+
+    And a training that goes on from its last checkpoint makes the same bytes.
+    """
+    promise, out, again = PROMISES[name], tmp_path / "out", tmp_path / "again"
+    for folder in (out, again):
+        folder.mkdir()
+    each_step = {"checkpoint_minutes": 1e-9}
+    block = block_of({**TRAINING, "steps": 4, **each_step, **promise.settings})
     method = METHODS[block.method]
     base, model = llama.load(folders["base"]), llama.load(folders["base"])
     own = dict(model.named_parameters())
@@ -220,7 +227,7 @@ def test_a_method_keeps_its_promises(folders, data, tmp_path, name):
         torch.testing.assert_close(
             untrained, begun(fitting, promise, base, data), atol=2e-5, rtol=1e-4
         )
-    figures = fitting.train(Checkpoints(tmp_path / "kept", "x"), Silent(), tmp_path)
+    figures = fitting.train(Checkpoints(tmp_path / "kept", "x"), Silent(), out)
     assert figures["trainable_parameters"] == promise.count(base.config)
 
     trained = said(fitting.model)
@@ -229,14 +236,21 @@ def test_a_method_keeps_its_promises(folders, data, tmp_path, name):
         stands = torch.equal(own[parameter], weight)
         assert stands != promise.changes(parameter), parameter
 
-    ours = method.load(llama.load(folders["base"]), tmp_path).eval()
-    theirs = opened(block.method, tmp_path, llama.load(folders["base"]))
+    ours = method.load(llama.load(folders["base"]), out).eval()
+    theirs = opened(block.method, out, llama.load(folders["base"]))
     for loaded in (ours, theirs):
         torch.testing.assert_close(said(loaded), trained, atol=2e-5, rtol=1e-4)
     if promise.merges:
         merged = ours.merge_and_unload()
         assert not hasattr(merged, "peft_config")
         torch.testing.assert_close(said(merged), trained, atol=5e-5, rtol=1e-4)
+
+    kept = Checkpoints(tmp_path / "kept", "x")
+    assert kept.latest()[0] == 3
+    Fitting(method, block, llama.load(folders["base"]), data, data.rows[:8]).train(
+        kept, Silent(), again
+    )
+    assert folder_hash(again) == folder_hash(out)
 
 
 def test_members_of_an_ensemble_vote_as_each_would_alone(folders, data, tmp_path):
@@ -265,6 +279,8 @@ def test_members_that_would_learn_the_same_are_refused(folders, data):
     block = block_of({"method": "prompt_tuning", "ensemble": 2, **SOFT})
     with pytest.raises(ValueError, match="init 'labels' with 4 virtual_tokens begins the same"):
         METHODS["prompt_tuning"].build(llama.load(folders["base"]), block, data)
+    with pytest.raises(ValidationError, match="init: text begins the same for every member"):
+        block_of({"method": "prompt_tuning", "ensemble": 2, **SOFT, **WORDS})
 
 
 def test_an_encoder_too_narrow_to_tell_its_tokens_apart_is_refused(folders, data):

@@ -295,7 +295,7 @@ def test_every_method_is_registered_and_answers_as_pyfunc(workspace, folders, tm
 
     store, texts = registry(workspace), ["the film was a .", "the plot was b ."]
     judged = evaluation(tmp_path / "judged", 0.5)
-    with mlflow.start_run():
+    with mlflow.start_run(experiment_id=runs(workspace)[0].info.experiment_id):
         for name in ADAPTERS:
             store.register_adapter("tiny", f"{name}_new", folders[name], judged, 1, {})
     for name in ADAPTERS:

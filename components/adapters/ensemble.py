@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EnsembleLoss(AnswerLoss):
-    """The mean of the members' losses; each learns for itself, from the same rows."""
+    """The mean of the members' losses, from the same rows; only the clipping they share."""
 
     def forward(self, batch: Batch, whole: int) -> torch.Tensor:
         return member_losses(self.model, batch).mean(0).sum() / whole

@@ -22,12 +22,13 @@ ROWS = 64  # of a batch
 class Head(Trained):
     """Radford et al. 2018, section 3.2. unfrozen: the base below is trained too.
 
-    With a frozen base it is a linear probe (Alain & Bengio 2016).
+    With a frozen base it is a linear probe (Alain & Bengio 2016). An unfrozen one wants a smaller
+    learning rate, as `full` does.
     """
 
     method: Literal["head"]
     unfrozen: bool = False
-    learning_rate: float = Field(default=1e-2, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
 
 
 def build(base: "PreTrainedModel", block: Head, data: TaskData) -> "PreTrainedModel":

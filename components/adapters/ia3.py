@@ -20,7 +20,7 @@ class IA3(Trained):
     """
 
     method: Literal["ia3"]
-    learning_rate: float = Field(default=2e-2, gt=0)
+    learning_rate: float = Field(default=5e-2, gt=0)
 
 
 def build(base: "PreTrainedModel", block: IA3, data: TaskData) -> "PeftModel":

@@ -30,7 +30,7 @@ class PTuning(VirtualTokens):
     method: Literal["p_tuning"]
     encoder: Literal["lstm", "mlp"] = "mlp"
     encoder_width: int | None = Field(default=None, ge=1)
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=1e-2, gt=0)
 
 
 def build(base: "PreTrainedModel", block: PTuning, data: TaskData) -> "PeftModel":

@@ -34,7 +34,7 @@ class PrefixTuning(VirtualTokens):
     method: Literal["prefix_tuning"]
     projection: bool = False
     encoder_width: int | None = Field(default=None, ge=1)
-    learning_rate: float = Field(default=1e-2, gt=0)
+    learning_rate: float = Field(default=0.2, gt=0)
 
 
 def build(base: "PreTrainedModel", block: PrefixTuning, data: TaskData) -> "PeftModel":

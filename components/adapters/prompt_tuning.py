@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.adapters import answering
 from components.adapters.method import Method
@@ -28,6 +28,12 @@ class PromptTuning(VirtualTokens):
     method: Literal["prompt_tuning"]
     ensemble: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=0.3, gt=0)
+
+    @model_validator(mode="after")
+    def _seeds_have_a_say(self) -> "PromptTuning":
+        if self.ensemble > 1 and self.init == "text":
+            raise ValueError("init: text begins the same for every member of an ensemble")
+        return self
 
 
 def build(base: "PreTrainedModel", block: PromptTuning, data: TaskData) -> "PeftModel":
