@@ -78,10 +78,15 @@ def work(given: Mapping[str, Any], say: Say, asked: list[int] | None = None) -> 
         raise
 
 
-def end_with_starter() -> None:
-    """Kill this process when the writing end of its standard input is closed."""
+def wait_for_starters_end() -> None:
+    """Return when the writing end of standard input is closed."""
     while os.read(0, 1):
         pass
+
+
+def end_with_starter() -> None:
+    """Kill this process when the one that started it is gone."""
+    wait_for_starters_end()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
