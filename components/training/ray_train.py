@@ -8,9 +8,11 @@ checkpoint, which all machines must see.
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -22,6 +24,7 @@ from components.training.group import Group
 
 FAILURES = 3  # so often are the processes started anew, before the stage fails
 POLL_SECONDS = 0.25
+LAST_SECONDS = 10.0  # to shut down in, when the process that started this one is gone
 
 
 class Relay:
@@ -104,7 +107,8 @@ def _in_thread(work: Any) -> Future:
 
 
 def _follow(relay: Any, fitting: Future, signals: list[int]) -> None:
-    """Print what the processes say until they said how it ended, and pass `signals` on to them.
+    """Print what the processes say until they said how it ended, and pass `signals` on to them;
+    SIGHUP: nobody listens any more.
 
     Raises:
         Exception: Ray Train gave up before they said anything of the kind.
@@ -116,6 +120,8 @@ def _follow(relay: Any, fitting: Future, signals: list[int]) -> None:
     while not kinds & {"done", "stopped", "failed"}:
         ended = fitting.done()  # asked first: what was said before is heard below
         ready, _ = ray.wait([waiting], timeout=POLL_SECONDS)
+        if signal.SIGHUP in signals:
+            return
         while signals:
             relay.ask_to_stop.remote(signals.pop())
         if ready:
@@ -131,13 +137,13 @@ def _follow(relay: Any, fitting: Future, signals: list[int]) -> None:
 def main() -> None:
     import ray
 
-    threading.Thread(target=worker.end_with_starter, daemon=True).start()
     given = json.loads(sys.argv[1])
     group = Group(**given.pop("group"))
     ray.init(**connection(group.meeting, group.threads))
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):  # after `init`, which sets some of its own
         signal.signal(number, lambda number, _frame: signals.append(number))
+    threading.Thread(target=_end_with_starter, args=(signals,), daemon=True).start()
     relay = ray.remote(num_cpus=0)(Relay).remote()
     _wait_for_room(group)
     fitting = _in_thread(_trainer(given, group, relay).fit)
@@ -145,6 +151,14 @@ def main() -> None:
         _follow(relay, fitting, signals)
     finally:
         ray.shutdown()
+
+
+def _end_with_starter(signals: list[int]) -> None:
+    """Leave in order: a cluster of our own would else linger for a minute."""
+    worker.wait_for_starters_end()
+    signals.append(signal.SIGHUP)
+    time.sleep(LAST_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _wait_for_room(group: Group) -> None:

@@ -53,8 +53,8 @@ class Saying(Silent):
         self.tell("text", name, text)
 
 
-def work(given: Mapping[str, Any], say: Say, asked: list[int] | None = None) -> None:
-    """Pretrain as one of the processes that are together, and say how it ended.
+def work(given: Mapping[str, Any], say: Say, asked: list[int] | None = None) -> bool:
+    """Pretrain as one of the processes that are together, and say how it ended; False: stopped.
 
     given: `job`, the arguments of `pretrain` as JSON values; `threads` and `strategy`. asked: to
     stop; see `train`.
@@ -73,22 +73,31 @@ def work(given: Mapping[str, Any], say: Say, asked: list[int] | None = None) -> 
         report.tell("done", pretrain(model, block, report=report, **how, **job))
     except Interrupted as stopped:
         say("stopped", str(stopped))
+        return False
     except (ValueError, OSError) as error:
         say("failed", str(error))
         raise
+    return True
+
+
+def wait_for_starters_end() -> None:
+    """Return when the writing end of standard input is closed."""
+    while os.read(0, 1):
+        pass
 
 
 def end_with_starter() -> None:
-    """Kill this process when the writing end of its standard input is closed."""
-    while os.read(0, 1):
-        pass
+    """Kill this process when the one that started it is gone."""
+    wait_for_starters_end()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main() -> None:
     threading.Thread(target=end_with_starter, daemon=True).start()
     with devices.together():
-        work(json.loads(sys.argv[1]), print_marked)
+        done = work(json.loads(sys.argv[1]), print_marked)
+    if not done:  # else `torchrun` waits five minutes for the one that was told to stop
+        sys.exit(1)
 
 
 if __name__ == "__main__":
