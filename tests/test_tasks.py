@@ -92,13 +92,14 @@ def test_an_answer_without_its_mark_is_refused_by_row(tmp_path):
 def test_extra_columns_may_be_empty_and_tell_rows_apart(tmp_path):
     rows = [
         {"instruction": "Name it.", "input": f"thing {n}" if n % 2 else "", "output": f"name {n}"}
-        for n in range(80)
+        for n in range(300)
     ]
     write_jsonl(tmp_path / "a.jsonl", rows)
     pairs = {"source": "instruction", "target": "output", "extra": ["input"]}
     found = data(tmp_path / "d", Dataset(path="a", format="jsonl", **pairs), tmp_path / "a.jsonl")
     report = read_json(found / "report.json")
-    assert report["leaks"] < 45  # those without input all ask the same, and only those
+    held_out = {split: counts["rows"] for split, counts in report["splits"].items()}
+    assert report["leaks"] == 0 and min(held_out.values()) > 3  # one instruction, many questions
     prompt = Prompt(template="{{source}} {{input}}:", answer=" {{target}}")
     task = rendered(tmp_path / "t", found, prompt)
     prompts = {row["prompt"] for row in rows_of(task, "train")}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-ROWS = 32  # of a batch
+ROWS = 64  # of a batch
 
 
 @dataclass(frozen=True)

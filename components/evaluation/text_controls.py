@@ -56,22 +56,24 @@ def _nearest(train: Rows, test: Rows, report: Reporter) -> list[str]:
 def of_language_modelling(
     description: Mapping[str, Any], rows: Mapping[str, Rows], report: Reporter
 ) -> dict[str, dict[str, Any]]:
-    """`bytes`: each byte by its share of the training rows; `byte_pairs`: by what precedes it.
+    """`bytes`: each byte by its share of the training rows, one added to each count, so that none
+    is impossible. `byte_pairs`: by what precedes it, interpolated with that (Witten & Bell 1991).
 
-    One is added to each count (Laplace), so that nothing is impossible. A text ends with byte 0,
-    which no other part of it has.
+    A text ends with byte 0, which no other part of it has.
     """
-    pairs = np.ones((BYTES, BYTES))  # counts of [byte before, byte]
+    pairs = np.zeros((BYTES, BYTES))  # counts of [byte before, byte]
     for row in rows["train"]:
-        before, after = _bytes(row["answer"])
-        np.add.at(pairs, (before, after), 1)
-    single = pairs.sum(0, keepdims=True).repeat(BYTES, 0)
+        np.add.at(pairs, _bytes(row["answer"]), 1)
+    single = pairs.sum(0) + 1
+    share = single / single.sum()  # [byte]
+    kinds = np.maximum((pairs > 0).sum(1, keepdims=True), 1)  # of bytes that follow one
+    after = (pairs + kinds * share) / (pairs.sum(1, keepdims=True) + kinds)  # [byte before, byte]
     found = {}
-    for name, title, counts in (
-        ("bytes", "bytes counted", single),
-        ("byte_pairs", "pairs of bytes counted", pairs),
+    for name, title, shares in (
+        ("bytes", "bytes counted", np.tile(share, (BYTES, 1))),
+        ("byte_pairs", "pairs of bytes counted", after),
     ):
-        nats = -np.log(counts / counts.sum(1, keepdims=True))
+        nats = -np.log(shares)
         records = [_predicted(row["answer"], nats) for row in rows["test"]]
         found[name] = {"records": records, "title": title}
     report.progress(1, 1)
