@@ -150,8 +150,8 @@ def _pair(block: Dataset, source: str, target: str, values: Mapping[str, Any]) -
 
 
 def _maybe_text(values: Mapping[str, Any], column: str) -> str:
-    empty = column in values and not str(values[column] or "").strip()
-    return "" if empty else _text(values, column)
+    value = values.get(column, column)  # one that is not there at all is refused below
+    return "" if value is None or not str(value).strip() else _text(values, column)
 
 
 def _of_world(block: Dataset, values: Mapping[str, Any], key: str) -> bool:

@@ -3,6 +3,7 @@
 import base64
 import math
 import re
+import shutil
 
 import pytest
 
@@ -286,10 +287,21 @@ def test_worked_steps_have_a_picture_a_table_and_their_errors(artifacts, tmp_pat
         assert part in page
 
 
+def test_wordings_of_one_set_of_examples_are_compared_across_tasks(artifacts, tmp_path):
+    """A direct answer and worked steps are two tasks; judged on the same rows, they are rivals."""
+    path = artifacts / "demo/adapters/lora/adapter.json"
+    write_json(path, read_json(path) | {"task": "worked"})
+    shutil.copytree(artifacts / "controls/sentiment", artifacts / "controls/worked")
+    assert build(artifacts, tmp_path / "one").count("</span> over zero_shot") == 2
+    path = artifacts / "demo/evaluations/lora/metrics.json"
+    write_json(path, read_json(path) | {"comparison_key": "other"})
+    assert build(artifacts, tmp_path / "two").count("</span> over zero_shot") == 1
+
+
 def test_the_best_is_the_lowest_where_lower_is_better(artifacts, tmp_path):
     for name in ADAPTERS:
         path = artifacts / "demo" / "evaluations" / name / "metrics.json"
-        write_json(path, read_json(path) | {"metric": "bits_per_byte", "lower_is_better": True})
+        write_json(path, read_json(path) | {"lower_is_better": True})
     assert "<b>zero_shot</b> scores best" in build(artifacts, tmp_path / "out")
 
 

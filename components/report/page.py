@@ -25,7 +25,7 @@ def build_report(
     """Write `index.html`, self-contained, from the folders of `artifacts`.
 
     adapters: the names to show, in order; the first that only designs a prompt is what the others
-    of its task are compared with. The same folders give the same bytes.
+    on the same examples are compared with. The same folders give the same bytes.
 
     Raises:
         ValueError: a folder is missing, or evaluations of one task cannot be compared.
@@ -150,15 +150,18 @@ def _versions(folder: Path, adapters: Sequence[str]) -> dict[str, str]:
 
 
 def _compare(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Add to each row its paired difference to the first prompt design of the same task."""
+    """Add to each row its paired difference to the first prompt design on the same examples: of its
+    task, or of another that only differs in wording.
+    """
     from components.evaluation.compare import difference
 
-    first: dict[str, str] = {}
+    designs = [row for row in rows if row["adapter"]["method"] == "prompt"]
     for row in rows:
-        if row["adapter"]["method"] == "prompt":
-            first.setdefault(row["task"], row["name"])
-    for row in rows:
-        rival = first.get(row["task"])
+        key = row["metrics"]["comparison_key"]
+        rivals = (
+            d for d in designs if row["task"] == d["task"] or key == d["metrics"]["comparison_key"]
+        )
+        rival = next((design["name"] for design in rivals), None)
         row["rival"] = None if rival == row["name"] else rival
         if row["rival"]:
             evaluations = folder / "evaluations"

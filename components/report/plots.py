@@ -197,7 +197,8 @@ def _language_model(folder: Path) -> Figures:
 
 
 def _report(pipeline: Path) -> Figures:
-    return {**_scores(read_scores(pipeline)), **_loss(pipeline / "base")}
+    rows = read_scores(pipeline)
+    return {**_scores(rows), **steps.of_tasks(rows), **_loss(pipeline / "base")}
 
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> Figures:
