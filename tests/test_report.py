@@ -115,9 +115,8 @@ def write_artifacts(artifacts, kinds=("bank", "review")):
     write_stage(demo / "base", ["demo/tokens"], training=training(4096), samples=samples)
     write_stage(demo / "evaluations" / "base", ["demo/base"], metrics=language_model(kinds))
     share = {"rows": 100, "dirty": 40, "share": 0.4}
-    overlap = dict.fromkeys(
-        ("sentiment", "worked"), {"words": 8, "test": share, "validation": share}
-    )
+    alike = {"words": 8, "test": share, "validation": share}
+    overlap = {"sentiment": alike, "worked": alike}
     write_stage(demo / "contamination", ["demo/corpus"], metrics=overlap)
     dirty = [{"task": "sentiment", "split": "test", "id": f"{n:03}"} for n in range(40)]
     write_jsonl(demo / "contamination/records.jsonl", [{**d, "run": "a <run>"} for d in dirty])
