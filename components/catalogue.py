@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from components.crosschecks import crosscheck
 from components.mistakes import CatalogueError, describe, sentence, suggestion
@@ -28,13 +29,13 @@ def parse(text: str, file: str = FILE) -> Catalogue:
         CatalogueError: with one line for each mistake: file and line, key path, value, remedy.
     """
     try:
-        document = YAML().load(text)
+        document, plain = YAML().load(text), YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         raise CatalogueError(f"{file}: not valid YAML: {error}") from None
     if not isinstance(document, dict):
         raise CatalogueError(f"{file}: expected blocks such as 'datasets:', got {document!r}")
     try:
-        catalogue = Catalogue.model_validate(YAML(typ="safe").load(text))
+        catalogue = Catalogue.model_validate(plain)
     except ValidationError as error:
         lines = [describe(dict(e), document, file, Catalogue) for e in error.errors()]
         raise CatalogueError("\n".join(lines)) from None
@@ -97,7 +98,9 @@ def edit(workspace: Path, settings: list[str]) -> str:
         key, sign, value = setting.partition("=")
         if not sign or not key:
             raise CatalogueError(f"--set {setting}: expected KEY=VALUE, as in adapters.lora.rank=8")
-        _assign(document, key, YAML(typ="safe").load(value))
+        given = YAML(typ="safe").load(value)
+        quoted = isinstance(given, str) and ":" in given  # the fast parser refuses {a: b:c}
+        _assign(document, key, DoubleQuotedScalarString(given) if quoted else given)
     buffer = io.StringIO()
     yaml.dump(document, buffer)
     after = buffer.getvalue()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.catalogue import CatalogueError, load, parse
+from components.catalogue import CatalogueError, edit, load, parse
 from tests.conftest import CATALOGUE, ROOT
 
 TEXT = CATALOGUE.format(root=".")
@@ -148,6 +148,15 @@ def test_mistakes_between_blocks_are_named(old, new, line, said):
         parse(text)
     assert f"pipelines.yaml:{number}: " in str(refused.value)
     assert said in str(refused.value)
+
+
+def test_an_address_is_set_in_quotes(tmp_path: Path):
+    """In `{...}` a bare HOST:PORT is refused by one of YAML's parsers, and taken by the other."""
+    (tmp_path / "pipelines.yaml").write_text(TEXT)
+    assert '"gpu1:29400"' in edit(tmp_path, ["compute.nodes=2", "compute.rendezvous=gpu1:29400"])
+    assert load(tmp_path, check_files=False).compute.rendezvous == "gpu1:29400"
+    with pytest.raises(CatalogueError, match="not valid YAML"):
+        parse(TEXT.replace("jobs: 2,", "jobs: 2, nodes: 2, rendezvous: gpu1:29400,"))
 
 
 @pytest.mark.parametrize("name", ["datasets", "tasks", "controls"])
