@@ -155,6 +155,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Bring a pipeline's evaluations up to date, without registering or promoting."""
+    from components.lineage import write_json
     from flows import evaluation
     from flows import harness as bridge
 
@@ -169,7 +170,7 @@ def evaluate(
         figures.update(bridge.evaluate(context.obj, catalogue, pipeline, harness, print))
         print(bridge.table(figures))
     if json_file:
-        json_file.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        write_json(json_file, figures)
 
 
 @app.command()

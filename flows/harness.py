@@ -93,14 +93,15 @@ def _judge(pipeline: Path, name: str, file: Path) -> tuple[Figures, Path] | None
 
 
 def figures_of(results: Mapping[str, Mapping[str, Any]]) -> Figures:
-    """The harness's figures without what is no number: "acc,none" is "acc", and the name of any
-    other filter follows a dot.
+    """The harness's figures: "acc,none" is "acc", and the name of any other filter follows a dot.
+
+    What is no number is left out, and so is infinity, which neither JSON nor MLflow's charts take.
     """
     found: Figures = {}
     for task, values in results.items():
         for key, value in values.items():
             metric, comma, used = key.partition(",")
-            if comma and isinstance(value, int | float):
+            if comma and isinstance(value, int | float) and math.isfinite(value):
                 name = metric if used == "none" else f"{metric}.{used}"
                 found.setdefault(task, {})[name] = float(value)
     return found
@@ -140,8 +141,7 @@ def _log_metrics(mlflow: "MlflowClient", run_id: str, values: Mapping[str, float
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    finite = {key: value for key, value in values.items() if math.isfinite(value)}
-    mlflow.log_batch(run_id, metrics=[Metric(key, v, now, 0) for key, v in finite.items()])
+    mlflow.log_batch(run_id, metrics=[Metric(key, v, now, 0) for key, v in values.items()])
 
 
 def table(names: Mapping[str, Figures]) -> str:

@@ -1,6 +1,7 @@
 """lm-evaluation-harness: its choices are ours, whoever scores, ours or its own code."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -197,7 +198,7 @@ def test_a_task_that_cannot_run_is_refused(tmp_path, text, said):
 
 def test_figures_and_table():
     results = {"taste": {"alias": "taste", "acc,none": 0.5, "acc_stderr,none": 0.1}}
-    results["sums"] = {"exact,strict": 0.25, "exact_stderr,strict": "N/A"}
+    results["sums"] = {"exact,strict": 0.25, "exact_stderr,strict": "N/A", "ppl,none": math.inf}
     figures = figures_of(results)
     expected = {"taste": {"acc": 0.5, "acc_stderr": 0.1}, "sums": {"exact.strict": 0.25}}
     assert figures == expected

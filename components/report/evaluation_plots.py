@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NUMBERED_LABELS = 16  # a larger confusion matrix has no room for numbers
-LARGEST_POINT = 260.0  # square points, of a bin that holds all rows
+LARGEST_POINT = 200.0  # square points, of a bin that holds all rows
 
 
 def of_evaluation(folder: Path) -> dict[str, "Figure"]:
@@ -61,8 +61,8 @@ def _reliability(name: str, figures: Mapping[str, Any]) -> "Figure":
     bins, size = figures["calibration"]["bins"], len(figures["calibration"]["bins"])
     used = [(number, one) for number, one in enumerate(bins) if one["count"]]
     total = sum(one["count"] for one in bins)
-    title = f"{name}: calibration error {figures['calibration']['ece']:.3f}"
-    figure, axes = canvas.figure_with_axes(title, 3.2, 3.7)
+    title = f"{name}: ECE {figures['calibration']['ece']:.3f}"
+    figure, axes = canvas.figure_with_axes(title, 2.7, 2.75)
     middles = [(number + 0.5) / size for number, _ in used]
     heights = [one["accuracy"] for _, one in used]
     axes.bar(middles, heights, 0.94 / size, color=canvas.BLUE, alpha=0.22)
