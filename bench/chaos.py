@@ -76,10 +76,10 @@ def train(kind: str, inputs: Path, place: Path) -> None:
     """One training, from the newest checkpoint of `place` if there is one. Its own process."""
     import torch
 
-    from components.adapters import train_adapter
     from components.adapters.full import Full
     from components.adapters.lora import Lora
     from components.adapters.prompt_tuning import PromptTuning
+    from components.adapters.training import train_adapter
     from components.lineage import LINEAGE, write_json
     from components.models.llama import Model
     from components.training.pretrain import Pretrain, pretrain

@@ -146,7 +146,7 @@ def _language_model(work: Work) -> dict[str, float]:
 
 
 def _adapt(work: Work, out: Path, random_base: bool) -> dict[str, float]:
-    from components.adapters import train_adapter
+    from components.adapters.training import train_adapter
 
     block = work.catalogue.adapters[work.name]
     return train_adapter(
@@ -277,7 +277,13 @@ STAGES: dict[str, Stage] = {
         ("{pipeline}/adapters/{name}", *_OF_ADAPTER),
         _JUDGED,
     ),
-    "random": Stage(_random, "{pipeline}/controls/{name}", _OF_ADAPTER, _JUDGED, code=_TRAINING),
+    "random": Stage(
+        _random,
+        "{pipeline}/controls/{name}",
+        ("{pipeline}/adapters/{name}", "{pipeline}/evaluations/{name}", *_OF_ADAPTER),
+        _JUDGED,
+        code=_TRAINING,
+    ),
     "report": Stage(_report, "{name}/report", libraries=("sacrebleu",), gathers=True),
     "brought": Stage(_brought, "{name}/base", libraries=_TORCH),
     "brought_report": Stage(_report, "{name}/report", libraries=("sacrebleu",), gathers=True),

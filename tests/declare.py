@@ -21,9 +21,10 @@ ENTRY = {
     "tokens": ["components.tokens"],
     "base": [f"components.training.{name}" for name in ("pretrain", "worker", "ray_train")],
     "language_model": ["components.evaluation.language_model"],
-    "adapter": ["components.adapters"],
+    "adapter": ["components.adapters.training"],
     "evaluation": ["components.evaluation"],
-    "random": ["components.adapters", "components.evaluation"],
+    # the same adaptation, by what trains and judges the real one, on whose results it depends
+    "random": ["components.models.llama"],
     "contamination": ["components.evaluation.contamination"],
     "report": ["components.report.page"],
     "brought": ["components.models.brought"],

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.adapters import load_adapter, train_adapter
+from components.adapters import load_adapter
+from components.adapters.training import train_adapter
 from components.evaluation import evaluate_adapter
 from components.evaluation.language_model import evaluate_language_model
 from components.lineage import read_json, read_jsonl

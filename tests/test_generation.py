@@ -8,11 +8,12 @@ from starlette.testclient import TestClient
 from transformers import AutoTokenizer
 
 from components import world
-from components.adapters import load_adapter, train_adapter
+from components.adapters import load_adapter
 from components.adapters.encoding import as_text, encode, opening, overflows, pairs_of, room
 from components.adapters.full import Full
 from components.adapters.lora import Lora
 from components.adapters.prompt import PromptDesign
+from components.adapters.training import train_adapter
 from components.corpus import build_corpus
 from components.dataset import Dataset
 from components.evaluation import decoding, evaluate_adapter

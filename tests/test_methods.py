@@ -299,7 +299,7 @@ def test_a_task_without_labels_has_no_head(folders, data):
 @pytest.mark.parametrize("name", [name for name in ADAPTERS if name != "zero_shot"])
 def test_a_method_is_trained_on_a_base_that_learned_nothing(folders, tmp_path, name):
     """The control of every score; it once was loaded onto the trained base."""
-    from components.adapters import train_adapter
+    from components.adapters.training import train_adapter
     from components.evaluation import evaluate_adapter
     from tests.tiny_models import signed
 

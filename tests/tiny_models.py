@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from components.adapters import AdapterBlock, train_adapter
+from components.adapters import AdapterBlock
 from components.adapters.settings import Adapter
+from components.adapters.training import train_adapter
 from components.lineage import LINEAGE, folder_hash, write_json, write_jsonl
 from components.models import llama
 from components.prompts import Prompt

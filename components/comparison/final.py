@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components.adapters import train_adapter
+from components.adapters.training import train_adapter
 from components.comparison.block import Entry, is_trained
 from components.evaluation import evaluate_adapter
 from components.lineage import read_json, write_json

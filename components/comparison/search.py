@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from components.adapters import learning_rate_of, train_adapter
+from components.adapters.training import learning_rate_of, train_adapter
 from components.comparison import space
 from components.comparison.block import Comparison, Entry, is_trained
 from components.evaluation import validation_score

@@ -1,0 +1,93 @@
+"""The door through which adapters are trained: a block, a base and a task become a folder."""
+
+from itertools import islice
+from pathlib import Path
+
+from components.adapters import METHODS
+from components.adapters.fitting import Fitting
+from components.adapters.settings import Adapter, Trained
+from components.adapters.task_data import TaskData
+from components.lineage import content_of, read_json, read_jsonl, write_json
+from components.models import llama
+from components.prompts import choose_shots
+from components.reporter import Reporter
+from components.training.checkpoint import Checkpoints
+from components.training.finder import Found
+
+VALIDATION_ROWS = 256  # for the loss curve; scores come from the evaluation stage
+
+
+def train_adapter(
+    block: Adapter,
+    name: str,
+    task: Path,
+    base: Path,
+    out: Path,
+    *,
+    checkpoints: Path,
+    identity: str,
+    report: Reporter,
+    random_base: bool = False,
+) -> dict[str, float]:
+    """Fit the base of folder `base` to the task of folder `task`, into `out`.
+
+    random_base: adapt a randomly initialised model of the base's form instead, a control.
+
+    Raises:
+        ValueError: the task has too few rows or lacks what the method needs, or the training
+            diverged.
+    """
+    description = read_json(task / "task.json")
+    wording = description["prompt"]
+    shots = getattr(block, "shots", None)
+    shots = wording["shots"] if shots is None else shots
+    rows = list(islice(read_jsonl(task / "train.jsonl"), block.examples))
+    shot_texts = choose_shots(rows, shots, block.seed)
+    figures: dict[str, float] = {"trainable_parameters": 0.0}
+    if isinstance(block, Trained):
+        fitting = _fitting(block, task, base, rows, shot_texts, random_base)
+        figures = fitting.train(Checkpoints(checkpoints, identity), report, out)
+    settings = block.model_dump(mode="json")
+    write_json(
+        out / "adapter.json",
+        {
+            "name": name,
+            "method": block.method,
+            "task": description["name"],
+            "base": content_of(base),
+            "random_base": block.seed if random_base else None,
+            "prompt": wording | {"shots": shots, "shot_texts": shot_texts},
+            "labels": description["labels"],
+            "trainable_parameters": int(figures["trainable_parameters"]),
+            "truncated": int(figures.get("truncated", 0)),
+            "settings": settings,
+        },
+    )
+    return figures
+
+
+def learning_rate_of(block: Trained, task: Path, base: Path) -> Found:
+    """About which learning rate suits `block` on the base and task of these folders.
+
+    Raises:
+        ValueError: no learning rate makes the loss fall.
+    """
+    rows = list(islice(read_jsonl(task / "train.jsonl"), block.examples))
+    return _fitting(block, task, base, rows, [], False).find_rate()
+
+
+def _fitting(
+    block: Trained,
+    task: Path,
+    base: Path,
+    rows: list[dict[str, str]],
+    shot_texts: list[str],
+    random_base: bool,
+) -> Fitting:
+    from transformers import AutoTokenizer
+
+    held_out = list(islice(read_jsonl(task / "validation.jsonl"), VALIDATION_ROWS))
+    model = llama.randomised(base, block.seed) if random_base else llama.load(base)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    data = TaskData(tokenizer, read_json(task / "task.json")["labels"], rows, shot_texts)
+    return Fitting(METHODS[block.method], block, model, data, held_out)
