@@ -1,6 +1,7 @@
 """`kindling`: the commands. Each finds its workspace, asks another module, and prints."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -266,8 +267,14 @@ def clean(
         print("done")
 
 
+def _ended(number: int, _frame: Any) -> None:
+    """As Ctrl-C: what runs at exit runs, and stops Prefect's own server; the default would not."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """The console script: expected errors are told in a line, without a traceback."""
+    signal.signal(signal.SIGTERM, _ended)
     try:
         app()
     except EXPECTED as error:

@@ -123,7 +123,7 @@ def test_killed_then_the_same_command(workspace, prepared, victim):
     assert run(workspace, *command).stdout.count("didn't change")
 
 
-@pytest.mark.parametrize("how", ["killed", "interrupted", "all killed"])
+@pytest.mark.parametrize("how", ["killed", "interrupted", "terminated", "all killed"])
 def test_a_flow_killed_or_interrupted_then_the_same_command(workspace, prepared, how):
     """The flow alone, or with all that it started: that ends with it, and the next run goes on."""
     command = [sys.executable, "-m", "flows.cli", "run", "quickstart"]
@@ -132,14 +132,15 @@ def test_a_flow_killed_or_interrupted_then_the_same_command(workspace, prepared,
         flow = subprocess.Popen(command, cwd=workspace, stdout=out, stderr=out)
     checkpoints = workspace / ".kindling" / "checkpoints" / "base@quickstart"
     wait_for(lambda: list(checkpoints.glob("step-*.pt")) and stages_at_work(workspace))
-    if how == "all killed":
-        kill(*family(psutil.Process(flow.pid)))
-    else:
-        os.kill(flow.pid, signal.SIGINT if how == "interrupted" else signal.SIGKILL)
+    begun = family(psutil.Process(flow.pid))
+    sent = {"interrupted": signal.SIGINT, "terminated": signal.SIGTERM}.get(how, signal.SIGKILL)
+    kill(*begun) if how == "all killed" else os.kill(flow.pid, sent)
     assert flow.wait(timeout=60) != 0
     wait_for(lambda: not stages_at_work(workspace), seconds=15)
     assert not (workspace / BASE).exists()
-    if how == "interrupted":
+    if how in ("interrupted", "terminated"):
+        left = [process for process in begun if process.is_running()]
+        assert not left, "it leaves processes behind, such as Prefect's own server"
         assert "RUNNING" not in states(workspace), "an interrupted flow ends what it began"
 
     done = run(workspace, *command)
