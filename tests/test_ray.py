@@ -110,7 +110,7 @@ def test_a_cluster_of_our_own_ends_with_the_stage(inputs, tmp_path, number):
         f"\nrun({given!r}, Group(2, 2, engine='ray'), Silent())"
     )
     started = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: list((tmp_path / "checkpoints").glob("step-*.pt")))
+    wait_for(lambda: list((tmp_path / "checkpoints").glob("step-*.pt")), seconds=300)
     family = psutil.Process(started.pid).children(recursive=True)
     assert len([p for p in family if "RayTrainWorker" in " ".join(p.cmdline())]) == 2
     os.kill(started.pid, number)
