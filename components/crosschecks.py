@@ -1,38 +1,20 @@
 """What the blocks of a catalogue say about each other, where a mistake would end a run midway."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-from components.adapters import AdapterBlock
-from components.adapters.prompt import PromptDesign
-from components.dataset import Dataset
+from components import taskchecks
 from components.metric_names import LOWER_IS_BETTER
-from components.mistakes import suggestion
-from components.prompts import Prompt, variables_of
+from components.mistakes import Mistake, suggestion
 from components.schema import Catalogue
-from components.tasks import Task
 
 RESERVED = "base"  # the name of every pipeline's foundation model among its adapters
-FOLDERS = (
-    "datasets",
-    "tasks",
-    "controls",
-    "comparisons",
-)  # of artifacts/, beside a folder for each pipeline
+# of artifacts/, beside a folder for each pipeline
+FOLDERS = ("datasets", "tasks", "controls", "comparisons")
 FLOW = "flows.pipeline:pipeline"  # the entry point whose parameters are known here
 NAMED = ("datasets", "prompts", "pipelines", "tasks", "adapters", "gates", "comparisons")
-OF_TEXTS = ("prompt", "lora", "ia3", "full")  # methods that act without a token before them
 NAME = re.compile(r"[A-Za-z0-9_-]+")
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """place: the keys that lead to it."""
-
-    place: tuple[Any, ...]
-    said: str
 
 
 def crosscheck(catalogue: Catalogue) -> Iterator[Mistake]:
@@ -123,154 +105,6 @@ def _comparisons(catalogue: Catalogue) -> Iterator[Mistake]:
                 yield Mistake(("comparisons", name), said)
 
 
-def _tasks(catalogue: Catalogue) -> Iterator[Mistake]:
-    """The data set has what the kind of task needs; the prompt asks for what rows have."""
-    for name, task in catalogue.tasks.items():
-        dataset = catalogue.datasets.get(task.dataset)
-        prompt = catalogue.prompts.get(task.prompt)
-        if dataset is None:
-            continue
-        known = {n: block for n, block in catalogue.datasets.items() if FITS[task.kind](block)}
-        if task.dataset not in known:
-            needed, key = NEEDS[task.kind]
-            said = (
-                f"a {task.kind} task needs {needed}, and data set '{task.dataset}' has no '{key}'; "
-            )
-            said += f"data sets with {needed}: {', '.join(known) or '(none)'}"
-            yield Mistake(("tasks", name, "dataset"), said)
-        elif prompt is not None:
-            yield from ANSWERS[task.kind](name, task, prompt, dataset)
-        if prompt is not None:
-            yield from _variables(task, ("template",), prompt.template, dataset)
-            for number, template in enumerate(prompt.paraphrases):
-                yield from _variables(task, ("paraphrases", number), template, dataset)
-
-
-def _variables(
-    task: Task, key: tuple[Any, ...], template: str, dataset: Dataset
-) -> Iterator[Mistake]:
-    """What a template at `key` of the task's prompt asks for is in the rows."""
-    for variable in variables_of(template):
-        if variable not in dataset.variables:
-            said = f"rows of data set '{task.dataset}' have no '{variable}'"
-            said += suggestion(variable, dataset.variables)
-            yield Mistake(("prompts", task.prompt, *key), said)
-
-
-def _label_answers(name: str, task: Task, prompt: Prompt, dataset: Dataset) -> Iterator[Mistake]:
-    place, labels = ("prompts", task.prompt, "answer"), dataset.label_names
-    if not prompt.labels:
-        words = ", ".join(f"{label}: ' {label}'" for label in labels)
-        said = f"task '{name}' is a classification: give each label its words, as in {{{words}}}"
-        yield Mistake(place, said)
-        return
-    for label in prompt.labels:
-        if label not in labels:
-            said = f"data set '{task.dataset}' has no label '{label}'{suggestion(label, labels)}"
-            yield Mistake((*place, label), said)
-    if missing := [label for label in labels if label not in prompt.labels]:
-        said = f"no answer for {', '.join(missing)}; data set '{task.dataset}' has the labels "
-        yield Mistake(place, said + ", ".join(labels))
-
-
-def _free_answer(name: str, task: Task, prompt: Prompt, dataset: Dataset) -> Iterator[Mistake]:
-    if isinstance(prompt.answer, str):
-        yield from _variables(task, ("answer",), prompt.answer, dataset)
-        return
-    said = f"task '{name}' is a generation: answer is a template, as in ' {{{{target}}}}'"
-    yield Mistake(("prompts", task.prompt, "answer"), said)
-
-
-def _no_answer(name: str, task: Task, prompt: Prompt, dataset: Dataset) -> Iterator[Mistake]:
-    if prompt.answer is not None:
-        said = f"task '{name}' is judged by the template's text itself, '{prompt.template}'; drop "
-        yield Mistake(("prompts", task.prompt, "answer"), f"{said}answer, or name another prompt")
-    if prompt.paraphrases:
-        said = f"task '{name}' judges texts as they are; drop paraphrases, or name another prompt"
-        yield Mistake(("prompts", task.prompt, "paraphrases"), said)
-
-
-FITS: Mapping[str, Callable[[Dataset], bool]] = {
-    "classification": lambda dataset: bool(dataset.label),
-    "generation": lambda dataset: bool(dataset.source),
-    "language_modelling": lambda dataset: True,
-}
-NEEDS = {
-    "classification": ("labels", "label"),
-    "generation": ("pairs", "source"),
-    "language_modelling": ("texts", "text"),
-}
-ANSWERS: Mapping[str, Callable[[str, Task, Prompt, Dataset], Iterator[Mistake]]] = {
-    "classification": _label_answers,
-    "generation": _free_answer,
-    "language_modelling": _no_answer,
-}
-
-
-def _adapters(catalogue: Catalogue) -> Iterator[Mistake]:
-    """The method fits the kind of the task, and an answer the context of the pipeline."""
-    for name, block in catalogue.adapters.items():
-        yield from _adapter(catalogue, ("adapters", name), block)
-    for name, comparison in catalogue.comparisons.items():
-        for entry in comparison.entries(name):
-            yield from _adapter(
-                catalogue, ("comparisons", name, "methods", entry.name), entry.adapter
-            )
-
-
-def _adapter(
-    catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock
-) -> Iterator[Mistake]:
-    """place: where the adapter's settings stand."""
-    task, pipeline = catalogue.tasks.get(block.task), catalogue.pipelines.get(block.pipeline)
-    if task is None or pipeline is None:
-        return
-    if task.kind == "generation" and pipeline.model is not None:
-        context = pipeline.model.context - getattr(block, "virtual_tokens", 0)
-        if task.max_new_tokens > context - 2:
-            said = f"{task.max_new_tokens} leaves no room for a prompt in the {context} tokens of "
-            said += f"pipeline '{block.pipeline}' with adapter '{place[-1]}'; lower it"
-            yield Mistake(("tasks", block.task, "max_new_tokens"), said)
-    for key in ("samples", "temperature"):
-        if key in block.model_fields_set and task.kind != "generation":
-            said = f"{key} belongs to generated answers; task '{block.task}' is {task.kind}"
-            yield Mistake((*place, key), said)
-    if "content_free" in block.model_fields_set and task.kind != "classification":
-        said = f"content_free belongs to labels; task '{block.task}' is {task.kind}"
-        yield Mistake((*place, "content_free"), said)
-    yield from _orders(catalogue, place, block)
-    if block.method == "head" and task.kind != "classification":
-        said = f"a head chooses among labels; task '{block.task}' is {task.kind} and has none"
-        yield Mistake((*place, "method"), said)
-    if task.kind == "language_modelling":
-        yield from _of_language_modelling(catalogue, place, block)
-
-
-def _orders(catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock) -> Iterator[Mistake]:
-    """Fewer than two worked examples have one order."""
-    if not isinstance(block, PromptDesign) or block.orders == 1:
-        return
-    prompt = catalogue.prompts.get(catalogue.tasks[block.task].prompt)
-    shots = block.shots if block.shots is not None or not prompt else prompt.shots
-    if shots is not None and shots < 2:
-        said = f"{block.orders} orders of {shots} shots; give it two shots or more"
-        yield Mistake((*place, "orders"), said)
-
-
-def _of_language_modelling(
-    catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock
-) -> Iterator[Mistake]:
-    """Nothing stands before a text: no soft prompt could be heard, and no worked example read."""
-    if block.method not in OF_TEXTS:
-        said = f"{block.method} needs a prompt to stand before, and task '{block.task}' has none; "
-        yield Mistake((*place, "method"), f"{said}known: {', '.join(OF_TEXTS)}")
-    prompt = catalogue.prompts.get(catalogue.tasks[block.task].prompt)
-    shots = getattr(block, "shots", None)
-    if prompt.shots if shots is None and prompt else shots:
-        said = f"task '{block.task}' is judged by whole texts, with no worked examples before them"
-        yield Mistake((*place, "shots"), f"{said}; set shots: 0")
-
-
 def _gates(catalogue: Catalogue) -> Iterator[Mistake]:
     """One gate for a pipeline and task, or which one judges would depend on their order; its bound
     on the side where the task's metric is better.
@@ -306,6 +140,6 @@ def _deployments(catalogue: Catalogue) -> Iterator[Mistake]:
 
 
 CHECKS = (
-    *(_references, _names, _pipelines, _tasks, _adapters),
+    *(_references, _names, _pipelines, taskchecks.tasks, taskchecks.adapters),
     *(_gates, _deployments, _comparisons),
 )

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, get_origin
 
 from components.block import Block
@@ -9,6 +10,14 @@ from components.block import Block
 
 class CatalogueError(ValueError):
     """The catalogue, or a change to it, is wrong; the message names place, value and remedy."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """place: the keys that lead to it."""
+
+    place: tuple[Any, ...]
+    said: str
 
 
 def suggestion(value: str, known: Iterable[str]) -> str:

@@ -6,8 +6,8 @@ from components.catalogue import load
 from components.reporter import Silent
 from components.training import launch
 from flows import evidence, settings
+from flows.places import places
 from flows.stage import checkpoints_of
-from flows.stages import places
 
 
 class _Bar(Silent):

@@ -5,7 +5,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol
 
 from components.catalogue import Catalogue
-from flows.stages import STAGES, places
+from flows.places import places
+from flows.stages import STAGES
 
 
 class Begun(Protocol):

@@ -15,7 +15,8 @@ from pathlib import Path
 from components import lineage
 from components.catalogue import Catalogue, load
 from flows import cluster, data, expansion, forkserver, graph, leash, locks, settings
-from flows.stages import STAGES, Work, pipeline_of, places
+from flows.places import pipeline_of, places
+from flows.stages import STAGES, Work
 from flows.versions import installed
 
 LOCK_WAIT_SECONDS = 20  # an orphan on its leash is gone long before

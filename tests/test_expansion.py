@@ -7,7 +7,8 @@ from ruamel.yaml import YAML
 
 from components.catalogue import load, parse
 from flows import expansion
-from flows.stages import STAGES, places
+from flows.places import places
+from flows.stages import STAGES
 from tests.conftest import CATALOGUE, ROOT
 from tests.test_comparison import WAYS
 
