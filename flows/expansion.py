@@ -133,13 +133,12 @@ def _ours(path: Path) -> bool:
     return text.startswith((HEAD, GRAPH.read_text(encoding="utf-8")[:80]))
 
 
-def link(workspace: Path) -> None:
-    """Give `workspace` the one graph: by a link within kindling's repository, else by a copy."""
+def link(workspace: Path, code: Path = GRAPH.parents[1]) -> None:
+    """Give `workspace` the one graph: by a link within the repository `code`, else by a copy."""
     path = workspace / FILE
-    code = GRAPH.parents[1]
     path.unlink(missing_ok=True)
     if not (workspace.resolve().is_relative_to(code) and (code / ".dvc").is_dir()):
         path.write_bytes(GRAPH.read_bytes())
         return
-    target = GRAPH if workspace.resolve() == code else code / FILE
+    target = code / FILE if workspace.resolve() != code else code / "flows" / GRAPH.name
     path.symlink_to(os.path.relpath(target, workspace))

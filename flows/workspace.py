@@ -46,7 +46,7 @@ def make(directory: Path) -> str:
         text = text.replace(TEMPLATE_PIPELINE, name)
         (where / source.name).write_text(text, encoding="utf-8")
     (where / ".gitignore").write_text(IGNORED, encoding="utf-8")
-    expansion.link(where)
+    expansion.link(where, CODE)
     _put_under_version_control(where)
     if inside:
         graph.call(where, "cache", "dir", os.path.relpath(CODE / ".dvc" / "cache", where))
