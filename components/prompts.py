@@ -150,7 +150,7 @@ def with_shots(shot_texts: Sequence[str], prompt: str) -> str:
 
 
 def choose_shots(rows: Iterable[Mapping[str, str]], count: int, seed: int) -> list[str]:
-    """`count` worked examples drawn from training rows, the labels taking turns.
+    """`count` worked examples drawn from training rows, the labels taking turns while they last.
 
     rows: of a task's `train.jsonl`.
 
@@ -167,8 +167,9 @@ def choose_shots(rows: Iterable[Mapping[str, str]], count: int, seed: int) -> li
     random.shuffle(labels)
     chosen = []
     for turn in range(count):
-        left = by_label[labels[turn % len(labels)]]
-        if not left:
+        order = [by_label[labels[(turn + later) % len(labels)]] for later in range(len(labels))]
+        left = next((rows for rows in order if rows), None)
+        if left is None:
             raise ValueError(f"{count} shots asked for, the training rows give only {turn}")
         chosen.append(left.pop(random.randrange(len(left))))
     return chosen

@@ -1,11 +1,17 @@
 """`kindling compare`: what a comparison found, or a task's adapters side by side."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.catalogue import Catalogue, CatalogueError, suggestion
 from components.lineage import read_json
+
+WIDTH = 150  # columns, where there is no terminal to ask
+AXES = ("base", "rows")  # of a comparison, shown where they vary
+SCORE = "score \\[95 % interval]"
+LEFT = ("adaptation", "adapter", "base", SCORE, "difference", "to the best")
 
 
 def compare(workspace: Path, catalogue: Catalogue, name: str) -> dict[str, Any]:
@@ -43,51 +49,48 @@ def _adapters(workspace: Path, catalogue: Catalogue, task: str) -> list[dict[str
 def show(told: Mapping[str, Any]) -> None:
     """Print the table, and what to ship."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    console = Console()
-    table = Table()
-    compared = "comparison" in told
-    for column in COMPARISON if compared else ("adapter", "score [95 % interval]", "difference"):
-        table.add_column(column, justify="left" if column in LEFT else "right")
-    for row in told["rows"]:
-        table.add_row(*(_row(row) if compared else _adapter(row, told["rows"][0]["name"])))
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    rows = told["rows"]
+    if "comparison" in told:
+        cells = [_row(row) for row in rows]
+        axes = [name for name in AXES if len({row[name] for row in cells}) == 1]
+        cells = [{k: v for k, v in row.items() if k not in axes} for row in cells]  # no axis here
+    else:
+        cells = [_adapter(row, rows[0]["name"]) for row in rows]
+    table = Table(*(Column(n, justify="left" if n in LEFT else "right") for n in cells[0]))
+    for row in cells:
+        table.add_row(*row.values())
     console.print(table)
     for advice in told["advice"]:
         console.print(advice, highlight=False)
 
 
-LEFT = ("adaptation", "adapter", "base", "score [95 % interval]", "difference", "to the best")
-COMPARISON = (
-    *("base", "rows", "adaptation", "score [95 % interval]", "to the best", "parameters"),
-    *("bytes", "train s", "first token ms", "tokens/s"),
-)
-
-
-def _row(row: Mapping[str, Any]) -> list[str]:
+def _row(row: Mapping[str, Any]) -> dict[str, str]:
     gap = row["difference_to_best"]
     tied = " (not told apart)" if row["tied_with_best"] else ""
-    return [
-        row["pipeline"],
-        str(row["examples"] or "all"),
-        row["name"],
-        _score(row),
-        "best" if gap is None else _gap(gap) + tied,
-        f"{row['trainable_parameters']:,}",
-        f"{row['bytes']:,}",
-        f"{row['train_seconds']:.1f}",
-        _or_dash(row["first_token_ms"], ".1f"),
-        _or_dash(row["tokens_per_second"], ".0f"),
-    ]
+    return {
+        "base": row["pipeline"],
+        "rows": str(row["examples"] or "all"),
+        "adaptation": row["name"],
+        SCORE: _score(row),
+        "to the best": "best" if gap is None else _gap(gap) + tied,
+        "parameters": f"{row['trainable_parameters']:,}",
+        "bytes": f"{row['bytes']:,}",
+        "train s": f"{row['train_seconds']:.1f}",
+        "first token ms": _or_dash(row["first_token_ms"], ".1f"),
+        "tokens/s": _or_dash(row["tokens_per_second"], ".0f"),
+    }
 
 
-def _adapter(row: Mapping[str, Any], first: str) -> list[str]:
+def _adapter(row: Mapping[str, Any], first: str) -> dict[str, str]:
     gap = row["difference"]
-    return [
-        row["name"],
-        f"{row['metric']} {_score(row)}",
-        f"{_gap(gap)} over {first}" if gap else "",
-    ]
+    return {
+        "adapter": row["name"],
+        SCORE: f"{row['metric']} {_score(row)}",
+        "difference": f"{_gap(gap)} over {first}" if gap else "",
+    }
 
 
 def _score(row: Mapping[str, Any]) -> str:

@@ -31,9 +31,6 @@ QUIET = {
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
 }
 
-# OpenMP's threads wait by spinning unless told otherwise, and take the core from the very thread
-# that they wait for when anything else runs: see bench/neighbour.py
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 # seconds for Prefect's own server to come up: 20 are too few on a machine that is busy
 PATIENCE = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 
@@ -60,7 +57,7 @@ def apply(workspace: Path, threads: int | None = None) -> None:
 
     threads: a bound for the numeric libraries, also for those that are loaded already.
     """
-    for key, value in {**QUIET, **WAITING, **PATIENCE}.items():
+    for key, value in {**QUIET, **PATIENCE}.items():
         os.environ.setdefault(key, value)
     os.environ.setdefault("PREFECT_HOME", str(home(workspace) / ".prefect"))
     os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(workspace))

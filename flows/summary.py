@@ -77,7 +77,10 @@ def collect(
         "mlflow ui      # runs, plots, models",
         f"kindling trace artifacts/{pipeline}/base",
         "kindling registry list",
-        *(f"kindling compare {name}" for name in catalogue.comparisons_of(pipeline)),
+        *(
+            f"kindling compare {name}      # artifacts/comparisons/{name}/result/index.html"
+            for name in catalogue.comparisons_of(pipeline)
+        ),
     ]
     return {"pipeline": pipeline, "stages": rows, "scores": scores, "next": following}
 
@@ -95,13 +98,14 @@ def text(outcome: dict[str, Any]) -> None:
         seconds = f"{row['seconds']:.1f}" if row["seconds"] is not None else "up to date"
         stages.add_row(row["stage"], row["result"], seconds)
     console.print(stages)
-    scores = Table(title="adaptations", title_justify="left")
-    for column in ("adapter", "method", "score [95 % interval]", "decision"):
-        scores.add_column(column)
-    for row in outcome["scores"]:
-        scores.add_row(row["adapter"], row["method"], score(row), row["decision"])
-    console.print(scores)
-    console.print(f"report: artifacts/{outcome['pipeline']}/report/index.html")
+    if outcome["scores"]:
+        scores = Table(title="adaptations", title_justify="left")
+        for column in ("adapter", "method", "score \\[95 % interval]", "decision"):
+            scores.add_column(column)
+        for row in outcome["scores"]:
+            scores.add_row(row["adapter"], row["method"], score(row), row["decision"])
+        console.print(scores)
+        console.print(f"report: artifacts/{outcome['pipeline']}/report/index.html")
     console.print(f"{outcome['seconds']} s in all. Next:")
     for line in outcome["next"]:
         console.print(f"  {line}", highlight=False)
