@@ -42,6 +42,8 @@ def of_search(folder: Path) -> dict[str, "Figure"]:
     """What every trial scored, over its learning rate; none where nothing is trained."""
     if not (folder / "search.json").is_file():
         return {}
+    from matplotlib.ticker import NullFormatter
+
     found = read_json(folder / "search.json")
     trials = [trial for trial in found["trials"] if "learning_rate" in trial["settings"]]
     if not trials:
@@ -65,6 +67,7 @@ def of_search(folder: Path) -> dict[str, "Figure"]:
         axes.plot([], [], "o", color=colour, label=way or "score")
     axes.plot([], [], "x", color=canvas.GREY, label="stopped early")
     axes.set(xscale="log", xlabel="learning rate", ylabel="score on validation data")
+    axes.xaxis.set_minor_formatter(NullFormatter())  # its labels would run into each other
     figure.legend(loc="outside lower center", ncols=min(4, len(colours) + 1))
     return {"trials": figure}
 
