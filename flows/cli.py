@@ -242,6 +242,9 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
             f"release {release['number']}: base {release['base']}, " if release else "no release"
         )
         print(f"  {shown}{', '.join(members)}")
+        if entry["registered"]:
+            newest = ", ".join(f"{name} {number}" for name, number in entry["registered"].items())
+            print(f"  newest versions: {newest}")
 
 
 @app.command()
