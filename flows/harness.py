@@ -69,7 +69,7 @@ def _bring_up_to_date(
     stale = graph.stale(workspace)
     data.check(workspace, catalogue, catalogue.datasets_of(pipeline), stale, say)
     with forkserver.running(workspace) if stale else nullcontext() as server:
-        environment = settings.child_environment(None, server)
+        environment = settings.child_environment(settings.told(None, server))
         made = "brought" if catalogue.pipelines[pipeline].base else BASE
         for stage in [f"{made}@{pipeline}", *(f"adapter@{name}" for name in adapters)]:
             graph.reproduce(workspace, stage, environment, say, upstream=True)
