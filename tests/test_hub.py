@@ -55,3 +55,22 @@ def test_a_taken_folder_and_an_unknown_set_are_refused(hub, tmp_path):
 def test_another_source_is_refused(tiny_workspace):
     done = CliRunner().invoke(app, ["-C", str(tiny_workspace), "data", "import", "s3:x", "data/x"])
     assert done.exit_code != 0 and "names no source" in str(done.exception)
+
+
+def test_a_model_of_the_hubs_form_becomes_a_base(folders, tmp_path, monkeypatch):
+    from components.models.brought import bring
+    from components.reporter import Silent
+    from tests.test_brought import make_family
+
+    monkeypatch.chdir(tmp_path)
+    source = make_family("gpt2", tmp_path / "source", folders["tokenizer"])
+    command = ["data", "import", f"model:{source}", "models/mine"]
+    done = CliRunner().invoke(app, ["-C", str(tmp_path), *command])
+    assert done.exit_code == 0, done.output
+    assert "under 'pipelines'" in done.output and "mine: {base: models/mine}" in done.output
+    (tmp_path / "base").mkdir()
+    bring(tmp_path / "models" / "mine", tmp_path / "base", Silent())
+    again = CliRunner().invoke(app, ["-C", str(tmp_path), *command])
+    assert "is there already" in str(again.exception)
+    absent = CliRunner().invoke(app, ["-C", str(tmp_path), *command[:2], "model:./nowhere", "x"])
+    assert "could not be loaded" in str(absent.exception) and not (tmp_path / "x").exists()
