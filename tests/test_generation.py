@@ -10,7 +10,6 @@ from transformers import AutoTokenizer
 from components import world
 from components.adapters import load_adapter
 from components.adapters.encoding import as_text, encode, opening, overflows, pairs_of, room
-from components.adapters.full import Full
 from components.adapters.lora import Lora
 from components.adapters.prompt import PromptDesign
 from components.adapters.training import train_adapter
@@ -28,7 +27,7 @@ from components.serving.templates import FolderTemplates
 from components.serving.transformers_engine import TransformersEngine
 from components.tasks import Task, build_task
 from components.tokenizer import Tokenizer, train_tokenizer
-from tests.tiny_models import signed
+from tests.tiny_models import ADAPTERS, signed
 
 PROMPTS = ["the film was", "a", "the plot was b . the cast was c and the film was d", "the cast"]
 SHORT = Decoding(max_new_tokens=12)
@@ -56,24 +55,10 @@ def greedy(model, tokenizer, prompt, count):
     return tokenizer.decode(made)
 
 
-@pytest.fixture(scope="module")
-def full(folders, tmp_path_factory):
-    """`folders`, and an adapter of the method `full`."""
-    place = tmp_path_factory.mktemp("full")
-    folder = place / "full"
-    folder.mkdir()
-    block = Full(method="full", pipeline="tiny", task="taste", steps=8, precision="float32")
-    train_adapter(
-        block, "full", folders["taste"], folders["base"], folder,
-        checkpoints=place / "kept", identity="x", report=Silent(),
-    )  # fmt: skip
-    return {**folders, "full": signed(folder)}
-
-
-@pytest.mark.parametrize("name", ["base", "zero_shot", "lora", "soft_prompt", "full"])
-def test_a_batch_gives_what_each_prompt_alone_gives(full, name):
+@pytest.mark.parametrize("name", ["base", *(name for name in ADAPTERS if name != "head")])
+def test_a_batch_gives_what_each_prompt_alone_gives(folders, name):
     """Padding between a short prompt and its answer once shifts every position, or is attended."""
-    model, tokenizer = opened(full, name)
+    model, tokenizer = opened(folders, name)
     made = generate(model, tokenizer, PROMPTS, [0] * 4, SHORT)
     assert [answer.text for answer in made] == [greedy(model, tokenizer, p, 12) for p in PROMPTS]
     assert not any(answer.truncated for answer in made)

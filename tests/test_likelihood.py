@@ -8,6 +8,7 @@ from components.adapters import load_adapter
 from components.adapters.encoding import Pair, pairs_of
 from components.adapters.likelihood import score_answers, score_pairs
 from components.models import llama
+from tests.tiny_models import ADAPTERS
 
 SHOTS = "the plot was a . it was good\n\nthe cast was b . it was bad\n\n"
 PROMPTS = [
@@ -42,7 +43,7 @@ def tokens_read(model) -> list[int]:
     return read
 
 
-@pytest.mark.parametrize("name", ["base", "lora", "soft_prompt"])
+@pytest.mark.parametrize("name", ["base", *(name for name in ADAPTERS if name != "head")])
 @pytest.mark.parametrize("prompts", [PROMPTS, [p.removeprefix(SHOTS) for p in PROMPTS]])
 def test_the_same_as_each_sequence_alone(folders, name, prompts):
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
@@ -50,7 +51,7 @@ def test_the_same_as_each_sequence_alone(folders, name, prompts):
     found = score_answers(model, tokenizer, prompts, ANSWERS)
     pairs = pairs_of(model, tokenizer, prompts, ANSWERS)
     for one, pair in zip(found, pairs, strict=True):
-        each, greedy = alone(model, pair, 4 if name == "soft_prompt" else 0)
+        each, greedy = alone(model, pair, 4 if name in ("soft_prompt", "p_tuning") else 0)
         assert one.logprobs == pytest.approx(each, abs=1e-5)
         assert one.greedy == greedy
 
