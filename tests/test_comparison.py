@@ -37,11 +37,12 @@ def test_a_trial_is_a_function_of_its_number():
     points = [space.point(adapter, number, 0.1) for number in range(16)]
     assert points[:4] == [space.point(adapter, number, 0.1) for number in range(4)]
     rates = np.array([point.learning_rate for point in points])
-    assert (rates >= 0.1 * space.LOWEST).all() and (rates <= 0.1 * space.HIGHEST).all()
+    low, high = space.rates(adapter, 0.1)
+    assert low == 0.01 and high == pytest.approx(3 * adapter.learning_rate)
+    assert (rates >= low).all() and (rates <= high).all()
     assert len(set(rates)) == 16
     logs = np.log(rates)  # evenly: each quarter of the range has some
-    span = np.log(space.HIGHEST / space.LOWEST)
-    quarters = ((logs - np.log(0.1 * space.LOWEST)) / span * 4).astype(int)
+    quarters = ((logs - np.log(low)) / np.log(high / low) * 4).astype(int)
     assert set(quarters) == {0, 1, 2, 3}
     tried = {point.init for point in points}
     assert tried == set(space.open_choices(adapter)["init"])

@@ -5,10 +5,10 @@ from typing import Any
 from components.adapters import METHODS
 from components.comparison.block import is_trained
 
-# a trial's rate lies between these parts of the rate that the range test found, evenly on a
-# logarithmic scale: low-rank deltas train best at a third of it, soft prompts at seven times of it
-# (on the world, 100 steps of the test; recipes/comparison)
-LOWEST, HIGHEST = 1 / 20, 10.0
+# a trial's rate lies between these parts of the lower and of the higher of two hints, evenly on a
+# logarithmic scale: what the range test found, which is noisy where a loss hardly falls at first,
+# as with soft prompts, and what the method has as its default
+BELOW, ABOVE = 1 / 10, 3.0
 
 
 def point(adapter: Any, number: int, rate: float | None) -> Any:
@@ -29,9 +29,15 @@ def point(adapter: Any, number: int, rate: float | None) -> Any:
         name: values[int(part * len(values))]
         for (name, values), part in zip(choices.items(), others, strict=True)
     }
-    span = HIGHEST / LOWEST
-    chosen["learning_rate"] = float(f"{rate * LOWEST * span**place:.3g}")
+    low, high = rates(adapter, rate)
+    chosen["learning_rate"] = float(f"{low * (high / low) ** place:.3g}")
     return adapter.model_copy(update=chosen)
+
+
+def rates(adapter: Any, found: float) -> tuple[float, float]:
+    """The lowest and the highest learning rate to try. found: the range test's."""
+    hints = (found, adapter.learning_rate)
+    return min(hints) * BELOW, max(hints) * ABOVE
 
 
 def count(adapter: Any, trials: int) -> int:
