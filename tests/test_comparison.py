@@ -36,7 +36,7 @@ def test_a_trial_is_a_function_of_its_number():
     adapter = entry("prompt_tuning")
     points = [space.point(adapter, number, 0.1) for number in range(16)]
     assert points[:4] == [space.point(adapter, number, 0.1) for number in range(4)]
-    rates = np.array([point.learning_rate for point in points])
+    rates = np.array([point["learning_rate"] for point in points])
     low, high = space.rates(adapter, 0.1)
     assert (low, high) == pytest.approx((0.01, 3 * adapter.learning_rate))
     assert (rates >= 0.999 * low).all() and (rates <= 1.001 * high).all()
@@ -44,20 +44,20 @@ def test_a_trial_is_a_function_of_its_number():
     logs = np.log(rates)  # evenly: each quarter of the range has some
     quarters = ((logs - np.log(low)) / np.log(high / low) * 4).astype(int)
     assert set(quarters) == {0, 1, 2, 3}
-    tried = {point.init for point in points}
+    tried = {point["init"] for point in points}
     assert tried == set(space.open_choices(adapter)["init"])
 
 
 def test_what_the_catalogue_sets_is_not_searched():
     adapter = entry("prompt_tuning", init="random")
     assert "init" not in space.open_choices(adapter)
-    assert {space.point(adapter, n, 0.1).init for n in range(4)} == {"random"}
+    assert all(set(space.point(adapter, n, 0.1)) == {"learning_rate"} for n in range(4))
 
 
 def test_prompts_are_tried_once_each():
     adapter = entry("prompt")
     count = space.count(adapter, 100)
-    assert sorted(space.point(adapter, n, None).shots for n in range(count)) == [0, 1, 2, 4, 8]
+    assert sorted(space.point(adapter, n, None)["shots"] for n in range(count)) == [0, 1, 2, 4, 8]
     assert space.count(adapter, 3) == 3
 
 
@@ -80,6 +80,18 @@ def test_the_best_trial_has_the_highest_score_and_then_the_lowest_loss():
         {"score": 0.7, "losses": [0.1], "stopped": False},
     ]
     assert search.best_of(trials) is trials[2]
+
+
+def test_a_trial_that_diverges_is_a_result(folders, tmp_path):
+    """Too high a rate would end the whole search."""
+    block = Comparison(pipeline="p", task="taste", methods={"full": {}, "prompt": {}})
+    ground = search.Ground(folders["taste"], folders["base"], tmp_path, "origin")
+    tried = [next(block.entries("c")), {"learning_rate": 1e20}, 20, ground, []]
+    trial = search._trial(*tried)
+    assert trial["stopped"] and search.best_of([trial]) is None
+    kept = next(tmp_path.glob("*/trial.json")).stat().st_mtime_ns
+    assert search._trial(*tried) == trial
+    assert next(tmp_path.glob("*/trial.json")).stat().st_mtime_ns == kept, "it was made again"
 
 
 def test_the_range_test_rises_by_equal_factors_and_finds_the_lowest_loss():

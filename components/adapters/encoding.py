@@ -165,7 +165,7 @@ def pack(
         row = rows.setdefault(read, len(rows))
         places += [(row, len(start) - skip - 1 + n) for n in range(len(target))]
         targets += target
-    input_ids, attention_mask = _padded(list(rows), tokenizer.pad_token_id)
+    input_ids, attention_mask = padded(list(rows), tokenizer.pad_token_id)
     longest = input_ids.shape[1]
     flat = torch.tensor([row * longest + position for row, position in places])
     tensors = (input_ids, attention_mask, flat, torch.tensor(targets))
@@ -182,11 +182,11 @@ def encode_prompts(
     """
     limit, first = room(model), opening(model, tokenizer)
     rows = [(*first, *as_text(tokenizer, prompt)[len(first) - limit :]) for prompt in prompts]
-    input_ids, attention_mask = _padded(rows, tokenizer.pad_token_id)
+    input_ids, attention_mask = padded(rows, tokenizer.pad_token_id)
     return input_ids.to(model.device), attention_mask.to(model.device)
 
 
-def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple["torch.Tensor", "torch.Tensor"]:
+def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Token ids and attention mask, each (rows, longest)."""
     import torch
 

@@ -1,6 +1,6 @@
 """What a comparison is: methods, each tuned and then trained anew from several seeds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,11 @@ class Entry:
 
     def final(self, seed: int) -> str:
         return f"{self.key}-{seed}"
+
+    def block(self, settings: Mapping[str, Any], seed: int, steps: int) -> Any:
+        """The adapter with tuned `settings`, to be trained for `steps` (0: nothing is trained)."""
+        fixed = {"seed": seed, "examples": self.examples} | ({"steps": steps} if steps else {})
+        return self.adapter.model_copy(update={**settings, **fixed})
 
 
 class Comparison(Block):

@@ -37,7 +37,7 @@ def train_final(
     found = read_json(search / "search.json")
     adapter = out / "adapter"
     adapter.mkdir()
-    block = tuned(entry, found, seed)
+    block = entry.block(found["best"]["settings"], seed, found["steps"])
     started = time.perf_counter()
     figures = train_adapter(
         block,
@@ -51,24 +51,14 @@ def train_final(
     )
     seconds = time.perf_counter() - started
     scores = evaluate_adapter(adapter, task, base, out, report)
-    write_json(
-        out / "final.json",
-        {
-            "key": entry.key,
-            "comparison": entry.comparison,
-            "pipeline": entry.pipeline,
-            "task": entry.task,
-            "name": entry.name,
-            "method": entry.adapter.method,
-            "examples": entry.examples,
-            "seed": seed,
-            "settings": found["best"]["settings"],
-            "trainable_parameters": int(figures["trainable_parameters"]),
-            "base_parameters": _parameters(base),
-            "bytes": sum(path.stat().st_size for path in adapter.glob("*.safetensors")),
-            "train_seconds": round(seconds, 2) if is_trained(entry.adapter) else 0.0,
-        },
-    )
+    told = _about(entry, base) | {
+        "seed": seed,
+        "settings": found["best"]["settings"],
+        "trainable_parameters": int(figures["trainable_parameters"]),
+        "bytes": sum(path.stat().st_size for path in adapter.glob("*.safetensors")),
+        "train_seconds": round(seconds, 2) if is_trained(entry.adapter) else 0.0,
+    }
+    write_json(out / "final.json", told)
     if seed == KEPT_SEED:
         content = {"content": folder_hash(adapter), "inputs": {}}
         write_json(adapter / LINEAGE, content)  # as every adapter that is served has it
@@ -77,14 +67,11 @@ def train_final(
     return {**scores, "train_seconds": seconds}
 
 
-def tuned(entry: Entry, found: dict[str, Any], seed: int) -> Any:
-    """The block of a final training."""
-    steps = {"steps": found["steps"]} if found["steps"] else {}
-    fixed = {"seed": seed, "examples": entry.examples, **steps}
-    return entry.adapter.model_copy(update={**found["best"]["settings"], **fixed})
-
-
-def _parameters(base: Path) -> int:
+def _about(entry: Entry, base: Path) -> dict[str, Any]:
+    """What was compared."""
     from components.models import llama
 
-    return llama.load(base).num_parameters()
+    same = ("key", "comparison", "pipeline", "task", "name", "examples")
+    parameters = llama.load(base).num_parameters()
+    told = {name: getattr(entry, name) for name in same}
+    return told | {"method": entry.adapter.method, "base_parameters": parameters}

@@ -19,6 +19,7 @@ from components.evaluation import validation_score
 from components.lineage import read_json, read_jsonl, value_hash, write_json
 from components.metric_names import LOWER_IS_BETTER
 from components.reporter import Reporter, Silent
+from components.training.loop import Diverged
 
 SEED = 0  # of all trials; the final trainings have others
 PATIENCE = 3  # trials that must have got as far before one is stopped for being worse than they
@@ -71,18 +72,21 @@ def search(
         ValueError: the task has too few rows, or no learning rate trains.
     """
     steps = steps_of(entry, comparison.budget, ground) if is_trained(entry.adapter) else 0
-    fixed = {"seed": SEED, "examples": entry.examples} | ({"steps": steps} if steps else {})
-    begun = entry.adapter.model_copy(update=fixed)
+    begun = entry.block({}, SEED, steps)
     found = learning_rate_of(begun, ground.task, ground.base) if steps else None
     lower = read_json(ground.task / "task.json")["metric"] in LOWER_IS_BETTER
     trials: list[dict[str, Any]] = []
     count = space.count(entry.adapter, comparison.trials)
     for number in range(count):
         chosen = space.point(entry.adapter, number, found.rate if found else None)
-        trials.append(_trial(chosen.model_copy(update=fixed), entry, ground, trials))
-        best = best_of(trials, lower)
-        report.metrics({"score": trials[-1]["score"], "best_score": best["score"]}, step=number + 1)
-        report.progress(number + 1, count, f"{best['score']:.3f} with {told(best['settings'])}")
+        trials.append(_trial(entry, chosen, steps, ground, trials))
+        _tell(trials, count, lower, report)
+    best = best_of(trials, lower)
+    if best is None:
+        raise ValueError(
+            f"comparison {entry.comparison}: every trial of {entry.name} diverged; look at the "
+            "data, or lower the method's 'clip'"
+        )
     curve = found.curve if found else []
     write_json(
         out / "search.json",
@@ -114,12 +118,25 @@ def steps_of(entry: Entry, budget: int, ground: Ground) -> int:
     return int(budget / per_step)
 
 
+def _tell(trials: Sequence[Mapping[str, Any]], count: int, lower: bool, report: Reporter) -> None:
+    """Say how far the search is."""
+    done, best = len(trials), best_of(trials, lower)
+    if best is not None:
+        report.metrics({"score": trials[-1]["score"], "best_score": best["score"]}, step=done)
+    said = f"{best['score']:.3f} with {told(best['settings'])}" if best else "diverged so far"
+    report.progress(done, count, said)
+
+
 def _trial(
-    block: Any, entry: Entry, ground: Ground, earlier: Sequence[Mapping[str, Any]]
+    entry: Entry,
+    chosen: Mapping[str, Any],
+    steps: int,
+    ground: Ground,
+    earlier: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Make a trial, or read what it gave before."""
-    settings = block.model_dump(mode="json")
-    folder = ground.trials / value_hash([ground.origin, settings])
+    """Make a trial of the settings `chosen`, or read what it gave before."""
+    block = entry.block(chosen, SEED, steps)
+    folder = ground.trials / value_hash([ground.origin, block.model_dump(mode="json")])
     if (folder / "trial.json").is_file():
         return read_json(folder / "trial.json")
     made = folder / "adapter"
@@ -138,11 +155,10 @@ def _trial(
             report=judge,
         )
         score, stopped = validation_score(made, ground.task, ground.base), False
-    except _Pruned:
+    except (_Pruned, Diverged):  # too high a rate is a result of a trial, not an error
         score, stopped = 0.0, True
-    names = ("learning_rate", *space.open_choices(entry.adapter))
     record = {
-        "settings": {name: settings[name] for name in names if name in settings},
+        "settings": dict(chosen),
         "score": score,
         "losses": judge.losses,
         "stopped": stopped,
@@ -153,15 +169,17 @@ def _trial(
     return record
 
 
-def best_of(trials: Sequence[Mapping[str, Any]], lower: bool = False) -> Mapping[str, Any]:
+def best_of(trials: Sequence[Mapping[str, Any]], lower: bool = False) -> Mapping[str, Any] | None:
     """The trial with the best score; of equals the one with the lowest loss, then the first.
 
-    lower: whether a lower score is better.
+    None where none came to its end. lower: whether a lower score is better.
     """
     sign = -1 if lower else 1
     whole = [trial for trial in trials if not trial["stopped"]]
     return max(
-        whole, key=lambda trial: (sign * trial["score"], -min(trial["losses"][-1:] or [0.0]))
+        whole,
+        key=lambda trial: (sign * trial["score"], -min(trial["losses"][-1:] or [0.0])),
+        default=None,
     )
 
 

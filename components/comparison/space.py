@@ -11,15 +11,15 @@ from components.comparison.block import is_trained
 BELOW, ABOVE = 1 / 10, 3.0
 
 
-def point(adapter: Any, number: int, rate: float | None) -> Any:
-    """The block of trial `number`, from 0. rate: the range test's; None: nothing is trained.
+def point(adapter: Any, number: int, rate: float | None) -> dict[str, Any]:
+    """The settings of trial `number`, from 0. rate: the range test's; None: nothing is trained.
 
     A Halton sequence (Halton 1960) spreads any number of trials evenly over rate and choices: the
     first n of m trials are the trials of a search of n.
     """
     choices = open_choices(adapter)
     if rate is None:
-        return adapter.model_copy(update=_designs(choices)[number])
+        return _designs(choices)[number]
     from scipy.stats import qmc
 
     sampler = qmc.Halton(1 + len(choices), scramble=False)
@@ -31,7 +31,7 @@ def point(adapter: Any, number: int, rate: float | None) -> Any:
     }
     low, high = rates(adapter, rate)
     chosen["learning_rate"] = float(f"{low * (high / low) ** place:.3g}")
-    return adapter.model_copy(update=chosen)
+    return chosen
 
 
 def rates(adapter: Any, found: float) -> tuple[float, float]:

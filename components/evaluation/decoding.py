@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.adapters.encoding import as_text, cut_prompt, opening, room
+from components.adapters.encoding import (
+    as_text,
+    cut_prompt,
+    has_virtual_tokens,
+    opening,
+    padded,
+    room,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -103,8 +110,7 @@ class _Batch:
         ahead = cache.get_seq_length() - mask.shape[1]
         positions = ahead + mask.sum(1)  # (rows,)
         mask = torch.cat([mask.new_ones(len(mask), ahead), mask], 1)
-        config = getattr(self.model, "peft_config", {}).get("default")
-        soft = getattr(config, "is_prompt_learning", False)  # PEFT would put it in again: go past
+        soft = has_virtual_tokens(self.model)  # PEFT would put them in again: go past
         inner = self.model.get_base_model() if soft else self.model
         for step in range(most):
             tokens = self._choose(logits, None if uniform is None else uniform[:, step])
@@ -128,13 +134,9 @@ class _Batch:
         """The logits (rows, vocabulary) after each prompt, the cache, the mask (rows, longest)."""
         import torch
 
-        longest = max(map(len, self.rows))
-        ids = torch.full((len(self.rows), longest), self.tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for row, read in enumerate(self.rows):
-            ids[row, : len(read)] = torch.tensor(read)
-            mask[row, : len(read)] = 1
+        ids, mask = padded(self.rows, self.tokenizer.pad_token_id)
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+        longest = ids.shape[1]
         ends = mask.sum(1) - 1
 
         def last(_layer, arguments):
