@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -121,27 +120,34 @@ def test_a_failure_shows_what_the_processes_said(inputs, tmp_path):
         launch.run(given, Group(2, 2), Silent())
 
 
+def family_ended_by(number: int, given: dict, group: str) -> list[list[str]]:
+    """Start a training of `given` by `group`, send `number` to what started it, and see all end.
+
+    The command lines of the processes that there were below it.
+    """
+    code = (
+        "from components.training.launch import Group, run; from components.reporter import Silent"
+        f"\nrun({given!r}, {group}, Silent())"
+    )
+    started = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    checkpoints = Path(given["checkpoints"])
+    wait_for(lambda: list(checkpoints.glob("step-*.pt")), seconds=300)
+    family = psutil.Process(started.pid).children(recursive=True)
+    commands = [process.cmdline() for process in family]
+    os.kill(started.pid, number)
+    _, said = started.communicate(timeout=60)
+    _, left = psutil.wait_procs(family, timeout=20)
+    assert not left
+    if number == signal.SIGTERM:
+        assert "stopped by SIGTERM at step" in said
+    return commands
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_processes_end_with_the_one_that_started_them(inputs, tmp_path, number):
     """SIGTERM lets them write a checkpoint; after SIGKILL they are gone."""
     given = job(inputs, tmp_path, tokens=10**7, checkpoint_minutes=0.01)
-    code = (
-        "from components.training.launch import Group, run; from components.reporter import Silent"
-        f"\nrun({given!r}, Group(2, 2), Silent())"
-    )
-    started = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    checkpoints = tmp_path / "checkpoints"
-    wait_for(lambda: list(checkpoints.glob("step-*.pt")))
-    family = psutil.Process(started.pid).children(recursive=True)
-    assert len(family) >= 3
-    os.kill(started.pid, number)
-    _, said = started.communicate(timeout=60)
-    deadline = time.monotonic() + 20
-    while any(p.is_running() for p in family) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [p for p in family if p.is_running()]
-    if number == signal.SIGTERM:
-        assert "stopped by SIGTERM at step" in said
+    assert len(family_ended_by(number, given, "Group(2, 2)")) >= 3
 
 
 @pytest.mark.parametrize("how", ["processes", "nodes"])

@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from functools import partial
 
 import numpy as np
@@ -19,9 +16,9 @@ from components.training import launch
 from components.training.group import Group
 from flows import graph, tracking
 from tests.conftest import isolate, keep_one_adapter, make_workspace
-from tests.test_devices import alone, job, losses, weights
+from tests.test_devices import alone, family_ended_by, job, losses, weights
 from tests.test_devices import inputs as inputs  # a fixture
-from tests.test_kills import runs_of, wait_for
+from tests.test_kills import runs_of
 from tests.test_pipeline import kindling
 
 pytest.importorskip("ray", reason="Ray is optional: pip install 'kindling[ray]'")
@@ -105,22 +102,8 @@ def test_a_mistake_is_told_and_not_tried_again(address, inputs, tmp_path):
 def test_a_cluster_of_our_own_ends_with_the_stage(inputs, tmp_path, number):
     """SIGTERM lets the processes write a checkpoint; after SIGKILL nothing of Ray is left."""
     given = job(inputs, tmp_path, tokens=10**7, checkpoint_minutes=0.01)
-    code = (
-        "from components.training.launch import Group, run; from components.reporter import Silent"
-        f"\nrun({given!r}, Group(2, 2, engine='ray'), Silent())"
-    )
-    started = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: list((tmp_path / "checkpoints").glob("step-*.pt")), seconds=300)
-    family = psutil.Process(started.pid).children(recursive=True)
-    assert len([p for p in family if "RayTrainWorker" in " ".join(p.cmdline())]) == 2
-    os.kill(started.pid, number)
-    _, said = started.communicate(timeout=60)
-    deadline = time.monotonic() + 20
-    while any(p.is_running() for p in family) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [p for p in family if p.is_running()]
-    if number == signal.SIGTERM:
-        assert "stopped by SIGTERM at step" in said
+    commands = family_ended_by(number, given, "Group(2, 2, engine='ray')")
+    assert len([command for command in commands if "RayTrainWorker" in " ".join(command)]) == 2
 
 
 def test_shards_encoded_on_the_cluster_are_those_of_one_machine(
