@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from components.models import llama
 from components.reporter import Silent
-from components.training import loop, machine, plan
+from components.training import attention, loop, machine, plan
 from components.training.checkpoint import Checkpoints
 from components.training.cross_entropy import CHUNK_ELEMENTS, summed_loss
 from components.training.next_token import Loss, NextToken, places
@@ -208,18 +208,22 @@ def test_interrupted_by_a_signal_it_goes_on_bit_by_bit(tmp_path, optimizer):
     assert expected[0] == resumed[0]
 
 
+def no_memory(_precision):
+    return 0.0
+
+
 def test_what_was_chosen_at_run_time_is_taken_over(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, "run")
-    first = plan.choose(make_plan(micro_rows=2), 8, 0.0, 0, checkpoints)
+    first = plan.choose(make_plan(micro_rows=2), 8, no_memory, 0, checkpoints)
     monkeypatch.setattr(machine, "resolved", lambda _: "bfloat16")
-    assert plan.choose(make_plan(), 8, 0.0, 0, checkpoints) == first
-    other = plan.choose(make_plan(), 8, 0.0, 0, Checkpoints(tmp_path, "another run"))
+    assert plan.choose(make_plan(), 8, no_memory, 0, checkpoints) == first
+    other = plan.choose(make_plan(), 8, no_memory, 0, Checkpoints(tmp_path, "another run"))
     assert (other.micro_rows, other.precision) == (8, "bfloat16")
 
 
 def test_the_most_sequences_that_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda: 1000)
-    made = plan.choose(make_plan(), 8, 250.0, 10, Checkpoints(tmp_path, "run"))
+    made = plan.choose(make_plan(), 8, lambda _: 250.0, 10, Checkpoints(tmp_path, "run"))
     assert made.micro_rows == 2  # 0.8 x 1000 - 120 bytes hold two of 250
 
 
@@ -416,6 +420,30 @@ def test_without_a_compiler_it_goes_on_and_says_so(capsys):
     with torch._inductor.config.patch({"cpp.cxx": ("/nowhere/g++",)}):
         assert not plan._compiles(make_plan(compile="always"))
     assert "no C++ compiler" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_plain_attention_is_the_fused_one(apart):
+    """To bfloat16's rounding: losses and gradients, with documents apart and not."""
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        objective = make_objective(apart=apart)
+        objective.prepare(precision, False)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = objective.module(*objective.batch(0, range(8)))
+        loss.backward()
+        used = objective.module.model.config._attn_implementation
+        found[used] = [loss, *(p.grad for p in objective.module.parameters())]
+    assert set(found) == {"sdpa", "eager"}
+    for fused, plain in zip(found["sdpa"], found["eager"], strict=True):
+        assert (fused - plain).norm() < 0.02 * fused.norm()
+
+
+def test_scores_are_kept_only_while_they_are_small():
+    config = make_model().config
+    assert attention.is_plain(config, "bfloat16") and not attention.is_plain(config, "float32")
+    config.max_position_embeddings = 1 << 16
+    assert not attention.is_plain(config, "bfloat16")
 
 
 @pytest.mark.slow

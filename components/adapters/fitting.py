@@ -9,7 +9,7 @@ from components.adapters.settings import Trained
 from components.adapters.task_data import TaskData
 from components.lineage import text_hash, write_json
 from components.reporter import Reporter
-from components.training import machine
+from components.training import attention, machine
 from components.training.checkpoint import Checkpoints
 from components.training.finder import Found, find_rate
 from components.training.loop import train
@@ -40,8 +40,6 @@ class Fitting:
 
     It is the `training.loop.Objective` of the loop that trains.
     """
-
-    row_bytes = 0.0  # a batch is small; where it does not fit the loop halves it
 
     def __init__(
         self,
@@ -123,8 +121,12 @@ class Fitting:
     def describe(self, step: int) -> str:
         return f"rows {', '.join(map(str, self.batches(step)))} of the task's training split"
 
-    def compile(self) -> None:
-        """Nothing: batches differ in length, and each length would be compiled anew."""
+    def row_bytes(self, _precision: machine.Precision) -> float:
+        return 0.0  # a batch is small; where it does not fit the loop halves it
+
+    def prepare(self, precision: machine.Precision, _compiled: bool) -> None:
+        """Not compiled: batches differ in length, and each length would be compiled anew."""
+        attention.suit(self.model, precision)
 
 
 class _Batches:

@@ -40,7 +40,9 @@ class Objective(Protocol):
     """What is trained, and on what."""
 
     module: "torch.nn.Module"  # batch -> its share of the step's mean loss; shares add up to it
-    row_bytes: float  # memory that one sequence needs, about
+
+    def row_bytes(self, precision: machine.Precision) -> float:
+        """The memory that one sequence of a step needs, about; 0 where it does not matter."""
 
     def batch(self, step: int, rows: range) -> "tuple[torch.Tensor, ...]":
         """Those of the step's sequences that `rows` counts, as `module` takes them."""
@@ -51,8 +53,8 @@ class Objective(Protocol):
     def describe(self, step: int) -> str:
         """Where the batch of `step` comes from."""
 
-    def compile(self) -> None:
-        """Let `module` train compiled from now on."""
+    def prepare(self, precision: machine.Precision, compiled: bool) -> None:
+        """Let `module` train from now on with products in `precision`, compiled or not."""
 
 
 def train(
@@ -122,9 +124,9 @@ class _Run:
         trainable = sum(p.numel() for p in self.parameters)
         self.choices = choose(plan, len(self.rows), objective.row_bytes, trainable, checkpoints)
         tell(plan, self.choices, report)
-        machine.settle_memory(12 * trainable + self.choices.micro_rows * objective.row_bytes)
-        if self.choices.compiled:
-            objective.compile()
+        row = objective.row_bytes(self.choices.precision)
+        machine.settle_memory(12 * trainable + self.choices.micro_rows * row)
+        objective.prepare(self.choices.precision, self.choices.compiled)
         self.forward = devices.spread(objective.module, plan.strategy)
         self.parameters = [p for p in objective.module.parameters() if p.requires_grad]
         self.optimizers = optimizers.build(

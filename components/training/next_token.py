@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from components.models import llama
-from components.training import machine
+from components.training import attention, machine
 from components.training.cross_entropy import summed_loss
 from components.training.windows import Windows
 
@@ -53,7 +53,6 @@ class NextToken:
         self.windows, self.rows, self.apart = windows, rows, apart
         self.end = model.config.eos_token_id
         self.module = Loss(model, rows * windows.context).to(machine.device())
-        self.row_bytes = windows.context * llama.activation_bytes(model.config)
         self._held_out = _spread(held_out, windows.context)
 
     def batch(self, step: int, rows: range) -> tuple[torch.Tensor, ...]:
@@ -80,8 +79,15 @@ class NextToken:
     def describe(self, step: int) -> str:
         return self.windows.documents(range(step * self.rows, (step + 1) * self.rows))
 
-    def compile(self) -> None:
-        self.module.states = torch.compile(self.module._states, dynamic=False)
+    def row_bytes(self, precision: machine.Precision) -> float:
+        config = self.module.model.config
+        kept = llama.activation_bytes(config) + attention.score_bytes(config, precision)
+        return self.windows.context * kept
+
+    def prepare(self, precision: machine.Precision, compiled: bool) -> None:
+        attention.suit(self.module.model, precision)
+        if compiled:
+            self.module.states = torch.compile(self.module._states, dynamic=False)
 
 
 def places(ids: np.ndarray, end: int) -> np.ndarray:

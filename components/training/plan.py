@@ -1,5 +1,6 @@
 """How a model is trained: what the catalogue asks for, and what is chosen at run time."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -71,22 +72,28 @@ class Choices:
 
 
 def choose(
-    plan: Plan, rows: int, row_bytes: float, trainable: int, checkpoints: Checkpoints
+    plan: Plan,
+    rows: int,
+    row_bytes: Callable[[machine.Precision], float],
+    trainable: int,
+    checkpoints: Checkpoints,
 ) -> Choices:
     """What this run was begun with, or else what suits this machine, kept for the next try.
 
-    rows: sequences of a step on this device. row_bytes: of the activations of one; beside them
-    stand 12 bytes for each of the `trainable` parameters: its gradient and AdamW's two averages.
+    rows: sequences of a step on this device. row_bytes: of the activations of one, by precision;
+    beside them stand 12 bytes for each of the `trainable` parameters: its gradient and AdamW's two
+    averages.
     """
     found = devices.agreed(checkpoints.remembered())
     if found:  # another number of processes may have begun this run
         return replace(Choices(**found), micro_rows=min(found["micro_rows"], rows))
+    precision = machine.resolved(plan.precision)
+    row = row_bytes(precision)
     most = plan.micro_rows or rows
     room = ROOM * machine.free_memory() - 12 * trainable
-    while plan.micro_rows is None and most > 1 and most * row_bytes > room:
+    while plan.micro_rows is None and most > 1 and most * row > room:
         most = -(-most // 2)
-    made = Choices(machine.resolved(plan.precision), _compiles(plan), min(most, rows))
-    made = devices.agreed(made)
+    made = devices.agreed(Choices(precision, _compiles(plan), min(most, rows)))
     if devices.first():
         checkpoints.remember(asdict(made))
     return made
