@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: quickstart test serve ui ui-stop bench format lint install
@@ -10,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 quickstart: $(READY)
 	@kindling run quickstart
 
-test: $(READY)
+test: $(READY_DEV)
 	@pytest
 
 serve: $(READY)
@@ -22,16 +23,16 @@ ui: $(READY)
 ui-stop: $(READY)
 	@python -m infra.stack stop
 
-bench: $(READY)
+bench: $(READY_DEV)
 	@for script in bench/[a-z]*.py; do echo "== $$script"; python $$script || exit 1; done
 
-format: $(READY)
+format: $(READY_DEV)
 	@ruff check --fix . && ruff format .
 
-lint: $(READY)
+lint: $(READY_DEV)
 	@ruff check . && ruff format --check .
 
-install: $(READY)
+install: $(READY_DEV)
 
 # torch first and by its exact version: another resolver's choice may bring gigabytes of CUDA
 $(READY): pyproject.toml constraints.txt
@@ -39,5 +40,11 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once, some minutes) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check $$(grep '^torch==' constraints.txt)
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+# what tests and benchmarks need besides: pytest, ruff, peers, a cluster's engine
+$(READY_DEV): $(READY)
+	@echo "adding what tests and benchmarks need (once) ..."
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(READY)
+	@touch $@

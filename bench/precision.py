@@ -1,8 +1,10 @@
 """How fast this processor multiplies in each precision: `python bench/precision.py`."""
 
+import argparse
 import json
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
@@ -19,6 +21,9 @@ def seconds(precision: torch.dtype) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    given = parser.parse_args()
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     taken: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(ROUNDS + 1):  # the first warms up; they alternate: a busy machine slows both
@@ -27,7 +32,10 @@ def main() -> None:
     rates = {name: 2 * SIZE**3 / statistics.median(t[1:]) / 1e9 for name, t in taken.items()}
     told = {f"{name}_gflops": round(rate) for name, rate in rates.items()}
     amx = bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    print(json.dumps({**told, "ratio": round(rates["bfloat16"] / rates["float32"], 2), "amx": amx}))
+    told |= {"ratio": round(rates["bfloat16"] / rates["float32"], 2), "amx": amx}
+    print(json.dumps(told))
+    if given.json:
+        given.json.write_text(json.dumps(told), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -48,9 +48,13 @@ def measure(clone: Path) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--keep", type=Path, metavar="DIR", help="a new folder for the clone")
-    kept = parser.parse_args().keep
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        print(json.dumps(measure(kept or Path(name) / "kindling"), indent=1))
+        found = json.dumps(measure(given.keep or Path(name) / "kindling"), indent=1)
+    print(found)
+    if given.json:
+        given.json.write_text(found, encoding="utf-8")
 
 
 if __name__ == "__main__":

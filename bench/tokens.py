@@ -91,10 +91,13 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=10.0, help="of synthetic text")
     parser.add_argument("--vocab-size", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args()
     text = given.text.read_text("utf-8") if given.text else synthetic(int(given.megabytes * 1e6))
     found = measure(text, given.vocab_size, given.rounds)
     print(json.dumps(found, indent=1))
+    if given.json:
+        given.json.write_text(json.dumps(found), encoding="utf-8")
     sys.exit(0 if found["ratio"] >= LEAST else f"ratio {found['ratio']} is below {LEAST}")
 
 
