@@ -11,8 +11,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 quickstart: $(READY)
 	@kindling run quickstart
 
+# files side by side; waiting threads sleep, or those of one file would take the core from another's
 test: $(READY_DEV)
-	@pytest
+	@OMP_WAIT_POLICY=PASSIVE pytest -n logical --maxprocesses 4 --dist loadfile
 
 serve: $(READY)
 	@kindling serve quickstart

@@ -79,6 +79,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
         "parameters": f"{row['trainable_parameters']:,}",
         "bytes": f"{row['bytes']:,}",
         "train s": f"{row['train_seconds']:.1f}",
+        "search s": f"{row['search_seconds']:.1f}",
         "first token ms": _or_dash(row["first_token_ms"], ".1f"),
         "tokens/s": _or_dash(row["tokens_per_second"], ".0f"),
     }

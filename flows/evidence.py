@@ -171,6 +171,12 @@ def last_run(workspace: Path, stage: str) -> dict:
     return lineage.read_json(path) if path.is_file() else {}
 
 
+def content(workspace: Path, output: str) -> str | None:
+    """The content hash of an artifact; None where there is none. output: as `places` gives it."""
+    place = workspace / "artifacts" / output / lineage.LINEAGE
+    return lineage.read_json(place)["content"] if place.is_file() else None
+
+
 def result_of(workspace: Path, stage: str) -> dict:
     """What the run left that made the present artifact of `stage`; empty where it is not known.
 
@@ -178,11 +184,10 @@ def result_of(workspace: Path, stage: str) -> dict:
     another's.
     """
     latest = last_run(workspace, stage)
-    place = workspace / "artifacts" / latest.get("output", "") / lineage.LINEAGE
-    if not latest or not place.is_file():
+    made = content(workspace, latest["output"]) if latest else None
+    if made is None:
         return {}
-    content = lineage.read_json(place)["content"]
-    path = workspace / ".kindling" / "results" / "by_content" / f"{stage}-{content}.json"
+    path = workspace / ".kindling" / "results" / "by_content" / f"{stage}-{made}.json"
     return lineage.read_json(path) if path.is_file() else {}
 
 

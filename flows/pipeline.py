@@ -31,6 +31,7 @@ from flows import (
     summary,
     tracking,
 )
+from flows.places import places
 
 RETRIES = 3
 RETRY_SECONDS = 5
@@ -56,13 +57,16 @@ def check_data(
     retry_condition_fn=_passing,
     cache_policy=NO_CACHE,
 )
-def run_stage(workspace: Path, stage: str, above: dict[str, str], force: bool) -> bool:
-    """Whether the stage ran; DVC may know its result already. above: see `settings.told`."""
+def run_stage(
+    workspace: Path, stage: str, output: str, above: dict[str, str], force: bool
+) -> side_by_side.Outcome:
+    """Bring a stage up to date. output: its folder. above: see `settings.told`."""
     settings.apply(workspace)  # this may be another process than the flow's, on another machine
-    before = evidence.last_run(workspace, stage)
+    before = evidence.last_run(workspace, stage), evidence.content(workspace, output)
     environment = settings.child_environment(above)
     graph.reproduce(workspace, stage, environment, get_run_logger().info, force)
-    return evidence.last_run(workspace, stage) != before
+    after = evidence.last_run(workspace, stage), evidence.content(workspace, output)
+    return side_by_side.Outcome(*(a != b for a, b in zip(after, before, strict=True)))
 
 
 @task(name="register", cache_policy=NO_CACHE)
@@ -77,8 +81,8 @@ def _run_stages(
 ) -> tuple[str | None, list[str]]:
     """Run what is stale; return the MLflow parent run (None: nothing ran) and what ran.
 
-    DVC is asked for a stage only if the one question at the start, or a stage before it that has
-    just run, gives it a reason to.
+    DVC is asked for a stage only if the one question at the start, or another output of a stage
+    before it, gives it a reason to.
     """
     stages = catalogue.stages_of(pipeline)
     needed = side_by_side.needs(catalogue, stages)
@@ -92,11 +96,11 @@ def _run_stages(
     parent = tracking.start_parent(workspace, pipeline, tags)
     ended = "FAILED"
     try:
-        with _beginning(workspace, catalogue.compute, parent, force) as begin:
+        with _beginning(workspace, catalogue, parent, force) as begin:
             ran = side_by_side.run(
                 needed,
                 *_room(catalogue.compute),
-                lambda stage, ran: force or stage in waiting or bool(needed[stage] & ran),
+                lambda stage, changed: force or stage in waiting or bool(needed[stage] & changed),
                 begin,
             )
         ended = "FINISHED"
@@ -108,18 +112,28 @@ def _run_stages(
 
 @contextmanager
 def _beginning(
-    workspace: Path, compute: Compute, parent: str, force: bool
+    workspace: Path, catalogue: Catalogue, parent: str, force: bool
 ) -> Iterator[Callable[[str], side_by_side.Begun]]:
     """What begins a stage: here, in a fork of a server, or on whichever machine of a cluster."""
-    given = {"workspace": workspace, "force": force}
-    if compute.engine == "ray":
-        with cluster.running(compute) as (submit, address):
-            given["above"] = settings.told(parent, cluster=address)
-            yield lambda stage: submit(run_stage, {"stage": stage, **given})
+
+    def given(stage: str, above: dict[str, str]) -> dict[str, Any]:
+        output, _ = places(catalogue, stage)
+        return {
+            "workspace": workspace,
+            "stage": stage,
+            "output": output,
+            "above": above,
+            "force": force,
+        }
+
+    if catalogue.compute.engine == "ray":
+        with cluster.running(catalogue.compute) as (submit, address):
+            above = settings.told(parent, cluster=address)
+            yield lambda stage: submit(run_stage, given(stage, above))
         return
     with forkserver.running(workspace) as server:
-        given["above"] = settings.told(parent, server)
-        yield lambda stage: run_stage.submit(stage=stage, **given)
+        above = settings.told(parent, server)
+        yield lambda stage: run_stage.submit(**given(stage, above))
 
 
 def _room(compute: Compute) -> tuple[int, Callable[[str], int]]:

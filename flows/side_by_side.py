@@ -2,11 +2,24 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from components.catalogue import Catalogue
 from flows.places import places
 from flows.stages import STAGES
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a stage that was begun.
+
+    ran: its command was; else DVC knew the result, or nothing was stale. changed: its output is
+    another than before, be it made or fetched from DVC's cache.
+    """
+
+    ran: bool
+    changed: bool
 
 
 class Begun(Protocol):
@@ -14,7 +27,7 @@ class Begun(Protocol):
 
     wrapped_future: Future
 
-    def result(self) -> Any: ...
+    def result(self) -> Outcome: ...
 
 
 def needs(catalogue: Catalogue, stages: Sequence[str]) -> dict[str, set[str]]:
@@ -38,8 +51,7 @@ def run(
     """Bring stages up to date, at most `slots` at once; return those that really ran.
 
     needed: for each stage those before it, in an order that respects them. cost: slots that a stage
-    takes. wanted: whether there is a reason to begin a stage, given those that ran. begin: its
-    result says whether it ran.
+    takes. wanted: whether there is a reason to begin a stage, given those whose outputs changed.
 
     Raises:
         Exception: the first that a stage raised, once those at work have ended; none is begun
@@ -48,6 +60,7 @@ def run(
     waiting = list(needed)
     done: set[str] = set()
     ran: list[str] = []
+    changed: set[str] = set()
     busy: dict[Future, tuple[str, Begun]] = {}
     failure: Exception | None = None
     while True:
@@ -55,7 +68,7 @@ def run(
         for stage in [] if failure else list(waiting):
             if not needed[stage] <= done:
                 continue
-            if not wanted(stage, set(ran)):
+            if not wanted(stage, changed):
                 done.add(stage)
             elif cost(stage) <= free:
                 begun = begin(stage)
@@ -69,10 +82,13 @@ def run(
         for future in wait(busy, return_when=FIRST_COMPLETED).done:
             stage, begun = busy.pop(future)
             try:
-                ran += [stage] if begun.result() else []
-                done.add(stage)
+                outcome = begun.result()
             except Exception as error:  # told at the end: what is at work beside it is not lost
                 failure = failure or error
+                continue
+            done.add(stage)
+            ran += [stage] if outcome.ran else []
+            changed |= {stage} if outcome.changed else set()
     if failure is not None:
         raise failure
     return ran

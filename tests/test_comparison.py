@@ -141,6 +141,7 @@ def row(name, score, gap, seconds, parameters=10):
         "difference_to_best": gap,
         "tied_with_best": gap is None or gap[2] >= 0,
         "train_seconds": seconds,
+        "search_seconds": 3 * seconds,
         "trainable_parameters": parameters,
         "bytes": 4 * parameters,
     }

@@ -226,15 +226,19 @@ def test_what_a_change_makes_stale(copied):
     assert stale(copied) == {"dataset", "adapter", "random"}
 
 
-def test_a_restored_result_is_told_with_its_own_figures(copied):
-    """Settings A, B, A: DVC restores A's adapter, while the latest run of the stage was B's."""
-    first = evidence.result_of(copied, "adapter@lora")
+def test_back_to_an_earlier_setting_all_is_as_it_was(copied):
+    """Settings A, B, A: DVC restores A's adapter, while the latest run of the stage was B's, and
+    what follows the adapter must follow it back.
+    """
+    first, before = evidence.result_of(copied, "adapter@lora"), contents(copied)
     call(copied, *DVC, "repro", "-q", "adapter@lora")
     kindling(copied, "run", "quickstart", "--set", "adapters.lora.rank=4")
     assert evidence.result_of(copied, "adapter@lora")["figures"] != first["figures"]
     said = kindling(copied, "run", "quickstart", "--set", "adapters.lora.rank=2")
     assert "Running stage 'adapter@lora'" not in said
     assert evidence.result_of(copied, "adapter@lora") == first
+    assert contents(copied) == before
+    assert not graph.stale(copied)
 
 
 def test_set_changes_the_catalogue_and_keeps_comments(copied):

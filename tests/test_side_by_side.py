@@ -20,9 +20,9 @@ class Begun:
 class Recorder:
     """Runs stages in threads; keeps what was at work together."""
 
-    def __init__(self, failing=(), asleep=()):
+    def __init__(self, failing=(), asleep=(), unchanged=()):
         self.pool, self.lock = ThreadPoolExecutor(8), threading.Lock()
-        self.failing, self.asleep = failing, asleep
+        self.failing, self.asleep, self.unchanged = failing, asleep, unchanged
         self.now, self.together, self.ended = set(), [], []
 
     def begin(self, stage):
@@ -38,7 +38,7 @@ class Recorder:
             self.ended.append(stage)
         if stage in self.failing:
             raise ValueError(f"{stage} is broken")
-        return stage not in self.asleep
+        return side_by_side.Outcome(stage not in self.asleep, stage not in self.unchanged)
 
 
 NEEDS = {"a": set(), "b": set(), "big": {"a"}, "c": {"a", "b"}, "d": {"big", "c"}, "e": {"b"}}
@@ -74,9 +74,15 @@ def test_a_failure_starts_nothing_new_and_loses_nothing_at_work():
 
 
 def test_only_what_has_a_reason_is_begun():
+    recorder = Recorder(unchanged=("c",))
+    ran = run(recorder, wanted=lambda stage, new: stage == "c" or bool(NEEDS[stage] & new))
+    assert recorder.ended == ran == ["c"]
+
+
+def test_what_follows_a_result_from_the_cache_is_begun():
     recorder = Recorder(asleep=("c",))
-    ran = run(recorder, wanted=lambda stage, ran: stage == "c" or bool(NEEDS[stage] & ran))
-    assert recorder.ended == ["c"] and ran == []
+    ran = run(recorder, wanted=lambda stage, new: stage == "c" or bool(NEEDS[stage] & new))
+    assert recorder.ended == ["c", "d"] and ran == ["d"]
 
 
 def test_needs_are_those_of_the_graph(tiny_workspace):

@@ -408,6 +408,39 @@ def test_where_memory_is_short_it_is_what_the_formula_says(tmp_path, micro_rows)
     assert peak < 1.2 * expected, (peak / 1e6, expected / 1e6)
 
 
+CORPUS = """
+import sys, numpy as np
+from pathlib import Path
+from tests.test_training import make_model, make_plan
+from components.reporter import Silent
+from components.training import loop, machine
+from components.training.checkpoint import Checkpoints
+from components.training.next_token import NextToken
+from components.training.windows import Windows
+tokens = np.memmap(sys.argv[1], dtype=np.uint16, mode="r")
+windows = Windows(tokens, np.array([0, len(tokens)]), 256, 1)
+objective = NextToken(make_model(max_position_embeddings=256), windows, tokens[:600], 8, False)
+plan = make_plan(steps=20, evaluate_every=20)
+loop.train(objective, plan, Checkpoints(Path(sys.argv[2]), "run"), Silent())
+print(machine.peak_memory())
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_corpus(tmp_path):
+    """2 GB of tokens, which a file with a hole holds without a disk that large, and 2 MB."""
+    peaks = []
+    for size in (2_000_000, 2_000_000_000):
+        file = tmp_path / f"{size}.bin"
+        with file.open("wb") as opened:
+            opened.truncate(size)
+        command = [sys.executable, "-c", CORPUS, str(file), str(tmp_path / str(size))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        peaks.append(int(done.stdout.splitlines()[-1]))
+    sequences = 1_000_000_000 // 256
+    assert peaks[1] - peaks[0] < 3 * 8 * sequences  # their order is drawn: 8 bytes each, and copies
+
+
 def test_compiles_only_what_repays_it(monkeypatch):
     monkeypatch.setattr(machine, "can_compile", lambda: True)
     long = make_plan(compile="auto", steps=10**6, flops=1e9)

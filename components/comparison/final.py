@@ -57,6 +57,7 @@ def train_final(
         "trainable_parameters": int(figures["trainable_parameters"]),
         "bytes": sum(path.stat().st_size for path in adapter.glob("*.safetensors")),
         "train_seconds": round(seconds, 2) if is_trained(entry.adapter) else 0.0,
+        "search_seconds": found["seconds"],
     }
     write_json(out / "final.json", told)
     if seed == KEPT_SEED:

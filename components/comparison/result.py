@@ -101,6 +101,7 @@ def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: f
     finals = [read_json(folder / "finals" / entry.final(seed) / "final.json") for seed in seeds]
     scores = intervals.score_of(figures, score)
     seconds = float(np.mean([final["train_seconds"] for final in finals]))
+    searched = finals[0]["search_seconds"]
     same = ("pipeline", "name", "method", "examples", "settings", "trainable_parameters", "bytes")
     return {
         "key": entry.key,
@@ -109,7 +110,9 @@ def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: f
         "interval": list(intervals.interval(figures, score)),
         "seed_scores": scores.tolist(),
         "train_seconds": round(seconds, 2),
+        "search_seconds": searched,
         "cost": round(seconds / 3600 * price, 6) if price is not None else None,
+        "search_cost": round(searched / 3600 * price, 6) if price is not None else None,
     }
 
 

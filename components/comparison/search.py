@@ -6,6 +6,7 @@ with more trials or seeds makes only what is new.
 
 import shutil
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -73,7 +74,9 @@ def search(
     """
     steps = steps_of(entry, comparison.budget, ground) if is_trained(entry.adapter) else 0
     begun = entry.block({}, SEED, steps)
+    started = time.perf_counter()
     found = learning_rate_of(begun, ground.task, ground.base) if steps else None
+    finding = time.perf_counter() - started
     lower = read_json(ground.task / "task.json")["metric"] in LOWER_IS_BETTER
     trials: list[dict[str, Any]] = []
     count = space.count(entry.adapter, comparison.trials)
@@ -87,11 +90,15 @@ def search(
             f"comparison {entry.comparison}: every trial of {entry.name} diverged; look at the "
             "data, or lower the method's 'clip'"
         )
-    curve = found.curve if found else []
-    write_json(
-        out / "search.json",
-        {"key": entry.key, "trials": trials, "best": best, "steps": steps, "range_test": curve},
-    )
+    written = {
+        "key": entry.key,
+        "trials": trials,
+        "best": best,
+        "steps": steps,
+        "range_test": found.curve if found else [],
+        "seconds": round(finding + sum(trial["seconds"] for trial in trials), 2),
+    }
+    write_json(out / "search.json", written)
     return {"score": best["score"], "trials": float(count)}
 
 
@@ -142,7 +149,7 @@ def _trial(
     made = folder / "adapter"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
-    judge = _Judge(earlier)
+    judge, started = _Judge(earlier), time.perf_counter()
     try:
         train_adapter(
             block,
@@ -162,6 +169,7 @@ def _trial(
         "score": score,
         "losses": judge.losses,
         "stopped": stopped,
+        "seconds": round(time.perf_counter() - started, 2),
     }
     write_json(folder / "trial.json", record)
     for part in ("adapter", "checkpoints"):
