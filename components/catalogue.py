@@ -71,13 +71,23 @@ def load(workspace: Path, check_files: bool = True) -> Catalogue:
         base = workspace / pipeline.base if pipeline.base else None
         if base and not base.exists() and not Path(f"{base}.dvc").exists():
             raise CatalogueError(
-                f"{FILE}: pipelines.{name}.base: there is no folder {pipeline.base}; put the model "
-                f"there (config.json, *.safetensors, tokenizer.json), or, for one of the Hugging "
-                f"Face hub, run 'kindling data import model:OWNER/NAME {pipeline.base}'"
+                f"{FILE}: pipelines.{name}.base: there is no folder {pipeline.base}; "
+                f"{_bring(pipeline.base)}"
             )
     if not (workspace / catalogue.root / "components").is_dir():
         raise CatalogueError(f"{FILE}: root: '{catalogue.root}' has no folder 'components'")
     return catalogue
+
+
+def _bring(base: str) -> str:
+    """How to get the model that a pipeline brings along."""
+    before, made, after = base.partition("/artifacts/")
+    if made:  # by another workspace
+        return f"make it: cd {before} && kindling run {after.split('/')[0]}"
+    return (
+        "put the model there (config.json, *.safetensors, tokenizer.json), or, for one of the "
+        f"Hugging Face hub, run 'kindling data import model:OWNER/NAME {base}'"
+    )
 
 
 def edit(workspace: Path, settings: list[str]) -> str:

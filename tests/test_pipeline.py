@@ -126,17 +126,19 @@ def test_mlflow_holds_parent_children_plots_and_data(ran):
     }
 
 
-def test_the_registry_lists_and_a_registered_adapter_predicts(ran):
-    import mlflow
-
-    from flows.release import registry
-
+def test_the_registry_lists_and_a_registered_adapter_predicts(ran, tmp_path):
+    """In a process of its own that knows nothing but the store."""
     listed = json.loads(kindling(ran[0], "registry", "list", "--json"))
     assert {"quickstart.base", "quickstart.lora"} <= set(listed["models"])
     assert [entry["version"] for entry in listed["prompts"]["sentiment"]] == [1]
-    registry(ran[0])
-    found = mlflow.pyfunc.load_model("models:/quickstart.lora@candidate")
-    told = found.predict(["The plot of film 3 is good and warm."])
+    code = (
+        "import json, mlflow;"
+        "model = mlflow.pyfunc.load_model('models:/quickstart.lora@candidate');"
+        "print(json.dumps(model.predict(['The plot of film 3 is good and warm.'])))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout.splitlines()[-1])
     assert set(told[0]) == {"positive", "negative"}
     assert sum(told[0].values()) == pytest.approx(1)
 
