@@ -13,6 +13,7 @@ from components.evaluation.metrics import (
     confusion,
     fingerprint,
     paired_difference,
+    score_of,
     summarise,
 )
 from components.lineage import read_json, read_jsonl, write_json, write_jsonl
@@ -237,3 +238,12 @@ def test_controls_refuse_what_has_no_classes(tmp_path):
     write_jsonl(task / "train.jsonl", [{"id": "1", "label": "bad", "text": "dull"}])
     with pytest.raises(ValueError, match="have 1 labels"):
         evaluate_controls(task, tmp_path, Silent())
+
+
+@pytest.mark.parametrize("correct", [0, 1])
+def test_where_all_agree_the_interval_is_the_exact_one(correct):
+    records = [{"correct": correct}] * 509
+    score, found = score_of(records, "accuracy")
+    exact = stats.binomtest(509 * correct, 509).proportion_ci(0.95, "exact")
+    assert score == correct
+    assert found == pytest.approx([exact.low, exact.high])

@@ -103,11 +103,25 @@ def statistics_of(record: Mapping) -> float | list[float]:
 def score_of(
     records: Sequence[Mapping], metric: str, confidence: float = CONFIDENCE
 ) -> tuple[float, list[float]]:
-    """The score of records, and its interval."""
+    """The score of records, and its interval: the bootstrap's, or an exact one of equal values."""
     values = np.asarray([statistics_of(record) for record in records])  # [n] or [n, k]
     score = text_scores.OF_SUMS.get(metric)
-    interval = list(bootstrap_interval(values, confidence, score=score))
-    return float(score(values.sum(axis=0)) if score else values.mean()), interval
+    if score:
+        return float(score(values.sum(axis=0))), [
+            *bootstrap_interval(values, confidence, score=score)
+        ]
+    mean = float(values.mean())
+    if (values == mean).all() and mean in (0.0, 1.0):
+        return mean, _unanimous(mean, len(values), confidence)
+    return mean, [*bootstrap_interval(values, confidence)]
+
+
+def _unanimous(mean: float, count: int, confidence: float) -> list[float]:
+    """The exact interval of a share that is 0 or 1 in all of `count` examples (Clopper & Pearson
+    1934), where the bootstrap has nothing to draw from.
+    """
+    rare = 1 - ((1 - confidence) / 2) ** (1 / count)
+    return [1 - rare, 1.0] if mean else [0.0, rare]
 
 
 def confusion(
