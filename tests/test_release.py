@@ -15,6 +15,8 @@ from components.lineage import read_json, write_json
 from components.registry import CANDIDATE, CHAMPION, DECISION, RegistryError
 from components.releases import Release, rolled_back
 from components.reporter import Silent
+from components.serving.keys import Keys
+from components.serving.server import create_app
 from flows import serving, shelves, trace
 from flows.release import registry, release, workspace_name
 from tests.conftest import ROOT, isolate
@@ -262,7 +264,9 @@ def served(workspace, folders):
     place_adapter(workspace, "lora", folders["lora"], 0.9, template="{{text}} It was")
     register(workspace)
     registry(workspace).rollback("tiny")
-    return TestClient(serving.application(workspace, "tiny", CHAMPION, None, []))
+    keys = Keys(workspace / "keys.json")
+    gateway, outlook, _ = serving.assemble(workspace, "tiny", CHAMPION, None, [], keys)
+    return TestClient(create_app(gateway, outlook))
 
 
 def test_a_served_template_is_found_by_alias(served, workspace):
