@@ -31,8 +31,8 @@ def make_gateway(
 
 
 @contextmanager
-def listening(gateway: Gateway, outlook: Outlook | None = None) -> Iterator[str]:
-    """The address of a server of `gateway`, which ends with this."""
+def running(gateway: Gateway, outlook: Outlook | None = None) -> Iterator[tuple[str, Listener]]:
+    """The address of a server of `gateway`, and the server, which ends with this."""
     server = Listener(create_app(gateway, outlook), gateway, "127.0.0.1", 0)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -41,7 +41,14 @@ def listening(gateway: Gateway, outlook: Outlook | None = None) -> Iterator[str]
         time.sleep(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", server
     finally:
         server.should_exit = True
         thread.join(timeout=10)
+
+
+@contextmanager
+def listening(gateway: Gateway, outlook: Outlook | None = None) -> Iterator[str]:
+    """The address of a server of `gateway`, which ends with this."""
+    with running(gateway, outlook) as (address, _):
+        yield address
