@@ -1,5 +1,6 @@
 """The requests of the HTTP API, as OpenAI's clients send them."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -7,13 +8,29 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 MODEL = Field(description="`base`, or an adapter's name; GET /v1/models lists them.")
 
 
-class _Request(BaseModel):
+class _Closed(BaseModel):
     """Unknown fields are refused: one that was silently ignored would change an answer."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class TemplateCall(_Request):
+class _Request(_Closed):
+    """What a request as a whole must be."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_unicode(cls, body: Any) -> Any:
+        """JSON can write half a surrogate pair, which is no character: tokenizers fail on it."""
+        try:
+            text = json.dumps(body, ensure_ascii=False) if isinstance(body, dict) else ""
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise ValueError(f"{half} is half a surrogate pair and no character") from None
+        return body
+
+
+class TemplateCall(_Closed):
     """A registered prompt to render. Variables are data: nothing in them is searched or run."""
 
     id: str = Field(examples=["sentiment"])
@@ -77,7 +94,7 @@ class CompletionRequest(Generation):
         return prompt
 
 
-class Message(_Request):
+class Message(_Closed):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
