@@ -18,6 +18,9 @@ from components.serving.line import together
 from components.serving.story import Story
 from components.serving.templates import find
 
+COLDEST = 1e-4  # of a temperature: below it logits over it overflow, and sampling is greedy anyway
+NARROWEST = 1e-6  # of top_p: below it only the likeliest token is left, or in float32 none
+
 
 class Answer:
     """One completion or chat answer.
@@ -128,7 +131,8 @@ class Answer:
                 "context_length_exceeded",
             )
         top = (body.top_logprobs or 0) if self.is_chat else (body.logprobs or 0)
-        return Sampling(wanted, body.temperature, body.top_p, body.seed, top)
+        temperature = body.temperature if body.temperature >= COLDEST else 0.0
+        return Sampling(wanted, temperature, max(body.top_p, NARROWEST), body.seed, top)
 
     async def whole(self, deadline: float) -> dict[str, Any]:
         """The body of an answer that is not streamed. deadline: in the event loop's time."""

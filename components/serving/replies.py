@@ -129,7 +129,7 @@ class Tokens(_Reply):
     tokenizer: str
     tokens: list[int]
     pieces: list[str]
-    spans: list[tuple[int, int]]
+    spans: list[list[int]]
     count: int
     characters: int
 

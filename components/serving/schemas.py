@@ -9,9 +9,11 @@ MODEL = Field(description="`base`, or an adapter's name; GET /v1/models lists th
 
 
 class _Closed(BaseModel):
-    """Unknown fields are refused: one that was silently ignored would change an answer."""
+    """Unknown fields are refused: one that was silently ignored would change an answer. So are
+    values of another type: `"yes"` is no truth.
+    """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class _Request(_Closed):
@@ -40,7 +42,7 @@ class TemplateCall(_Closed):
     variables: dict[str, str] = Field(default_factory=dict, examples=[{"text": "Not dull."}])
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(_Closed):
     """What a stream tells beside the text."""
 
     include_usage: bool = False

@@ -20,7 +20,7 @@ from components.serving.replying import EventStream, attended
 
 TEXTS_AT_ONCE = 16  # a client that left is noticed in between
 ERRORS = documented(400, 401, 404, 413, 429, 503, 504)
-STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+STREAM = {"text/event-stream": {"schema": {}}}
 
 
 def routes(gateway: Gateway) -> APIRouter:
