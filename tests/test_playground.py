@@ -213,21 +213,23 @@ def test_adapters_stand_side_by_side(page):
     page.fill("[aria-label=input]", "the film was a .")
     page.click("button.primary")
     page.wait_for_selector("article:nth-child(3) .facts")
-    page.wait_for_function("document.querySelectorAll('article .facts').length === 3")
+    page.wait_for_selector("article:nth-child(1) .facts")
+    page.wait_for_selector("article:nth-child(2) .facts")
     prints = page.locator("article .print").all_inner_texts()
     assert len(set(prints)) == 3
     shares = page.locator("article:nth-child(1) .value").all_inner_texts()
     assert sum(float(each.split()[0]) for each in shares) == pytest.approx(100, abs=1)
     page.click("button:has-text('texts')")
     page.click("button.primary")
-    page.wait_for_function("document.querySelectorAll('article .facts').length >= 2")
+    for number in (1, 2):
+        page.wait_for_selector(f"article:nth-child({number}) .made")
+        page.wait_for_selector(f"article:nth-child({number}) .facts")
 
 
 @pytest.mark.slow
 def test_tokens_inside_and_lineage_are_drawn(page):
     go_to(page, "Tokens")
     page.fill("[aria-label=text]", "the film — was")
-    page.wait_for_function("document.querySelector('.counts b').textContent !== '0'")
     page.wait_for_selector(".tokenizers article:nth-child(2) .token")
     go_to(page, "Inside")
     page.select_option("form select", "soft_prompt")
@@ -236,7 +238,7 @@ def test_tokens_inside_and_lineage_are_drawn(page):
     assert page.locator(".vectors li").count() == 4
     before = page.locator(".map td").nth(3).get_attribute("title")
     page.select_option(".pair select >> nth=0", "1")
-    page.wait_for_function(f"document.querySelectorAll('.map td')[3].title !== {before!r}")
+    page.wait_for_selector(f".map tr:nth-child(1) td:nth-child(5):not([title='{before}'])")
     go_to(page, "Write")
     page.fill("[aria-label=prompt]", "the film")
     page.click("button.primary")
