@@ -236,9 +236,9 @@ def test_tokens_inside_and_lineage_are_drawn(page):
     page.wait_for_selector(".vectors .token")
     page.wait_for_selector(".map td")
     assert page.locator(".vectors li").count() == 4
-    before = page.locator(".map td").nth(3).get_attribute("title")
-    page.select_option(".pair select >> nth=0", "1")
-    page.wait_for_selector(f".map tr:nth-child(1) td:nth-child(5):not([title='{before}'])")
+    with page.expect_response("**/inspect/attention") as told:
+        page.select_option(".pair select >> nth=0", "1")
+    assert told.value.json()["layer"] == 1
     go_to(page, "Write")
     page.fill("[aria-label=prompt]", "the film")
     page.click("button.primary")
