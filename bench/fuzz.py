@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,6 +25,7 @@ from tests.tiny_models import make_folders
 
 LIMITS = Serving(requests_per_minute=10**6, queue=64, seconds=60, output_tokens=32)
 LONGEST_SECONDS = 60
+EXAMPLES = 60  # of each endpoint in a round; each round has a seed of its own
 MODELS = ("base", "lora", "soft_prompt", "zero_shot")
 # an unknown model, or a prompt that is too long, is refused though its form is right
 EXCLUDED = "positive_data_acceptance"
@@ -66,23 +68,38 @@ def fuzz(gateway: Gateway, examples: int, seed: int = 1) -> dict:
     }
 
 
+def together(rounds: list[dict]) -> dict:
+    """All rounds as one."""
+    statuses = sum((Counter(one["statuses"]) for one in rounds), Counter())
+    return {
+        "requests": statuses.total(),
+        "statuses": dict(sorted(statuses.items())),
+        "server_errors": sum(one["server_errors"] for one in rounds),
+        "slowest_seconds": max(one["slowest_seconds"] for one in rounds),
+        "failed_checks": [said for one in rounds for said in one["failed_checks"]],
+        "exit": max(one["exit"] for one in rounds),
+    }
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     options.add_argument("--requests", type=int, default=10_000)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--json", type=Path)
     given = options.parse_args()
+    rounds = []
     with tempfile.TemporaryDirectory() as folder:
         made = make_folders(Path(folder))
         few = {name: made[name] for name in MODELS}
-        told, examples = {"requests": 0}, max(1, given.requests // 40)
-        while told["requests"] < given.requests:  # how many it sends is its own business
+        while sum(one["requests"] for one in rounds) < given.requests:
             workspace = Path(tempfile.mkdtemp(dir=folder))
-            told = fuzz(make_gateway(few, workspace, LIMITS), examples, given.seed)
-            if told["exit"]:
+            gateway = make_gateway(few, workspace, LIMITS)
+            rounds.append(fuzz(gateway, EXAMPLES, given.seed + len(rounds)))
+            print(f"round {len(rounds)}: {rounds[-1]['statuses']}", flush=True)
+            if rounds[-1]["exit"]:
                 break
-            examples = int(examples * max(1.2, given.requests / told["requests"])) + 1
-    print(told.pop("said"))
+    told = together(rounds)
+    print(rounds[-1]["said"])
     print(json.dumps(told, indent=1))
     if given.json:
         given.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from components.serving.keys import FILE, KeyFileError, Keys, Rates
 from components.serving.limits import Serving
 from flows import serving
+from flows.cli import app
 from tests.serving import listening, make_gateway, running
 
 FEW = ("base", "lora", "zero_shot")
@@ -154,6 +156,18 @@ def test_a_bucket_fills_steadily(tmp_path):
     assert rates.wait(key, 101.01) == 0.0
     assert rates.wait(key, 10_000.0) == 0.0  # holds a minute's requests and no more
     assert sum(rates.wait(key, 10_000.0) == 0.0 for _ in range(100)) == 59
+
+
+def test_the_command_makes_lists_and_revokes(tmp_path):
+    def kindling(*words):
+        return CliRunner().invoke(app, ["-C", str(tmp_path), "keys", *words])
+
+    made = kindling("add", "alice", "--model", "lora", "--model", "base", "--rate", "30").output
+    assert Keys(tmp_path / FILE).find(made.strip()).models == ["lora", "base"]
+    listed = kindling("list").output
+    assert "alice: lora, base; 30 a minute" in listed and made.strip() not in listed
+    assert "revoked alice" in kindling("revoke", "alice").output
+    assert kindling("list").output == ""
 
 
 def test_other_machines_are_not_served_without_a_key(tmp_path):
