@@ -14,6 +14,7 @@ from components.dataset import Dataset
 from components.gate import Gate
 from components.models.llama import Model
 from components.prompts import Prompt
+from components.serving.limits import Serving
 from components.tasks import Task
 from components.tokenizer import Tokenizer
 from components.training.devices import Strategy
@@ -118,6 +119,7 @@ class Catalogue(Block):
     adapters: dict[str, AdapterBlock]
     gates: dict[str, Gate] = Field(default_factory=dict)
     comparisons: dict[str, Comparison] = Field(default_factory=dict)
+    serving: Serving = Field(default_factory=Serving)
     deployments: list[dict[str, Any]] = Field(default_factory=list)
 
     def adapters_of(self, pipeline: str) -> list[str]:

@@ -1,14 +1,22 @@
 """`kindling serve`: find what is to be served, in the registry or in folders, and start."""
 
+import ipaddress
 import socket
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from components.catalogue import load, suggestion
-from components.registry import CANDIDATE, CHAMPION, RegistryError
+from components.catalogue import FILE, load
+from components.registry import CHAMPION
+from components.serving import keys as api_keys
 from components.serving.engine import BASE
-from flows import evidence
-from flows.trace import FINGERPRINTS
+from components.serving.limits import Serving
+
+if TYPE_CHECKING:
+    from components.serving.deployment import Deployment
+    from components.serving.gateway import Gateway
+    from components.serving.inspection import Outlook
+    from components.serving.watcher import Watcher
 
 
 class ServeError(ValueError):
@@ -29,43 +37,112 @@ def serve(
     base, adapters (`NAME=DIR`): folders to serve instead of what the registry calls `alias`.
 
     Raises:
-        ServeError: nothing fits, or the port is taken.
+        ServeError: nothing fits, the port is taken, or others could ask without a key.
     """
     if adapters and base is None:
         raise ServeError(
             "--adapter needs --base DIR, the folder of the base that it was trained on"
         )
+    keys = api_keys.Keys(workspace / api_keys.FILE, always=not _is_loopback(host))
+    if keys.required() and not keys.all():
+        raise ServeError(
+            f"--host {host} lets other machines ask, and there is no API key; make one with "
+            "'kindling keys add NAME', or leave --host out"
+        )
     _require_port(host, port)
-    app = application(workspace, pipeline, alias, base, adapters)
-    import uvicorn
-
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    gateway, outlook, watcher = assemble(workspace, pipeline, alias, base, adapters, keys)
+    _listen(gateway, outlook, watcher, host, port)
 
 
-def application(
-    workspace: Path, pipeline: str, alias: str, base: Path | None, adapters: list[str]
-) -> Any:
-    """The FastAPI application of `kindling serve`, everything loaded."""
-    from components.serving.server import create_app
-    from components.serving.templates import FolderTemplates
-    from components.serving.transformers_engine import TransformersEngine
-    from flows.release import workspace_name
+def assemble(
+    workspace: Path,
+    pipeline: str,
+    alias: str,
+    base: Path | None,
+    adapters: list[str],
+    keys: api_keys.Keys,
+) -> tuple["Gateway", "Outlook", "Watcher | None"]:
+    """Everything of a server but its socket: loaded, and not started."""
+    from components.serving.gateway import Gateway
+    from components.serving.templates import FolderTemplates, RegistryTemplates
+    from components.serving.watcher import Watcher
+    from flows.deploying import Registered
 
+    limits, names, outlook = _of_catalogue(workspace)
     if base is not None:
         folders = dict(_named(text) for text in adapters)
-        registered: dict[str, Any] = {"versions": {}}
-        templates: Any = FolderTemplates(folders)
-    else:
-        base, folders, registered, templates = _registered(workspace, pipeline, alias)
-    engine = TransformersEngine(base, folders)
-    identity = {
-        "pipeline": pipeline,
-        "workspace": workspace_name(workspace),
-        "commit": evidence.commit(workspace),
-        **registered,
-    }
-    print(f"serving {', '.join(engine.models())}", flush=True)
-    return create_app(engine, templates, workspace / FINGERPRINTS, identity)
+        deployment = _of_folders(workspace, pipeline, base, folders)
+        gateway = Gateway(deployment, FolderTemplates(folders), workspace, limits, keys)
+        return gateway, outlook, None
+    source = Registered(workspace, pipeline, alias)
+    deployment = source.deploy(source.pointed())
+    if alias == CHAMPION and not deployment.versions.keys() - {BASE}:
+        print(f"no adapter of {pipeline} was promoted; serving the base (--alias candidate: all)")
+    templates = RegistryTemplates(source.store, names)
+    gateway = Gateway(deployment, templates, workspace, limits, keys)
+    return gateway, outlook, Watcher(gateway.current, source.look, limits.poll_seconds)
+
+
+def _of_catalogue(workspace: Path) -> tuple[Serving, list[str], "Outlook"]:
+    """Limits, the names of prompts, and what there is to see; defaults outside a workspace."""
+    from components.serving.inspection import Outlook
+    from flows import trace
+
+    lineage = partial(trace.explain, workspace)
+    if not (workspace / FILE).is_file():
+        return Serving(), [], Outlook({}, lineage)
+    catalogue = load(workspace)
+    folders = {name: workspace / "artifacts" / name / "base" for name in catalogue.pipelines}
+    there = {n: folder for n, folder in folders.items() if (folder / "tokenizer.json").is_file()}
+    return catalogue.serving, list(catalogue.prompts), Outlook(there, lineage)
+
+
+def _of_folders(
+    workspace: Path, pipeline: str, base: Path, folders: dict[str, Path]
+) -> "Deployment":
+    from components.serving.deployment import Deployment
+    from flows import evidence
+    from flows.deploying import identity, new_engine
+
+    engine = new_engine(base, folders)
+    shared = identity(workspace, pipeline, evidence.commit(workspace))
+    return Deployment(engine, shared, {name: name for name in folders})
+
+
+def _listen(
+    gateway: "Gateway", outlook: "Outlook", watcher: "Watcher | None", host: str, port: int
+) -> None:
+    from components.serving import logs
+    from components.serving.listener import Listener
+    from components.serving.server import create_app
+
+    logs.install()
+    tracer = _tracer(gateway) if gateway.limits.trace_requests else None
+    deployment = gateway.current.now
+    for name, reason in deployment.unavailable().items():
+        print(f"unavailable: {name}: {reason}")
+    print(f"serving {', '.join(deployment.models())} on http://{host}:{port}", flush=True)
+    if watcher:
+        watcher.start()
+    try:
+        Listener(create_app(gateway, outlook), gateway, host, port).run()
+    finally:
+        if watcher:
+            watcher.stop()
+        if tracer:
+            tracer.close()
+
+
+def _tracer(gateway: "Gateway") -> Any:
+    from components.serving.tracing import Tracer
+    from flows import tracking
+
+    workspace = gateway.workspace
+    pipeline = str(gateway.current.now.identity["pipeline"])
+    experiment = tracking.experiment(tracking.client(workspace), workspace, pipeline)
+    tracer = Tracer(experiment, gateway.limits.log_texts)
+    gateway.listeners.append(tracer)
+    return tracer
 
 
 def _named(text: str) -> tuple[str, Path]:
@@ -77,46 +154,20 @@ def _named(text: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def _registered(workspace: Path, pipeline: str, alias: str) -> tuple[Path, dict, dict, Any]:
-    """Base folder, adapter folders, versions and prompt versions by name, and templates."""
-    from components.serving.templates import RegistryTemplates
-    from flows.release import registry
-
-    catalogue = load(workspace)
-    if pipeline not in catalogue.pipelines:
-        raise ServeError(f"no pipeline '{pipeline}'{suggestion(pipeline, catalogue.pipelines)}")
-    store = registry(workspace)
-    found = store.alias(f"{pipeline}.base", alias)
-    if found is None and alias == CHAMPION:
-        # nothing has passed a gate: the base alone is still worth talking to
-        found = store.alias(f"{pipeline}.base", CANDIDATE)
-        print(f"no adapter of {pipeline} was promoted; serving the base (--alias candidate: all)")
-    if found is None:
-        raise RegistryError(
-            f"the registry has no '{pipeline}.base' with alias '{alias}'; run 'kindling register "
-            f"{pipeline}', or 'kindling run {pipeline}' if nothing was made yet"
-        )
-    base_version = int(found.version)
-    versions: dict[str, Any] = {BASE: base_version}
-    folders, prompts = {}, {}
-    for name in catalogue.adapters_of(pipeline):
-        version = store.alias(f"{pipeline}.{name}", alias)
-        if version is None or int(version.tags["kindling.base"]) != base_version:
-            continue
-        versions[name] = int(version.version)
-        prompts[name] = int(version.tags["kindling.prompt_version"])
-        folders[name] = store.folder(f"{pipeline}.{name}", int(version.version))
-    base = store.folder(f"{pipeline}.base", base_version)
-    registered = {"versions": versions, "prompts": prompts}
-    return base, folders, registered, RegistryTemplates(store, list(catalogue.prompts))
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _require_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ServeError(
-                f"cannot listen on {host}:{port}: {error.strerror}; use --port"
-            ) from None
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}; use --port") from None

@@ -11,9 +11,9 @@ from typing import Any
 
 from components.catalogue import suggestion
 from components.lineage import LINEAGE, read_json
+from components.serving import fingerprints
 from flows import graph, tracking
 
-FINGERPRINTS = "fingerprints"
 EMBEDDED = re.compile(r"^(?:fp_|[a-z]+-)?([0-9a-f]{16})(?:-[0-9a-zA-Z-]+)?$")
 VERSION = re.compile(r"^(?:models:/)?([\w-]+\.[\w-]+)(?:[/@]([\w-]+))?$")
 
@@ -68,11 +68,11 @@ def explain(workspace: Path, identity: str) -> dict[str, Any]:
     if folder.is_dir():
         return _of_folder(workspace, folder, identity)
     embedded = EMBEDDED.match(identity)
-    if embedded and (workspace / FINGERPRINTS / f"{embedded[1]}.json").is_file():
+    if embedded and (workspace / fingerprints.FOLDER / f"{embedded[1]}.json").is_file():
         return _of_answer(workspace, embedded[1], identity)
     if VERSION.match(identity):
         return _of_version(workspace, identity)
-    known = [f"fp_{p.stem}" for p in (workspace / FINGERPRINTS).glob("*.json")]
+    known = [f"fp_{p.stem}" for p in (workspace / fingerprints.FOLDER).glob("*.json")]
     raise TraceError(
         f"nothing is known of '{identity}'{suggestion(identity, known)}; give the id or "
         "system_fingerprint of an answer, a registered version such as quickstart.lora/1 or "
@@ -93,7 +93,7 @@ def _of_folder(workspace: Path, folder: Path, identity: str) -> dict[str, Any]:
 
 
 def _of_answer(workspace: Path, digest: str, identity: str) -> dict[str, Any]:
-    record = read_json(workspace / FINGERPRINTS / f"{digest}.json")
+    record = read_json(workspace / fingerprints.FOLDER / f"{digest}.json")
     starts = [
         (part["path"], part["content"])
         for part in (record.get("adapter"), record["base"])

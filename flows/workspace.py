@@ -14,7 +14,7 @@ from flows import expansion, graph, settings
 TEMPLATE = Path(__file__).parent / "template"
 TEMPLATE_PIPELINE = "quickstart"  # what the template calls its pipeline and its deployment
 CODE = Path(lineage.__file__).resolve().parents[1]  # where the packages stand
-IGNORED = "artifacts/\n.kindling/\n.prefect/\nmlflow.db*\nmlruns/\nfingerprints/\n"
+IGNORED = "artifacts/\n.kindling/\n.prefect/\nmlflow.db*\nmlruns/\nfingerprints/\nfeedback/\n"
 YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")  # not read as text
 
 

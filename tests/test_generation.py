@@ -23,10 +23,9 @@ from components.models import llama
 from components.prompts import Prompt
 from components.reporter import Silent
 from components.serving.server import create_app
-from components.serving.templates import FolderTemplates
-from components.serving.transformers_engine import TransformersEngine
 from components.tasks import Task, build_task
 from components.tokenizer import Tokenizer, train_tokenizer
+from tests.serving import make_gateway
 from tests.tiny_models import ADAPTERS, signed
 
 PROMPTS = ["the film was", "a", "the plot was b . the cast was c and the film was d", "the cast"]
@@ -247,8 +246,7 @@ def test_the_server_generates_with_its_template_and_does_not_classify(velan, tmp
         adapter, checkpoints=adapter, identity="x", report=Silent(),
     )  # fmt: skip
     served = {"unlabelled": signed(adapter)}
-    engine = TransformersEngine(velan["base"], served)
-    client = TestClient(create_app(engine, FolderTemplates(served), tmp_path, {"pipeline": "tiny"}))
+    client = TestClient(create_app(make_gateway({"base": velan["base"], **served}, tmp_path)))
     refused = client.post("/v1/classify", json={"model": "unlabelled", "input": "the dog"})
     assert refused.status_code == 400
     assert "writes texts and has no labels" in refused.json()["error"]["message"]

@@ -15,6 +15,9 @@ from components.lineage import read_json, write_json
 from components.registry import CANDIDATE, CHAMPION, DECISION, RegistryError
 from components.releases import Release, rolled_back
 from components.reporter import Silent
+from components.serving.engine import RequestError
+from components.serving.keys import Keys
+from components.serving.server import create_app
 from flows import serving, shelves, trace
 from flows.release import registry, release, workspace_name
 from tests.conftest import ROOT, isolate
@@ -262,7 +265,9 @@ def served(workspace, folders):
     place_adapter(workspace, "lora", folders["lora"], 0.9, template="{{text}} It was")
     register(workspace)
     registry(workspace).rollback("tiny")
-    return TestClient(serving.application(workspace, "tiny", CHAMPION, None, []))
+    keys = Keys(workspace / "keys.json")
+    gateway, outlook, _ = serving.assemble(workspace, "tiny", CHAMPION, None, [], keys)
+    return TestClient(create_app(gateway, outlook))
 
 
 def test_a_served_template_is_found_by_alias(served, workspace):
@@ -280,6 +285,30 @@ def test_a_served_template_is_found_by_alias(served, workspace):
     registry(workspace).rollback("tiny", 2)
     served.app.state.gateway.templates._read.clear()  # as after two seconds
     assert ask(CHAMPION) == ask(2) == answers[2]  # the alias moved, the fingerprint did not
+
+
+def test_a_moved_alias_is_deployed_and_a_damaged_version_is_refused(workspace, folders):
+    place_adapter(workspace, "lora", folders["lora"], 0.9, template="{{text}} It was")
+    register(workspace)
+    store = registry(workspace)
+    store.rollback("tiny")
+    keys = Keys(workspace / "keys.json")
+    gateway, _, watcher = serving.assemble(workspace, "tiny", CHAMPION, None, [], keys)
+    first = gateway.current.now
+    assert first.versions == {"base": 1, "lora": 1} and not watcher.look()
+    assert first.scores["lora"].keys() >= {"metric", "score"}
+    store.rollback("tiny", 2)
+    assert watcher.look() and not watcher.look()
+    now = gateway.current.now
+    assert now.versions == {"base": 1, "lora": 2} and now.engine is first.engine
+    assert list(now.engine.models()) == ["base", "lora@2"]
+    damaged = store.folder("tiny.lora", 1) / "adapter.json"
+    damaged.write_text(damaged.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    store.rollback("tiny", 1)
+    assert watcher.look()
+    assert "was altered" in gateway.current.now.unavailable()["lora"]
+    with pytest.raises(RequestError, match=r"'lora' is unavailable: .* was altered"):
+        gateway.current.now.known("lora")
 
 
 def test_trace_names_the_prompt_version_that_classified(served, workspace):

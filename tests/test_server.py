@@ -10,38 +10,24 @@ import httpx
 import openai
 import pytest
 import torch
-import uvicorn
 
 from components.adapters import load_adapter
 from components.adapters.encoding import has_virtual_tokens
 from components.models import llama
-from components.serving import gateway as gateway_module
 from components.serving.answers import _begin
 from components.serving.fingerprints import digest_of
-from components.serving.server import create_app
-from components.serving.templates import FolderTemplates
 from components.serving.transformers_engine import TransformersEngine
+from tests.serving import listening, make_gateway
 from tests.tiny_models import ADAPTERS
 
 
 @pytest.fixture(scope="module")
 def served(folders, tmp_path_factory):
-    """(address, app, fingerprint folder) of a server that listens."""
-    adapters = {name: folders[name] for name in ADAPTERS}
-    engine = TransformersEngine(folders["base"], adapters)
-    kept = tmp_path_factory.mktemp("fingerprints")
-    app = create_app(engine, FolderTemplates(adapters), kept, {"pipeline": "tiny"})
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    running = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}", app, kept
-    running.should_exit = True
-    thread.join(timeout=10)
+    """(address, gateway, fingerprint folder) of a server that listens."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    gateway = make_gateway(folders, workspace)
+    with listening(gateway) as address:
+        yield address, gateway, workspace / "fingerprints"
 
 
 @pytest.fixture
@@ -210,7 +196,7 @@ def test_no_message_forges_a_turn(served, folders):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
-    engine = served[1].state.gateway.engine
+    engine = served[1].current.now.engine
     user, assistant = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"])
     for content in ("<|assistant|>", FORGED):
         ids = engine.chat([{"role": "user", "content": content}])
@@ -324,7 +310,7 @@ def test_malformed_and_huge_bodies_are_refused(served):
 
 
 def test_a_full_queue_refuses(served, monkeypatch):
-    monkeypatch.setattr(gateway_module, "LONGEST_QUEUE", 0)
+    monkeypatch.setattr(served[1].line, "_longest", -1)
     response = post(served, "/v1/completions", model="base", prompt="the")
     assert response.status_code == 429 and response.headers["retry-after"]
 
@@ -332,7 +318,7 @@ def test_a_full_queue_refuses(served, monkeypatch):
 @pytest.fixture
 def slow_engine(served, monkeypatch):
     """The served engine, slowed down; .made counts its tokens, .free lets it make more of them."""
-    engine = served[1].state.gateway.engine
+    engine = served[1].current.now.engine
     real, slowed = engine.generate, SimpleNamespace(made=0, free=threading.Event())
 
     def generate(*args):
@@ -370,18 +356,18 @@ def wait_until(condition) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_ends_with_its_client_and_the_next_is_served(served, slow_engine, stream):
-    gateway = served[1].state.gateway
+    gateway = served[1]
     working = raw_request(served, stream=stream)
     wait_until(lambda: slow_engine.made == 3)
     waiting = raw_request(served, stream=stream)
-    wait_until(lambda: gateway._waiting == 1)
+    wait_until(lambda: gateway.line.waiting == 1)
     assert httpx.get(f"{served[0]}/health", timeout=5).json()["status"] == "ok"
     waiting.close()  # gone while in line
-    wait_until(lambda: gateway._waiting == 0)
+    wait_until(lambda: gateway.line.waiting == 0)
     working.close()  # gone while its tokens are made
     time.sleep(0.2)
     slow_engine.free.set()
-    wait_until(lambda: not gateway._engine_free.locked())
+    wait_until(lambda: not gateway.line.running)
     assert slow_engine.made < 10
     said = post(served, "/v1/completions", model="base", prompt="the", max_tokens=2)
     assert said.status_code == 200
@@ -403,5 +389,6 @@ def test_an_adapter_that_does_nothing_is_refused(folders, tmp_path):
     save_file(
         {k: torch.zeros_like(v) for k, v in weights.items()}, dead / "adapter_model.safetensors"
     )
-    with pytest.raises(ValueError, match=r"adapter 'dead' .* changes nothing"):
-        TransformersEngine(folders["base"], {"dead": dead})
+    engine = TransformersEngine(folders["base"], {"dead": dead})
+    assert "adapter 'dead' of" in engine.unavailable()["dead"]
+    assert "changes nothing" in engine.unavailable()["dead"] and "dead" not in engine.models()

@@ -24,8 +24,7 @@ class Choice:
 
 def generate(
     engine: Engine,
-    model: str,
-    ids: Sequence[int],
+    tokens: Iterator[Token],
     sampling: Sampling,
     stop: Sequence[str],
     choice: Choice,
@@ -36,7 +35,6 @@ def generate(
     """
     made: list[int] = []
     told = 0
-    tokens = engine.generate(model, ids, sampling)
     for token in tokens:
         made.append(token.id)
         text = engine.decode(made)
@@ -76,9 +74,11 @@ def _held_back(text: str, stop: Sequence[str]) -> int:
     return max(lengths, default=0)
 
 
-def completion_logprobs(engine: Engine, choice: Choice, first: int = 0) -> dict[str, Any]:
-    """OpenAI's form for completions, of the tokens from number `first` on."""
-    tokens = choice.tokens[first:]
+def completion_logprobs(
+    engine: Engine, choice: Choice, first: int = 0, end: int | None = None
+) -> dict[str, Any]:
+    """OpenAI's form for completions, of the tokens from number `first` to before `end`."""
+    tokens = choice.tokens[first:end]
     return {
         "tokens": [engine.decode([token.id]) for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
@@ -86,12 +86,14 @@ def completion_logprobs(engine: Engine, choice: Choice, first: int = 0) -> dict[
             {engine.decode([i]): value for i, value in token.alternatives.items()}
             for token in tokens
         ],
-        "text_offset": choice.offsets[first:],
+        "text_offset": choice.offsets[first:end],
     }
 
 
-def chat_logprobs(engine: Engine, choice: Choice, first: int = 0) -> dict[str, Any]:
-    """OpenAI's form for chat, of the tokens from number `first` on."""
+def chat_logprobs(
+    engine: Engine, choice: Choice, first: int = 0, end: int | None = None
+) -> dict[str, Any]:
+    """OpenAI's form for chat, of the tokens from number `first` to before `end`."""
 
     def entry(number: int, logprob: float) -> dict[str, Any]:
         piece = engine.decode([number])
@@ -100,6 +102,6 @@ def chat_logprobs(engine: Engine, choice: Choice, first: int = 0) -> dict[str, A
     content = [
         entry(token.id, token.logprob)
         | {"top_logprobs": [entry(i, value) for i, value in token.alternatives.items()]}
-        for token in choice.tokens[first:]
+        for token in choice.tokens[first:end]
     ]
     return {"content": content, "refusal": None}

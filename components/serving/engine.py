@@ -2,17 +2,27 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 BASE = "base"
 
 
 class RequestError(ValueError):
-    """A request that cannot be answered. param: the field at fault; code: as OpenAI names it."""
+    """A request that cannot be answered. param: the field at fault; code: as OpenAI names it.
 
-    def __init__(self, message: str, param: str | None = None, code: str = "invalid_value") -> None:
+    retry_seconds: when it is worth asking again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        param: str | None = None,
+        code: str = "invalid_value",
+        retry_seconds: float | None = None,
+    ) -> None:
         super().__init__(message)
-        self.param, self.code = param, code
+        self.param, self.code, self.retry_seconds = param, code, retry_seconds
 
 
 @dataclass(frozen=True)
@@ -36,10 +46,28 @@ class Token:
 
 
 class Engine(Protocol):
-    """A base and its adapters, ready to answer; one caller at a time."""
+    """A base and its adapters, ready to answer `at_once` callers at a time, each in its thread."""
+
+    at_once: int
 
     def models(self) -> Mapping[str, Mapping[str, Any]]:
         """What is served, by name: `base` first; `path`, `content`, `method`, `task`, `prompt`."""
+
+    def unavailable(self) -> Mapping[str, str]:
+        """Why adapters that were to be served are not, by name."""
+
+    def add(self, name: str, folder: Path) -> None:
+        """Serve the adapter of `folder` too, or say under `unavailable` why not.
+
+        Raises:
+            ValueError: something is served under that name; a request could mix the two.
+        """
+
+    def remove(self, name: str) -> None:
+        """Forget an adapter, which nobody asks any more, or why it is unavailable."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Counts of its own, such as hits of a cache, by a name of letters and underscores."""
 
     def vocabulary(self) -> int:
         """How many tokens there are: the numbers below that."""
@@ -58,8 +86,14 @@ class Engine(Protocol):
     def room(self, model: str) -> int:
         """How many tokens a prompt and its answer may have in all."""
 
-    def generate(self, model: str, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
-        """Tokens one by one, the end token not among them. Closing the iterator stops the work."""
+    def generate(
+        self, model: str, ids: Sequence[int], sampling: Sampling, owner: str = "", shared: int = 0
+    ) -> Iterator[Token]:
+        """Tokens one by one, the end token not among them. Closing the iterator stops the work.
+
+        owner: whose request it is; what is kept of it may speed up requests of the same owner only,
+        but for the first `shared` tokens, which are a template's own and nobody's secret.
+        """
 
     def classify(self, model: str, texts: Sequence[str]) -> list[dict[str, float]]:
         """The probability of each label for each text."""

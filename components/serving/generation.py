@@ -2,47 +2,76 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from starlette.concurrency import iterate_in_threadpool
-
-from components.prompts import render
+from components.prompts import VARIABLE, render
 from components.serving import answers, schemas
+from components.serving.deployment import Deployment
 from components.serving.engine import RequestError, Sampling
-from components.serving.fingerprints import answer_id
 from components.serving.gateway import Gateway
+from components.serving.keys import Key
+from components.serving.line import together
+from components.serving.story import Story
 from components.serving.templates import find
+
+COLDEST = 1e-4  # of a temperature: below it logits over it overflow, and sampling is greedy anyway
+NARROWEST = 1e-6  # of top_p: below it only the likeliest token is left, or in float32 none
 
 
 class Answer:
     """One completion or chat answer.
 
     Raises (when made, before any work):
-        RequestError: an unknown model or template, or a prompt too long for it.
+        RequestError: an unknown or unavailable model, an unknown template, or a prompt too long.
     """
 
-    def __init__(self, gateway: Gateway, body: schemas.Generation, kind: str) -> None:
-        self.gateway, self.body, self.kind = gateway, body, kind
-        self.is_chat = kind == "chat.completion"
-        gateway.known(body.model)
+    def __init__(
+        self,
+        gateway: Gateway,
+        deployment: Deployment,
+        body: schemas.Generation,
+        story: Story,
+        key: Key | None,
+    ) -> None:
+        self.gateway, self.deployment, self.body, self.story = gateway, deployment, body, story
+        self.engine, self.owner = deployment.engine, key.sha256 if key else ""
+        self.is_chat = isinstance(body, schemas.ChatRequest)
+        self.kind = "chat.completion" if self.is_chat else "text_completion"
+        deployment.known(body.model, key)
+        story.model, self.inner = body.model, deployment.inner(body.model)
+        gateway.require("serving.choices", body.n, gateway.limits.choices, "n", "choices")
         call = body.template
         self.template = find(gateway.templates, call.id, call.version) if call else None
         self.ids = self._prompt()
         self.sampling = self._sampling()
-        self.digest = gateway.fingerprint(body.model, self.template)
-        self.head = {
-            "id": answer_id("chatcmpl" if self.is_chat else "cmpl", self.digest),
+        self.shared = self._shared()
+        self.head = self._head()
+
+    def _head(self) -> dict[str, Any]:
+        """What every piece of the answer says; its fingerprint is on disk when this returns."""
+        digest = self.gateway.fingerprint(self.deployment, self.body.model, self.template)
+        kind = "chatcmpl" if self.is_chat else "cmpl"
+        identity = self.gateway.fingerprints.answer_id(kind, digest)
+        self.story.answer, self.story.fingerprint = identity, digest
+        self.story.asked = self.body.model_dump(
+            include={"prompt", "messages", "template"}, exclude_none=True
+        )
+        head = {
+            "id": identity,
             "created": int(time.time()),
-            "model": body.model,
-            "system_fingerprint": f"fp_{self.digest}",
+            "model": self.body.model,
+            "system_fingerprint": f"fp_{digest}",
         }
         if self.template:
-            self.head["template"] = {"id": self.template.id, "version": self.template.version}
+            head["template"] = {"id": self.template.id, "version": self.template.version}
+        return head
 
     def _prompt(self) -> list[int]:
-        engine, body = self.gateway.engine, self.body
+        engine, body = self.engine, self.body
         text = render(self.template.text, body.template.variables) if self.template else ""
         if self.is_chat:
             said = [message.model_dump() for message in body.messages]
@@ -57,11 +86,23 @@ class Answer:
             return [*(engine.encode(text) if text else []), *self._tokens(body.prompt)]
         return engine.encode(text + (body.prompt or ""))
 
+    def _shared(self) -> int:
+        """How many tokens the prompt begins with that are the template's fixed head alone."""
+        if not self.template:
+            return 0
+        fixed = VARIABLE.split(self.template.text, maxsplit=1)[0]
+        same = 0
+        for ours, theirs in zip(self.ids, self.engine.encode(fixed), strict=False):
+            if ours != theirs:
+                break
+            same += 1
+        return same
+
     def _tokens(self, numbers: list[int]) -> list[int]:
         """`numbers`, each of which is a token: the model would fail on another in mid-answer."""
         if not numbers:
             raise RequestError("prompt is an empty list; give it a token, or a text", "prompt")
-        size = self.gateway.engine.vocabulary()
+        size = self.engine.vocabulary()
         for place, number in enumerate(numbers):
             if not 0 <= number < size:
                 raise RequestError(
@@ -72,44 +113,68 @@ class Answer:
         return numbers
 
     def _sampling(self) -> Sampling:
-        body = self.body
-        room = self.gateway.engine.room(body.model)
-        left = room - len(self.ids)
+        body, limits = self.body, self.gateway.limits
+        self.gateway.require(
+            "serving.prompt_tokens", len(self.ids), limits.prompt_tokens, "the prompt", "tokens"
+        )
+        room = self.engine.room(self.inner)
+        left = min(room - len(self.ids), limits.output_tokens)
         wanted = body.max_tokens
         if self.is_chat:
             wanted = body.max_completion_tokens or wanted or left
         if left < max(wanted, 1):
             raise RequestError(
                 f"the prompt has {len(self.ids)} tokens and max_tokens is {wanted}: together more "
-                f"than the {room} that '{body.model}' has room for",
+                f"than the {room} that '{body.model}' has room for, or an answer of more than the "
+                f"{limits.output_tokens} that this server gives",
                 "max_tokens",
                 "context_length_exceeded",
             )
         top = (body.top_logprobs or 0) if self.is_chat else (body.logprobs or 0)
-        return Sampling(wanted, body.temperature, body.top_p, body.seed, top)
+        temperature = body.temperature if body.temperature >= COLDEST else 0.0
+        return Sampling(wanted, temperature, max(body.top_p, NARROWEST), body.seed, top)
 
-    async def whole(self) -> dict[str, Any]:
-        """The body of an answer that is not streamed."""
+    async def whole(self, deadline: float) -> dict[str, Any]:
+        """The body of an answer that is not streamed. deadline: in the event loop's time."""
         choices = [answers.Choice() for _ in range(self.body.n)]
-        async with self.gateway.turn():
-            for number, choice in enumerate(choices):
-                async for _ in self._pieces(number, choice):
-                    pass
-        usage = self._usage(sum(len(choice.tokens) for choice in choices))
+        async with aclosing(self._pieces(choices, deadline)) as pieces:
+            async for _ in pieces:
+                pass
         entries = [self._entry(number, choice) for number, choice in enumerate(choices)]
-        return {**self.head, "object": self.kind, "choices": entries, "usage": usage}
+        return {
+            **self.head,
+            "object": self.kind,
+            "choices": entries,
+            "usage": self._ended(choices),
+        }
 
-    async def _pieces(self, number: int, choice: answers.Choice) -> AsyncIterator[str]:
-        """The text of choice `number`, from a thread token by token: the caller may give up."""
-        seed = self.body.seed
+    async def _pieces(
+        self, choices: list[answers.Choice], deadline: float
+    ) -> AsyncIterator[tuple[int, tuple[str | None, int]]]:
+        """What `_generate` gives for every choice, as it comes, with the choice's number."""
+        line = self.gateway.line
+        every = [
+            line.run(partial(self._generate, number, choice), deadline)
+            for number, choice in enumerate(choices)
+        ]
+        async with aclosing(together(every)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def _generate(self, number: int, choice: answers.Choice) -> Iterator[tuple[str | None, int]]:
+        """The texts of one choice, each with how many tokens there are by then; None at its end.
+
+        Runs in a thread, ahead of who reads.
+        """
         sampling = self.sampling
-        if seed is not None and number:
-            sampling = replace(sampling, seed=seed + number)
-        pieces = answers.generate(
-            self.gateway.engine, self.body.model, self.ids, sampling, self.body.stop, choice
-        )
-        async for piece in iterate_in_threadpool(pieces):
-            yield piece
+        if sampling.seed is not None and number:
+            sampling = replace(sampling, seed=sampling.seed + number)
+        made = self.engine.generate(self.inner, self.ids, sampling, self.owner, self.shared)
+        with closing(made) as tokens:
+            for piece in answers.generate(self.engine, tokens, sampling, self.body.stops, choice):
+                self.story.first_token()
+                yield piece, len(choice.tokens)
+        yield None, len(choice.tokens)
 
     def _entry(self, number: int, choice: answers.Choice) -> dict[str, Any]:
         common = {
@@ -122,42 +187,47 @@ class Answer:
             return {**common, "message": message}
         return {**common, "text": choice.text}
 
-    def _logprobs(self, choice: answers.Choice, first: int = 0) -> dict[str, Any] | None:
+    def _logprobs(
+        self, choice: answers.Choice, first: int = 0, end: int | None = None
+    ) -> dict[str, Any] | None:
         """Of the tokens from number `first` on; None where the request wants none."""
         wanted = self.body.logprobs
         if wanted is None or wanted is False:  # 0 wants them, without alternatives
             return None
         told = answers.chat_logprobs if self.is_chat else answers.completion_logprobs
-        return told(self.gateway.engine, choice, first)
+        return told(self.engine, choice, first, end)
 
-    def _usage(self, written: int) -> dict[str, int]:
-        read = len(self.ids)
-        self.gateway.tokens.labels("in").inc(read)
-        self.gateway.tokens.labels("out").inc(written)
+    def _ended(self, choices: list[answers.Choice]) -> dict[str, int]:
+        """The usage of an answer that is whole; its story and what feedback may need are kept."""
+        read, written = len(self.ids), sum(len(choice.tokens) for choice in choices)
+        self.story.prompt_tokens, self.story.completion_tokens = read, written
+        self.story.answered = [choice.text for choice in choices]
+        self.gateway.memory.keep(self.head["id"], self.story.asked, self.story.answered)
         return {
             "prompt_tokens": read,
             "completion_tokens": written,
             "total_tokens": read + written,
         }
 
-    async def stream(self) -> AsyncIterator[str]:
+    async def stream(self, deadline: float) -> AsyncIterator[str]:
         """The lines of server-sent events.
 
         A token's log-probability comes with the piece that ends its text, or with the last one.
+        deadline: in the event loop's time.
         """
-        written = 0
-        async with self.gateway.turn():
-            for number in range(self.body.n):
-                if self.is_chat:
+        choices = [answers.Choice() for _ in range(self.body.n)]
+        told: dict[int, int] = {}  # tokens, by choice
+        async with aclosing(self._pieces(choices, deadline)) as pieces:
+            async for number, (piece, known) in pieces:
+                if self.is_chat and number not in told:
                     yield self._event(number, {"role": "assistant", "content": ""}, None)
-                choice, told = answers.Choice(), 0
-                async for piece in self._pieces(number, choice):
-                    logprobs = self._logprobs(choice, told)
-                    told = len(choice.tokens)
-                    yield self._event(number, {"content": piece}, None, logprobs)
-                written += len(choice.tokens)
-                yield self._event(number, {}, choice.finish_reason)
-        usage = self._usage(written)
+                if piece is None:
+                    yield self._event(number, {}, choices[number].finish_reason)
+                    continue
+                logprobs = self._logprobs(choices[number], told.get(number, 0), known)
+                told[number] = known
+                yield self._event(number, {"content": piece}, None, logprobs)
+        usage = self._ended(choices)
         if self.body.stream_options and self.body.stream_options.include_usage:
             yield self._line({"choices": [], "usage": usage})
         yield "data: [DONE]\n\n"

@@ -1,60 +1,87 @@
 """The requests of the HTTP API, as OpenAI's clients send them."""
 
-from typing import Any, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-MOST_CHOICES = 16
-MOST_TEXTS = 256
-
-
-class _Request(BaseModel):
-    """Unknown fields are refused: one that was silently ignored would change an answer."""
-
-    model_config = ConfigDict(extra="forbid")
-    model: str
+MODEL = Field(description="`base`, or an adapter's name; GET /v1/models lists them.")
 
 
-class TemplateCall(BaseModel):
-    """A registered prompt to render. version: a number or an alias."""
+class _Closed(BaseModel):
+    """Unknown fields are refused: one that was silently ignored would change an answer. So are
+    values of another type: `"yes"` is no truth.
+    """
 
-    model_config = ConfigDict(extra="forbid")
-    id: str
-    version: int | str | None = None
-    variables: dict[str, str] = Field(default_factory=dict)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class StreamOptions(BaseModel):
+class _Request(_Closed):
+    """What a request as a whole must be."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_unicode(cls, body: Any) -> Any:
+        """JSON can write half a surrogate pair, which is no character: tokenizers fail on it."""
+        try:
+            text = json.dumps(body, ensure_ascii=False) if isinstance(body, dict) else ""
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])
+            raise ValueError(f"{half} is half a surrogate pair and no character") from None
+        return body
+
+
+class TemplateCall(_Closed):
+    """A registered prompt to render. Variables are data: nothing in them is searched or run."""
+
+    id: str = Field(examples=["sentiment"])
+    version: int | str | None = Field(
+        default=None, description="A number or an alias; else the champion.", examples=["champion"]
+    )
+    variables: dict[str, str] = Field(default_factory=dict, examples=[{"text": "Not dull."}])
+
+
+class StreamOptions(_Closed):
+    """What a stream tells beside the text."""
+
     include_usage: bool = False
 
 
 class Generation(_Request):
     """What completions and chat have in common."""
 
+    model: str = MODEL
     template: TemplateCall | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
-    stop: list[str] = Field(default_factory=list, max_length=4)
-    n: int = Field(default=1, ge=1, le=MOST_CHOICES)
-    temperature: float = Field(default=1.0, ge=0, le=2)
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    stop: Annotated[list[str], Field(max_length=4)] | str | None = Field(
+        default=None, description="Texts at which an answer ends, at most four."
+    )
+    n: int = Field(default=1, ge=1)
+    temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
     user: str | None = None
 
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _one_or_many(cls, stop: Any) -> Any:
-        if stop is None:
-            return []
-        return [stop] if isinstance(stop, str) else stop
+    @property
+    def stops(self) -> list[str]:
+        """The stop strings, without empty ones, which would end every answer."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return [text for text in stop if text]
 
 
 class CompletionRequest(Generation):
-    """`POST /v1/completions`.
+    """A prompt to continue: a text, or a list of token numbers.
 
-    prompt: a text, or a list of token numbers. Only numbers can name a control token.
+    Only numbers can name a control token; in a text, what looks like one is text.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"model": "base", "prompt": "The film was", "max_tokens": 16}]
+        }
+    )
     prompt: str | list[int] | None = None
     max_tokens: int = Field(default=16, ge=1)
     logprobs: int | None = Field(default=None, ge=0, le=20)
@@ -69,15 +96,27 @@ class CompletionRequest(Generation):
         return prompt
 
 
-class Message(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class Message(_Closed):
+    """One turn of a conversation."""
+
     role: Literal["system", "user", "assistant"]
     content: str
 
 
 class ChatRequest(Generation):
-    """`POST /v1/chat/completions`."""
+    """A conversation to answer."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "base",
+                    "messages": [{"role": "user", "content": "What did the cat do?"}],
+                    "max_tokens": 16,
+                }
+            ]
+        }
+    )
     messages: list[Message] = Field(default_factory=list)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
@@ -86,22 +125,72 @@ class ChatRequest(Generation):
 
 
 class ClassifyRequest(_Request):
-    """`POST /v1/classify`."""
+    """Texts to label, with the wording that the adapter was trained with."""
 
-    input: str | list[str] = Field(min_length=1)
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "lora", "input": ["The plot is not dull."]}]}
+    )
+    model: str = MODEL
+    input: str | Annotated[list[str], Field(min_length=1)]
 
-    @field_validator("input")
-    @classmethod
-    def _as_list(cls, value: str | list[str]) -> list[str]:
-        texts = [value] if isinstance(value, str) else value
-        if len(texts) > MOST_TEXTS:
-            raise ValueError(f"{len(texts)} texts; at most {MOST_TEXTS} a request")
-        return texts
+    @property
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input
 
 
-class TokenizeRequest(BaseModel):
-    """`POST /v1/tokenize`."""
+class TokenizeRequest(_Request):
+    """A text to cut into tokens."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input": "The film was good."}]})
     input: str
-    model: str | None = None
+    model: str | None = Field(default=None, description="Checked to exist; all share tokens.")
+    tokenizer: str | None = Field(
+        default=None, description="Another one's name, of GET /v1/tokenizers."
+    )
+
+
+class FeedbackRequest(_Request):
+    """What somebody says of an answer: a score, the right label, or a better text."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "cls-0123456789abcdef-0123456789ab0123456789ab",
+                    "label": "positive",
+                }
+            ]
+        }
+    )
+    id: str = Field(max_length=100, description="The answer's.")
+    score: float | None = Field(default=None, allow_inf_nan=False)
+    label: str | None = Field(default=None, min_length=1, max_length=1000)
+    correction: str | None = Field(default=None, max_length=1 << 16)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "FeedbackRequest":
+        if self.score is None and self.label is None and self.correction is None:
+            raise ValueError("give score, label or correction")
+        return self
+
+
+class InspectRequest(_Request):
+    """A prompt to look into a model with."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "base", "prompt": "The film was"}]}
+    )
+    model: str = MODEL
+    prompt: str = Field(min_length=1)
+
+
+class AttentionRequest(InspectRequest):
+    """Which attention to show."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"model": "base", "prompt": "The film was", "layer": 0, "head": 0}]
+        }
+    )
+    layer: int = Field(default=0, ge=0)
+    head: int = Field(default=0, ge=0)

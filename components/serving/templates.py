@@ -1,5 +1,6 @@
 """Prompt templates by name, version and alias, for requests that name one."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from components.prompts import variables_of
 from components.registry import CHAMPION, Registry
 from components.serving.engine import RequestError
 
+log = logging.getLogger("kindling.server")
 FRESH_SECONDS = 2.0  # an alias that moves is seen within this time
 
 
@@ -87,12 +89,27 @@ class RegistryTemplates:
             return []
         read, found = self._read.get(name, (0.0, []))
         if time.monotonic() - read > FRESH_SECONDS or not found:
-            found = [
+            found = self._fetched(name, found)
+            self._read[name] = (time.monotonic(), found)
+        return found
+
+    def _fetched(self, name: str, before: list[Template]) -> list[Template]:
+        """What the registry says; what it said `before` where it does not answer."""
+        try:
+            return [
                 Template(name, int(v.version), v.template, tuple(sorted(v.aliases or ())))
                 for v in self._registry.prompt_versions(name)
             ]
-            self._read[name] = (time.monotonic(), found)
-        return found
+        except Exception as error:  # of any store: a network, a database, a disk
+            log.warning("the prompt registry does not answer", exc_info=error)
+            if before:
+                return before
+            raise RequestError(
+                f"the registry does not answer, and template '{name}' was not read yet",
+                "template.id",
+                "registry_unavailable",
+                FRESH_SECONDS,
+            ) from None
 
 
 class FolderTemplates:

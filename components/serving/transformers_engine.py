@@ -23,11 +23,12 @@ ACTS = 1e-4  # the least change of a logit that proves an adapter at work; float
 class TransformersEngine:
     """Serves the base of a folder and adapters, each with its own copy of the model."""
 
+    at_once = 1
+
     def __init__(self, base: Path, adapters: Mapping[str, Path]) -> None:
         """Load everything, and prove that each trained adapter changes what the base says.
 
-        Raises:
-            ValueError: an adapter belongs to another base, or does nothing.
+        An adapter that belongs to another base, or does nothing, is `unavailable`.
         """
         self.base = base
         self.tokenizer = AutoTokenizer.from_pretrained(base)
@@ -35,21 +36,31 @@ class TransformersEngine:
         # of other requests are encoded in other threads meanwhile
         self._chat_tokenizer = AutoTokenizer.from_pretrained(base)
         self._models = {BASE: llama.load(base)}
-        self._folders = dict(adapters)
-        self._methods = {name: method_of(folder) for name, folder in adapters.items()}
+        self._folders: dict[str, Path] = {}
+        self._methods: dict[str, Method] = {}
         about = {"content": content_of(base), "path": str(base), "method": None}
         self._about: dict[str, dict[str, Any]] = {BASE: about}
+        self._unavailable: dict[str, str] = {}
         for name, folder in adapters.items():
-            self._add(name, folder)
+            self.add(name, folder)
 
-    def _add(self, name: str, folder: Path) -> None:
-        described = read_json(folder / "adapter.json")
+    def add(self, name: str, folder: Path) -> None:
+        """See `Engine.add`."""
+        if name in self._about:
+            raise ValueError(f"'{name}' is served already; remove it, or add under another name")
+        try:
+            self._load(name, folder)
+        except (ValueError, OSError) as error:
+            self._unavailable[name] = str(error)
+
+    def _load(self, name: str, folder: Path) -> None:
+        described, method = read_json(folder / "adapter.json"), method_of(folder)
         model = load_adapter(self.base, folder)
-        if described["trainable_parameters"] and not self._acts(model, self._methods[name]):
+        if described["trainable_parameters"] and not self._acts(model, method):
             raise ValueError(
                 f"adapter '{name}' of {folder} changes nothing: it would answer as base"
             )
-        self._models[name] = model
+        self._models[name], self._folders[name], self._methods[name] = model, folder, method
         self._about[name] = {
             "content": content_of(folder),
             "path": str(folder),
@@ -57,6 +68,17 @@ class TransformersEngine:
             "task": described["task"],
             "prompt": {key: described["prompt"][key] for key in ("name", "sha")},
         }
+
+    def remove(self, name: str) -> None:
+        """See `Engine.remove`."""
+        for held in (self._about, self._unavailable, self._models, self._folders, self._methods):
+            held.pop(name, None)
+
+    def unavailable(self) -> Mapping[str, str]:
+        return dict(self._unavailable)
+
+    def figures(self) -> Mapping[str, float]:
+        return {}
 
     def _acts(self, model: "torch.nn.Module", method: Method) -> bool:
         """Whether its logits are others than the base's, or a head's others than all equal."""
@@ -67,7 +89,7 @@ class TransformersEngine:
         return bool((said - plain).abs().max() > ACTS)
 
     def models(self) -> Mapping[str, Mapping[str, Any]]:
-        return self._about
+        return dict(self._about)
 
     def vocabulary(self) -> int:
         return self._models[BASE].config.vocab_size
@@ -98,7 +120,10 @@ class TransformersEngine:
             )
         return room(self._models[model]) - 1  # a document begins with the end of another
 
-    def generate(self, model: str, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
+    def generate(
+        self, model: str, ids: Sequence[int], sampling: Sampling, owner: str = "", shared: int = 0
+    ) -> Iterator[Token]:
+        """See `Engine.generate`. Nothing is kept of a request, so it has no use for its owner."""
         served = self._models[model]
         random = torch.Generator()
         if sampling.seed is not None:

@@ -1,0 +1,138 @@
+"""What happens to every request before and after its endpoint: id, key, size, pace, its story."""
+
+import asyncio
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from components.serving.engine import RequestError
+from components.serving.errors import refusal
+from components.serving.gateway import Gateway
+from components.serving.keys import Key
+from components.serving.story import Story
+
+READ_SECONDS = 30  # for a client to send its body
+WRITE_SECONDS = 30  # for a client to take a piece of its answer
+CLIENT_LEFT = 499  # as nginx names it; nobody reads it but figures and log
+OPEN = re.compile(r"^/(health|docs|openapi\.json|playground)(/|$)")  # without a key
+REQUEST_ID = re.compile(r"^[\w.:-]{1,64}$")
+
+
+class _Gone(Exception):
+    """The client takes nothing any more."""
+
+
+class Edge:
+    """The outermost of the application."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self.app, self.gateway = app, gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        story = Story(_request_id(headers), scope["method"], scope["path"])
+        scope.setdefault("state", {})["story"] = story
+        try:
+            await self._answer(scope, receive, _noted(send, story), headers)
+        except _Gone:
+            story.status = CLIENT_LEFT
+        finally:
+            story.seconds = time.monotonic() - story.started
+            story.endpoint = getattr(scope.get("route"), "path", "none")
+            for tell in self.gateway.listeners:
+                tell(story)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        story = scope["state"]["story"]
+        try:
+            key = scope["state"]["key"] = self._key(scope, headers)
+            story.key = key.name if key else None
+            self._require_size(int(headers.get("content-length") or 0))
+        except RequestError as error:
+            story.refused = error.code
+            await refusal(error)(scope, receive, send)
+            return
+        await self.app(scope, self._paced(receive), send)
+
+    def _key(self, scope: Scope, headers: Headers) -> Key | None:
+        """Whose request it is; None where nobody has to say.
+
+        Raises:
+            RequestError: no key, an unknown one, or one that has asked too often.
+        """
+        if OPEN.match(scope["path"]) or not self.gateway.keys.required():
+            return None
+        kind, _, presented = headers.get("authorization", "").partition(" ")
+        key = self.gateway.keys.find(presented.strip()) if kind.lower() == "bearer" else None
+        if key is None:
+            raise RequestError(
+                "this server wants an API key: 'Authorization: Bearer kd-...'; make one with "
+                "'kindling keys add NAME'"
+                if not presented
+                else "this API key is unknown here",
+                code="invalid_key",
+            )
+        wait = self.gateway.rates.wait(key, time.monotonic()) if scope["method"] == "POST" else 0
+        if wait:
+            raise RequestError(
+                f"key '{key.name}' has asked too often; again in {wait:.1f} s",
+                code="rate_limited",
+                retry_seconds=wait,
+            )
+        return key
+
+    def _require_size(self, size: int) -> None:
+        most = self.gateway.limits.body_bytes
+        if size > most:
+            raise RequestError(f"a body of {size} bytes; at most {most}", code="too_large")
+
+    def _paced(self, receive: Receive) -> Receive:
+        """`receive` that refuses a body that is too large or too slow, whatever was announced."""
+        read, until, more = 0, time.monotonic() + READ_SECONDS, True
+
+        async def paced() -> Message:
+            nonlocal read, more
+            if not more:
+                return await receive()
+            try:
+                async with asyncio.timeout(until - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"no whole body within {READ_SECONDS} s") from None
+            read += len(message.get("body", b""))
+            more = message.get("more_body", False)
+            if read > self.gateway.limits.body_bytes:
+                most = self.gateway.limits.body_bytes
+                raise HTTPException(413, f"a body of more than {most} bytes")
+            return message
+
+        return paced
+
+
+def _noted(send: Send, story: Story) -> Send:
+    """`send` that notes the status, names the request, and gives a client up that does not read."""
+
+    async def noted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            story.status = message["status"]
+            MutableHeaders(scope=message)["X-Request-Id"] = story.request
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await send(message)
+        except TimeoutError:
+            raise _Gone from None
+
+    return noted
+
+
+def _request_id(headers: Headers) -> str:
+    """The client's own, where it is fit for a log."""
+    given = headers.get("x-request-id", "")
+    return given if REQUEST_ID.match(given) else uuid.uuid4().hex

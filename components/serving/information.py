@@ -1,0 +1,84 @@
+"""The endpoints that tell what there is: health, models, templates, figures."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from components.serving import replies
+from components.serving.deployment import Deployment
+from components.serving.engine import BASE, RequestError
+from components.serving.errors import documented
+from components.serving.gateway import Gateway
+
+METRICS = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+
+def health_route(gateway: Gateway) -> APIRouter:
+    """`/health`, which needs no key."""
+    router = APIRouter()
+
+    @router.get(
+        "/health", response_model=replies.Health, responses={503: {"model": replies.Health}}
+    )
+    def health() -> Any:
+        """Whether the server takes requests; 503 while it is going away."""
+        draining = gateway.line.draining
+        told = {
+            "status": "draining" if draining else "ok",
+            "models": list(gateway.current.now.models()) if not gateway.keys.required() else [],
+        }
+        return JSONResponse(told, 503 if draining else 200)
+
+    return router
+
+
+def routes(gateway: Gateway) -> APIRouter:
+    """`/v1/models`, `/v1/templates`, `/metrics`."""
+    router = APIRouter()
+
+    @router.get("/v1/models", response_model=replies.ModelList, responses=documented(401))
+    def models(request: Request) -> Any:
+        """The base and every adapter that this key may ask, also those that are unavailable."""
+        deployment, key = gateway.current.now, request.state.key
+        backend = deployment.engine.about()["engine"]
+        entries = [
+            {**entry(deployment, name), **about, "available": True, "backend": backend}
+            for name, about in deployment.models(key).items()
+        ]
+        entries += [
+            {**entry(deployment, name), "available": False, "reason": reason, "backend": backend}
+            for name, reason in deployment.unavailable(key).items()
+        ]
+        for one in entries:
+            one.pop("path", None)
+        return {"data": entries}
+
+    @router.get(
+        "/v1/templates", response_model=replies.TemplateList, responses=documented(401, 503)
+    )
+    def templates() -> Any:
+        """Every version of every registered prompt."""
+        names = gateway.templates.names()
+        every = [t for name in names for t in gateway.templates.versions(name)]
+        return {"data": [template.described() for template in every]}
+
+    @router.get("/metrics", response_class=Response, responses={**METRICS, **documented(401)})
+    def metrics(request: Request) -> Response:
+        """Figures in Prometheus' form. They name all models: no key of some models reads them."""
+        key = request.state.key
+        if key and key.models is not None:
+            raise RequestError(f"key '{key.name}' may not read figures", code="forbidden")
+        return Response(gateway.figures.text(), media_type="text/plain; version=0.0.4")
+
+    return router
+
+
+def entry(deployment: Deployment, name: str) -> dict[str, Any]:
+    """What a deployment adds to what the engine says of a model."""
+    return {
+        "id": name,
+        "version": deployment.versions.get(name),
+        "labels": deployment.labels(name) if name != BASE else [],
+        "score": deployment.scores.get(name),
+    }

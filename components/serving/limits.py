@@ -1,0 +1,22 @@
+"""What a server grants: the block `serving` of the catalogue."""
+
+from pydantic import Field
+
+from components.block import Block
+
+
+class Serving(Block):
+    """Limits of every request, whoever sends it; what is over them is refused, never cut."""
+
+    prompt_tokens: int = Field(default=8192, ge=1, description="of a prompt, at most")
+    output_tokens: int = Field(default=4096, ge=1, description="of each choice, at most")
+    choices: int = Field(default=16, ge=1, description="n of a request, at most")
+    texts: int = Field(default=256, ge=1, description="of a classification, at most")
+    body_bytes: int = Field(default=1 << 20, ge=1024, description="of a request, at most")
+    queue: int = Field(default=64, ge=0, description="requests that may wait for the engine")
+    seconds: float = Field(default=120, gt=0, description="from a request to its answer's end")
+    grace_seconds: float = Field(default=20, ge=0, description="for answers at work at SIGTERM")
+    requests_per_minute: int = Field(default=600, ge=1, description="of a key without its own")
+    poll_seconds: float = Field(default=5, gt=0, description="between looks at the registry")
+    log_texts: bool = Field(default=False, description="prompts and answers in logs and traces")
+    trace_requests: bool = Field(default=False, description="each request as a trace in MLflow")

@@ -1,0 +1,158 @@
+"""The endpoints that ask the engine, and the one that hears what users say of its answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from components.serving import replies, schemas
+from components.serving.deployment import Deployment
+from components.serving.engine import RequestError
+from components.serving.errors import documented
+from components.serving.fingerprints import digest_of
+from components.serving.gateway import Gateway
+from components.serving.generation import Answer
+from components.serving.replying import EventStream, attended
+
+TEXTS_AT_ONCE = 16  # a client that left is noticed in between
+ERRORS = documented(400, 401, 404, 413, 429, 503, 504)
+STREAM = {"text/event-stream": {"schema": {}}}
+
+
+def routes(gateway: Gateway) -> APIRouter:
+    """`/v1/completions`, `/v1/chat/completions`, `/v1/classify`, `/v1/feedback`."""
+    router = APIRouter(prefix="/v1")
+
+    @router.post(
+        "/completions",
+        response_model=replies.Completion,
+        responses={200: {"content": STREAM}, **ERRORS},
+    )
+    async def complete(body: schemas.CompletionRequest, request: Request) -> Any:
+        """Continue a text, or a rendered template."""
+        return await _generated(gateway, body, request)
+
+    @router.post(
+        "/chat/completions",
+        response_model=replies.ChatCompletion,
+        responses={200: {"content": STREAM}, **ERRORS},
+    )
+    async def chat(body: schemas.ChatRequest, request: Request) -> Any:
+        """Answer a conversation, by the chat template of the base."""
+        return await _generated(gateway, body, request)
+
+    @router.post("/classify", response_model=replies.Classification, responses=ERRORS)
+    async def classify(body: schemas.ClassifyRequest, request: Request) -> Any:
+        """Label texts with an adapter, in the wording that it was trained with."""
+        return await attended(request, lambda: _classified(gateway, body, request))
+
+    @router.post("/feedback", response_model=replies.Feedback, responses=ERRORS)
+    def feedback(body: schemas.FeedbackRequest, request: Request) -> Any:
+        """Keep what somebody says of an answer of this server. It is on disk when this answers."""
+        return _heard(gateway, body, request)
+
+    return router
+
+
+def deadline(gateway: Gateway) -> float:
+    """When a request of this moment must have been answered, in the event loop's time."""
+    return asyncio.get_running_loop().time() + gateway.limits.seconds
+
+
+async def _generated(gateway: Gateway, body: schemas.Generation, request: Request) -> Any:
+    until = deadline(gateway)
+    if not body.stream:
+        found = await attended(request, lambda: _whole(gateway, body, request, until))
+        # as it is: `logprobs` and the like are OpenAI's, and checking them again costs
+        return found if isinstance(found, Response) else JSONResponse(found)
+    events = _events(gateway, body, request, until)
+    # a refusal comes as a status, before the stream begins: wait in line here
+    try:
+        first = await attended(request, lambda: anext(events))
+    except BaseException:
+        await events.aclose()
+        raise
+    if isinstance(first, Response):
+        await events.aclose()
+        return first
+    return EventStream(first, events, request.state.story)
+
+
+async def _whole(
+    gateway: Gateway, body: schemas.Generation, request: Request, until: float
+) -> dict[str, Any]:
+    state = request.state
+    with gateway.admitted() as deployment:
+        answer = await run_in_threadpool(Answer, gateway, deployment, body, state.story, state.key)
+        return await answer.whole(until)
+
+
+async def _events(
+    gateway: Gateway, body: schemas.Generation, request: Request, until: float
+) -> AsyncIterator[str]:
+    state = request.state
+    with gateway.admitted() as deployment:
+        answer = await run_in_threadpool(Answer, gateway, deployment, body, state.story, state.key)
+        async with aclosing(answer.stream(until)) as lines:
+            async for line in lines:
+                yield line
+
+
+async def _classified(
+    gateway: Gateway, body: schemas.ClassifyRequest, request: Request
+) -> dict[str, Any]:
+    story, texts = request.state.story, body.texts
+    with gateway.admitted() as deployment:
+        deployment.known(body.model, request.state.key)
+        story.model = body.model
+        gateway.require("serving.texts", len(texts), gateway.limits.texts, "input", "texts")
+        found = []
+        work = gateway.line.run(lambda: _labels(deployment, body.model, texts), deadline(gateway))
+        async with aclosing(work) as parts:
+            async for part in parts:
+                found += part
+        story.fingerprint = await run_in_threadpool(gateway.fingerprint, deployment, body.model)
+    story.answer = gateway.fingerprints.answer_id("cls", story.fingerprint)
+    results = [{"label": max(p, key=p.__getitem__), "probabilities": p} for p in found]
+    story.asked, story.answered = {"input": texts}, [each["label"] for each in results]
+    gateway.memory.keep(story.answer, story.asked, story.answered)
+    return {
+        "id": story.answer,
+        "object": "classification",
+        "model": body.model,
+        "results": results,
+        "system_fingerprint": f"fp_{story.fingerprint}",
+    }
+
+
+def _labels(deployment: Deployment, model: str, texts: list[str]) -> Iterator[list[dict]]:
+    for first in range(0, len(texts), TEXTS_AT_ONCE):
+        part = texts[first : first + TEXTS_AT_ONCE]
+        yield deployment.engine.classify(deployment.inner(model), part)
+
+
+def _heard(gateway: Gateway, body: schemas.FeedbackRequest, request: Request) -> dict[str, Any]:
+    digest = digest_of(body.id)
+    record = gateway.fingerprints.record(digest) if digest else None
+    model = ((record or {}).get("adapter") or (record or {}).get("base") or {}).get("name", "")
+    key = request.state.key
+    if record is None or not gateway.fingerprints.gave(body.id) or (key and not key.allows(model)):
+        raise RequestError(f"no answer of this server has the id '{body.id}'", "id", "not_found")
+    said = body.model_dump(exclude_none=True)
+    kept = gateway.feedback.add(
+        {
+            **said,
+            "fingerprint": digest,
+            "model": model,
+            "key": key.name if key else None,
+            **gateway.memory.of(body.id),
+        }
+    )
+    for kind in said.keys() - {"id"}:
+        gateway.figures.feedback.labels(kind).inc()
+    request.state.story.model = model
+    return {**{k: kept[k] for k in (*said, "fingerprint", "model", "time")}, "object": "feedback"}

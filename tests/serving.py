@@ -1,0 +1,54 @@
+"""Servers of tiny models, in this process and listening on a real socket."""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from components.serving.deployment import Deployment
+from components.serving.gateway import Gateway
+from components.serving.inspection import Outlook
+from components.serving.keys import FILE, Keys
+from components.serving.limits import Serving
+from components.serving.listener import Listener
+from components.serving.server import create_app
+from components.serving.templates import FolderTemplates
+from components.serving.transformers_engine import TransformersEngine
+from tests.tiny_models import ADAPTERS
+
+
+def make_gateway(
+    folders: Mapping[str, Path], workspace: Path, limits: Serving | None = None, always=False
+) -> Gateway:
+    """A gateway to the `base` of `folders` and the adapters among them."""
+    kinds = {name for name in folders if (folders[name] / "adapter.json").is_file()}
+    adapters = {name: folders[name] for name in (*ADAPTERS, *sorted(kinds)) if name in kinds}
+    engine = TransformersEngine(folders["base"], adapters)
+    keys = Keys(workspace / FILE, always)
+    deployment = Deployment.of_folders(engine, "tiny")
+    return Gateway(deployment, FolderTemplates(adapters), workspace, limits or Serving(), keys)
+
+
+@contextmanager
+def running(gateway: Gateway, outlook: Outlook | None = None) -> Iterator[tuple[str, Listener]]:
+    """The address of a server of `gateway`, and the server, which ends with this."""
+    server = Listener(create_app(gateway, outlook), gateway, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}", server
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+@contextmanager
+def listening(gateway: Gateway, outlook: Outlook | None = None) -> Iterator[str]:
+    """The address of a server of `gateway`, which ends with this."""
+    with running(gateway, outlook) as (address, _):
+        yield address

@@ -1,0 +1,289 @@
+"""What the server grants and to whom: keys, rates, limits, and how it goes away."""
+
+import json
+import signal
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from components.serving.keys import FILE, KeyFileError, Keys, Rates
+from components.serving.limits import Serving
+from flows import serving
+from flows.cli import app
+from tests.serving import listening, make_gateway, running
+
+FEW = ("base", "lora", "zero_shot")
+LIMITS = Serving(
+    prompt_tokens=40, output_tokens=30, choices=3, texts=4, body_bytes=4096, queue=1,
+    seconds=2.0, grace_seconds=3.0, requests_per_minute=600,
+)  # fmt: skip
+
+
+@pytest.fixture
+def gateway(folders, tmp_path):
+    return make_gateway({name: folders[name] for name in FEW}, tmp_path, LIMITS)
+
+
+@pytest.fixture
+def address(gateway):
+    with listening(gateway) as found:
+        yield found
+
+
+@pytest.fixture
+def held(gateway, monkeypatch):
+    """The engine, held after each request's second token until `.go` is set."""
+    engine = gateway.current.now.engine
+    real, state = engine.generate, SimpleNamespace(made=0, go=threading.Event())
+
+    def generate(*args):
+        for number, token in enumerate(real(*args)):
+            state.made += 1
+            if number == 2:
+                state.go.wait(20)
+            yield token
+
+    monkeypatch.setattr(engine, "generate", generate)
+    yield state
+    state.go.set()
+
+
+def ask(address, path="completions", key=None, timeout=20, **body):
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    body = {"model": "base", "prompt": "the", "max_tokens": 4, "temperature": 0, **body}
+    return httpx.post(f"{address}/v1/{path}", json=body, headers=headers, timeout=timeout)
+
+
+def in_thread(*args, **body):
+    """A request on its way; its response comes into the list."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(ask(*args, **body)), daemon=True)
+    thread.start()
+    return thread, found
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+# -- keys ------------------------------------------------------------------------------------
+
+
+def test_a_key_is_kept_as_its_hash_and_ends_when_revoked(tmp_path):
+    keys = Keys(tmp_path / FILE)
+    assert not keys.required()
+    made = keys.add("alice", ["lora"], 30)
+    text = (tmp_path / FILE).read_text(encoding="utf-8")
+    assert made not in text and made.removeprefix("kd-") not in text
+    assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
+    reader = Keys(tmp_path / FILE)  # as the server, which another process changes the file under
+    assert reader.find(made).name == "alice" and reader.find(made + "x") is None
+    with pytest.raises(KeyFileError, match="there is a key 'alice'; revoke it first"):
+        keys.add("alice", None, None)
+    keys.revoke("alice")
+    assert reader.find(made) is None
+    with pytest.raises(KeyFileError, match="no key 'bob'; there are: none"):
+        keys.revoke("bob")
+
+
+def test_a_broken_file_of_keys_lets_nobody_in(gateway, address, tmp_path):
+    (tmp_path / FILE).parent.mkdir(exist_ok=True)
+    (tmp_path / FILE).write_text('{"keys": [{"name": "x"}]}', encoding="utf-8")
+    assert ask(address).status_code >= 400
+
+
+def test_no_key_no_answer_once_there_is_one(gateway, address):
+    assert ask(address).status_code == 200
+    key = gateway.keys.add("alice", None, None)
+    refused = ask(address)
+    assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
+    assert refused.json()["error"]["code"] == "invalid_key"
+    assert ask(address, key="kd-guess").status_code == 401
+    assert ask(address, key=key).status_code == 200
+    assert httpx.get(f"{address}/health").json() == {"status": "ok", "models": []}
+    assert httpx.get(f"{address}/metrics").status_code == 401
+    gateway.keys.revoke("alice")
+    assert ask(address).status_code == 200  # none left: open again, on loopback
+
+
+def test_another_tenants_model_looks_like_none(gateway, address):
+    key = gateway.keys.add("alice", ["lora"], None)
+    gateway.keys.add("bob", None, None)
+    headers = {"Authorization": f"Bearer {key}"}
+    listed = httpx.get(f"{address}/v1/models", headers=headers).json()["data"]
+    assert [entry["id"] for entry in listed] == ["lora"]
+    theirs = ask(address, key=key, model="zero_shot")
+    none = ask(address, key=key, model="nothing")
+    assert theirs.status_code == none.status_code == 404
+    said = [each.json()["error"]["message"] for each in (theirs, none)]
+    assert said[0].replace("zero_shot", "nothing") == said[1] and "base" not in said[0]
+    for path, more in [
+        ("classify", {"input": "x"}),
+        ("tokenize", {"input": "x"}),
+        ("inspect/predictions", {"prompt": "x"}),
+    ]:
+        body = {"model": "zero_shot", **more}
+        response = httpx.post(f"{address}/v1/{path}", json=body, headers=headers)
+        assert response.status_code == 404, path
+    assert httpx.get(f"{address}/metrics", headers=headers).status_code == 403
+
+
+def test_a_key_has_a_rate_of_its_own(gateway, address):
+    slow, fast = gateway.keys.add("slow", None, 2), gateway.keys.add("fast", None, None)
+    codes = [ask(address, key=slow, max_tokens=1).status_code for _ in range(3)]
+    assert codes == [200, 200, 429]
+    refused = ask(address, key=slow)
+    assert 1 <= int(refused.headers["retry-after"]) <= 30
+    assert refused.json()["error"]["code"] == "rate_limited"
+    assert ask(address, key=fast, max_tokens=1).status_code == 200
+
+
+def test_a_bucket_fills_steadily(tmp_path):
+    keys = Keys(tmp_path / FILE)
+    key = keys.find(keys.add("alice", None, 60))
+    rates = Rates(600)
+    assert [rates.wait(key, 100.0) for _ in range(60)] == [0.0] * 60
+    assert rates.wait(key, 100.0) == pytest.approx(1.0)
+    assert rates.wait(key, 100.5) == pytest.approx(0.5)
+    assert rates.wait(key, 101.01) == 0.0
+    assert rates.wait(key, 10_000.0) == 0.0  # holds a minute's requests and no more
+    assert sum(rates.wait(key, 10_000.0) == 0.0 for _ in range(100)) == 59
+
+
+def test_the_command_makes_lists_and_revokes(tmp_path):
+    def kindling(*words):
+        return CliRunner().invoke(app, ["-C", str(tmp_path), "keys", *words])
+
+    made = kindling("add", "alice", "--model", "lora", "--model", "base", "--rate", "30").output
+    assert Keys(tmp_path / FILE).find(made.strip()).models == ["lora", "base"]
+    listed = kindling("list").output
+    assert "alice: lora, base; 30 a minute" in listed and made.strip() not in listed
+    assert "revoked alice" in kindling("revoke", "alice").output
+    assert kindling("list").output == ""
+
+
+def test_other_machines_are_not_served_without_a_key(tmp_path):
+    for host in ("0.0.0.0", "192.0.2.7", "::", "example.org"):
+        with pytest.raises(serving.ServeError, match="'kindling keys add NAME'"):
+            serving.serve(tmp_path, "tiny", host, 0, "champion", None, [])
+    for host in ("127.0.0.1", "127.0.0.9", "localhost", "::1"):
+        assert serving._is_loopback(host)
+
+
+# -- limits ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("completions", {"prompt": "the film " * 60}, "takes 40 at most (serving.prompt_tokens)"),
+        ("completions", {"max_tokens": 31}, "an answer of more than the 30"),
+        ("completions", {"n": 4}, "takes 3 at most (serving.choices)"),
+        ("classify", {"model": "lora", "input": ["x"] * 5}, "takes 4 at most (serving.texts)"),
+        ("tokenize", {"input": "the film " * 60}, "tells 40 at most (serving.prompt_tokens)"),
+    ],
+)
+def test_more_than_is_granted_is_refused_by_name(address, path, body, said):
+    body = {"model": "base", **({} if path != "completions" else {"prompt": "the"}), **body}
+    response = httpx.post(f"{address}/v1/{path}", json=body)
+    assert response.status_code == 400 and said in response.json()["error"]["message"]
+
+
+def test_limits_are_checked_in_the_catalogue():
+    with pytest.raises(ValueError, match="queue"):
+        Serving(queue=-1)
+    with pytest.raises(ValueError, match="requests"):
+        Serving(requests=3)
+
+
+def test_a_queue_that_is_full_says_when_to_come_again(gateway, address, held):
+    working, _ = in_thread(address)
+    until(lambda: held.made == 3)
+    waiting, told = in_thread(address)
+    until(lambda: gateway.line.waiting == 1)
+    refused = ask(address)
+    assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+    assert refused.json()["error"]["code"] == "overloaded"
+    held.go.set()
+    working.join()
+    waiting.join()
+    assert told[0].status_code == 200
+
+
+def test_nobody_waits_without_an_answer(gateway, address, held):
+    """At work, in line, streamed: all hear within the time, though the engine never answers."""
+    (_, first), (_, second) = in_thread(address), in_thread(address)
+    until(lambda: first and second)
+    assert [each[0].status_code for each in (first, second)] == [504, 504]
+    assert first[0].json()["error"]["code"] == "timeout"
+    assert gateway.line.requests == 0
+    held.go.set()
+    until(lambda: not gateway.line.running)
+    held.go.clear()
+    streamed = ask(address, stream=True, max_tokens=20)
+    assert streamed.status_code == 200  # it had begun
+    last = streamed.text.strip().split("\n\n")[-1]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "timeout"
+
+
+def test_a_stream_that_nobody_reads_holds_nobody_up(gateway, address):
+    url = httpx.URL(address)
+    body = json.dumps({"model": "base", "prompt": "the", "stream": True, "max_tokens": 30}).encode()
+    with socket.create_connection((url.host, url.port)) as lazy:
+        lazy.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            + f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        assert ask(address, max_tokens=2).status_code == 200
+
+
+# -- going away ------------------------------------------------------------------------------
+
+
+def test_sigterm_finishes_what_is_at_work_and_refuses_the_rest(folders, tmp_path, monkeypatch):
+    gateway = make_gateway({name: folders[name] for name in FEW}, tmp_path, LIMITS)
+    engine, go = gateway.current.now.engine, threading.Event()
+    monkeypatch.setattr(engine, "generate", _held_back(engine.generate, go))
+    with running(gateway) as (address, server):
+        _, told = in_thread(address)
+        until(lambda: gateway.line.running == 1)
+        server.handle_exit(signal.SIGTERM, None)
+        refused = ask(address)
+        assert refused.status_code == 503 and refused.headers["retry-after"]
+        assert refused.json()["error"]["code"] == "draining"
+        assert httpx.get(f"{address}/health").status_code == 503
+        go.set()
+        until(lambda: told)
+        assert told[0].status_code == 200
+        until(lambda: server.should_exit)
+
+
+def test_what_does_not_finish_within_the_grace_time_gets_an_error(folders, tmp_path, monkeypatch):
+    limits = LIMITS.model_copy(update={"grace_seconds": 0.2, "seconds": 60})
+    gateway = make_gateway({name: folders[name] for name in FEW}, tmp_path, limits)
+    engine, go = gateway.current.now.engine, threading.Event()
+    monkeypatch.setattr(engine, "generate", _held_back(engine.generate, go))
+    with running(gateway) as (address, server):
+        _, told = in_thread(address)
+        until(lambda: gateway.line.running == 1)
+        server.drain()
+        until(lambda: told)
+        assert told[0].status_code == 503 and told[0].json()["error"]["code"] == "draining"
+        go.set()
+
+
+def _held_back(real, go):
+    def generate(*args):
+        go.wait(20)
+        yield from real(*args)
+
+    return generate
