@@ -97,11 +97,16 @@ def _draw(weights, top_k, top_p, min_p, u):
 
 
 @njit(**FAST)
-def _log_total(said):
-    """log of the sum of e^logit."""
+def _largest(said):
     largest = np.float32(-np.inf)
     for i in range(said.shape[0]):
         largest = max(largest, said[i])
+    return largest
+
+
+@njit(**FAST)
+def _log_total(said, largest):
+    """log of the sum of e^logit."""
     total = np.float32(0.0)
     for i in range(said.shape[0]):
         total += exp(said[i] - largest)
@@ -124,6 +129,13 @@ def _adjust(said, penalty, seen, masked, mask, out):
         out[i] = value
         largest = max(largest, value)
     return largest
+
+
+@njit(**FAST)
+def _weigh(logits, largest, sharpness, out):
+    for i in range(logits.shape[0]):
+        weight = exp((logits[i] - largest) * sharpness)
+        out[i] = weight if weight > NOTHING else np.float32(0.0)
 
 
 @njit(**FAST)
@@ -153,18 +165,19 @@ def choose(words):
     for row in range(me, count, parts()):
         r, said = requests[row], logits[row]
         seed, top_k, masked = settings[r, 0], settings[r, 1], settings[r, 2] != 0
-        largest = _adjust(said, numbers[r, 3], seen[r], masked, masks[r], weights)
-        temperature = numbers[r, 0]
-        if temperature == 0.0:
-            chosen = _first(weights, largest)
+        highest = largest = _largest(said)
+        changed = said
+        if masked or numbers[r, 3] != 1.0:
+            largest = _adjust(said, numbers[r, 3], seen[r], masked, masks[r], weights)
+            changed = weights
+        if numbers[r, 0] == 0.0:
+            chosen = _first(changed, largest)
         else:
-            for i in range(size):
-                weight = exp((weights[i] - largest) / temperature)
-                weights[i] = weight if weight > NOTHING else np.float32(0.0)
+            _weigh(changed, largest, np.float32(1.0) / numbers[r, 0], weights)
             u = uniform(seed, steps[r])
             chosen = _draw(weights, top_k, numbers[r, 1], numbers[r, 2], u)
         tokens[row] = chosen
-        logprobs[row] = said[chosen] - _log_total(said)
+        logprobs[row] = said[chosen] - _log_total(said, highest)
 
 
 CHOOSE = kernel(choose)

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from components.inference.deltas import Slots
 
 
+LIGHT = 1 << 14  # numbers; norms and gates of fewer are done before a second thread has heard of it
+
+
 @dataclass(frozen=True)
 class Layer:
     """products: by site, as `checkpoint.SITES`. norms: before attention and before the gate, each
@@ -64,6 +67,11 @@ class Weights:
     last_norm: np.ndarray
     cos: np.ndarray
     sin: np.ndarray
+
+    @property
+    def bytes(self) -> int:
+        products = (held.weight for layer in self.layers for held in layer.products.values())
+        return sum(weight.nbytes for weight in (self.embeddings, self.head, *products))
 
 
 def load(folder: Path) -> Weights:
@@ -218,17 +226,18 @@ class Decoder:
         )
         for place, vectors in step.vectors:
             buffers["made"][place : place + len(vectors)] = torch.from_numpy(vectors)
+        light = 1 if count * self.weights.shape.width < LIGHT else 0
         for layer, bound in zip(self.weights.layers, self._layers, strict=True):
-            bound["first"](count)
+            bound["first"](count, light)
             self._multiply(layer, bound, "qkv", buffers, deltas)
-            bound["place"](count)
+            bound["place"](count, light)
             bound["attend"](count)
             self._multiply(layer, bound, "out", buffers, deltas)
-            bound["second"](count)
+            bound["second"](count, light)
             self._multiply(layer, bound, "gate_up", buffers, deltas)
-            self._gate(count)
+            self._gate(count, light)
             self._multiply(layer, bound, "down", buffers, deltas)
-        self._last(count)
+        self._last(count, light)
         if np.array_equal(step.wanted, np.arange(count)):  # every row writes
             return buffers["normed"]
         return buffers["normed"].index_select(0, torch.from_numpy(step.wanted))

@@ -8,7 +8,9 @@ BASE = "base"
 
 
 class RequestError(ValueError):
-    """A request that cannot be answered. param: the field at fault; code: as OpenAI names it."""
+    """A request that cannot be answered. param: the field at fault; code: as OpenAI names it, or
+    `model_unavailable` where a model is known and must not answer.
+    """
 
     def __init__(self, message: str, param: str | None = None, code: str = "invalid_value") -> None:
         super().__init__(message)
@@ -17,13 +19,40 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens. temperature 0 is greedy; top: how many alternatives to report."""
+    """How to choose tokens. temperature 0 is greedy; top: how many alternatives to report.
+
+    top_k 0, min_p 0 and repetition_penalty 1 leave the distribution as it is. choices: the answer
+    is one of them; json_schema (JSON text): it is JSON of that schema.
+    """
 
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int | None = None
     top: int = 0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    choices: tuple[str, ...] = ()
+    json_schema: str | None = None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, and for which version.
+
+    tenant: equal beginnings of prompts are computed once within a tenant, and never across. shared:
+    so many tokens of the prompt's beginning are nobody's secret, as the fixed head of a template,
+    and are computed once for all. content: the model's content hash as `models()` told it, so that
+    an answer is of the version that was named to the client; None: of the newest.
+    """
+
+    tenant: str = ""
+    shared: int = 0
+    content: str | None = None
+
+
+NOBODY = Caller()
 
 
 @dataclass(frozen=True)
@@ -36,10 +65,12 @@ class Token:
 
 
 class Engine(Protocol):
-    """A base and its adapters, ready to answer; one caller at a time."""
+    """A base and its adapters, ready to answer any number of callers at once."""
 
     def models(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is served, by name: `base` first; `path`, `content`, `method`, `task`, `prompt`."""
+        """What is served, by name: `base` first; `path`, `content`, `method`, `task`, `prompt`,
+        `backend`, and `unavailable`: why it cannot answer, or None.
+        """
 
     def vocabulary(self) -> int:
         """How many tokens there are: the numbers below that."""
@@ -58,11 +89,18 @@ class Engine(Protocol):
     def room(self, model: str) -> int:
         """How many tokens a prompt and its answer may have in all."""
 
-    def generate(self, model: str, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
+    def generate(
+        self, model: str, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
+    ) -> Iterator[Token]:
         """Tokens one by one, the end token not among them. Closing the iterator stops the work."""
 
-    def classify(self, model: str, texts: Sequence[str]) -> list[dict[str, float]]:
+    def classify(
+        self, model: str, texts: Sequence[str], caller: Caller = NOBODY
+    ) -> list[dict[str, float]]:
         """The probability of each label for each text."""
 
     def about(self) -> Mapping[str, str]:
         """Name and versions, for fingerprints."""
+
+    def close(self) -> None:
+        """Stop working; requests that have not ended fail."""

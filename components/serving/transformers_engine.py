@@ -1,23 +1,30 @@
-"""An engine on transformers: one model in memory for each adapter, one request at a time."""
+"""An engine on transformers, for bases that kindling's own does not know.
 
+One model in memory for each adapter, one request at a time.
+"""
+
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, Cache
+from transformers import Cache
 
 from components.adapters import answering, load_adapter, method_of
-from components.adapters.encoding import as_text, has_virtual_tokens, is_prefix, opening, room
+from components.adapters.encoding import has_virtual_tokens, is_prefix, opening, room
 from components.adapters.method import Method
 from components.evaluation.classification import classify
 from components.lineage import content_of, read_json
 from components.models import llama
-from components.serving.engine import BASE, RequestError, Sampling, Token
+from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
+from components.serving.proof import ACTS
+from components.serving.texts import Texts
 
+BACKEND = "transformers"
 PROBE = "The"
-ACTS = 1e-4  # the least change of a logit that proves an adapter at work; float32 noise is 1e-6
+UNKNOWN = ("top_k", "min_p", "repetition_penalty", "choices", "json_schema")
 
 
 class TransformersEngine:
@@ -30,14 +37,14 @@ class TransformersEngine:
             ValueError: an adapter belongs to another base, or does nothing.
         """
         self.base = base
-        self.tokenizer = AutoTokenizer.from_pretrained(base)
-        # chats have their own: whether control tokens count is a state of the tokenizer, and texts
-        # of other requests are encoded in other threads meanwhile
-        self._chat_tokenizer = AutoTokenizer.from_pretrained(base)
+        self.texts = Texts(base)
+        self.tokenizer = self.texts.tokenizer
+        self._turn = threading.Lock()
         self._models = {BASE: llama.load(base)}
         self._folders = dict(adapters)
         self._methods = {name: method_of(folder) for name, folder in adapters.items()}
         about = {"content": content_of(base), "path": str(base), "method": None}
+        about |= {"backend": BACKEND, "unavailable": None}
         self._about: dict[str, dict[str, Any]] = {BASE: about}
         for name, folder in adapters.items():
             self._add(name, folder)
@@ -56,6 +63,8 @@ class TransformersEngine:
             "method": described["method"],
             "task": described["task"],
             "prompt": {key: described["prompt"][key] for key in ("name", "sha")},
+            "backend": BACKEND,
+            "unavailable": None,
         }
 
     def _acts(self, model: "torch.nn.Module", method: Method) -> bool:
@@ -73,16 +82,13 @@ class TransformersEngine:
         return self._models[BASE].config.vocab_size
 
     def encode(self, text: str) -> list[int]:
-        return as_text(self.tokenizer, text)
+        return self.texts.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return self.texts.decode(ids)
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        encoded = self._chat_tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, sanitize_control_tokens=True
-        )
-        return encoded["input_ids"]
+        return self.texts.chat(messages)
 
     def room(self, model: str) -> int:
         """See `Engine.room`.
@@ -98,7 +104,26 @@ class TransformersEngine:
             )
         return room(self._models[model]) - 1  # a document begins with the end of another
 
-    def generate(self, model: str, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
+    def generate(
+        self, model: str, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
+    ) -> Iterator[Token]:
+        """See `Engine.generate`.
+
+        Raises:
+            RequestError: the prompt is empty where it may not be, or tokens are to be chosen in a
+                way that is not known here.
+        """
+        plain = Sampling(sampling.max_tokens)
+        for name in UNKNOWN:
+            if getattr(sampling, name) != getattr(plain, name):
+                raise RequestError(
+                    f"{name}: the transformers backend, which serves this base, does not know it",
+                    name,
+                )
+        with self._turn:
+            yield from self._generate(model, ids, sampling)
+
+    def _generate(self, model: str, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
         served = self._models[model]
         random = torch.Generator()
         if sampling.seed is not None:
@@ -123,14 +148,20 @@ class TransformersEngine:
                 yield token
                 known = torch.cat([known, torch.tensor([[token.id]])], 1)
 
-    def classify(self, model: str, texts: Sequence[str]) -> list[dict[str, float]]:
+    def classify(
+        self, model: str, texts: Sequence[str], caller: Caller = NOBODY
+    ) -> list[dict[str, float]]:
         if model == BASE:
             raise RequestError("the base has no labels; name an adapter", "model")
-        return classify(self._models[model], self.base, self._folders[model], texts)
+        with self._turn:
+            return classify(self._models[model], self.base, self._folders[model], texts)
 
     def about(self) -> Mapping[str, str]:
         libraries = ("torch", "transformers", "peft", "tokenizers")
-        return {"engine": "transformers", **{name: metadata.version(name) for name in libraries}}
+        return {"engine": BACKEND, **{name: metadata.version(name) for name in libraries}}
+
+    def close(self) -> None:
+        """Nothing runs between requests."""
 
 
 def _next(
