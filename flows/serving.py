@@ -1,18 +1,15 @@
 """`kindling serve`: find what is to be served, in the registry or in folders, and start."""
 
 import socket
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.catalogue import load, suggestion
-from components.registry import CANDIDATE, CHAMPION, RegistryError
 from components.serving.engine import BASE
 from flows import evidence
 from flows.trace import FINGERPRINTS
-
-
-class ServeError(ValueError):
-    """What was asked for cannot be served; the message names the next command."""
+from flows.watch import Placed, ServeError, Watch
 
 
 def serve(
@@ -45,70 +42,62 @@ def serve(
 def application(
     workspace: Path, pipeline: str, alias: str, base: Path | None, adapters: list[str]
 ) -> Any:
-    """The FastAPI application of `kindling serve`, everything loaded."""
+    """The FastAPI application of `kindling serve`, its base loaded, its adapters being proven."""
     from components.serving.server import create_app
-    from components.serving.templates import FolderTemplates
-    from components.serving.transformers_engine import TransformersEngine
+    from components.serving.templates import FolderTemplates, RegistryTemplates
     from flows.release import workspace_name
 
+    watch = None
     if base is not None:
-        folders = dict(_named(text) for text in adapters)
-        registered: dict[str, Any] = {"versions": {}}
-        templates: Any = FolderTemplates(folders)
+        placed = dict(_named(text) for text in adapters)
+        versions: dict[str, int] = {}
+        templates: Any = FolderTemplates({name: found.folder for name, found in placed.items()})
     else:
-        base, folders, registered, templates = _registered(workspace, pipeline, alias)
-    engine = TransformersEngine(base, folders)
+        watch = Watch(workspace, pipeline, alias)
+        base, placed = watch.base, watch.placed
+        versions = {name: found.registered["version"] for name, found in placed.items()}
+        versions[BASE] = watch.version
+        templates = RegistryTemplates(watch.store, list(watch.catalogue.prompts))
+    engine = engine_for(base, placed)
     identity = {
         "pipeline": pipeline,
         "workspace": workspace_name(workspace),
         "commit": evidence.commit(workspace),
-        **registered,
+        "versions": versions,
+        "prompts": {n: p.registered["prompt"] for n, p in placed.items() if p.registered},
     }
     print(f"serving {', '.join(engine.models())}", flush=True)
+    if watch is not None and hasattr(engine, "add"):
+        watch.follow(engine)
     return create_app(engine, templates, workspace / FINGERPRINTS, identity)
 
 
-def _named(text: str) -> tuple[str, Path]:
-    name, sign, folder = text.partition("=")
+def engine_for(base: Path, placed: Mapping[str, Placed]) -> Any:
+    """kindling's own engine where it knows the base's family, transformers' for all others."""
+    from components.inference.checkpoint import Unsupported
+    from components.serving.batched_engine import BatchedEngine
+    from components.serving.transformers_engine import TransformersEngine
+
+    try:
+        engine = BatchedEngine(base, {})
+    except Unsupported as reason:
+        print(f"transformers serves this base, one request at a time: {reason}", flush=True)
+        return TransformersEngine(base, {name: found.folder for name, found in placed.items()})
+    for name, found in placed.items():
+        engine.add(name, found.folder, found.evaluation, found.registered)
+    threading.Thread(target=engine.warm, name="warm", daemon=True).start()
+    return engine
+
+
+def _named(text: str) -> tuple[str, Placed]:
+    name, sign, given = text.partition("=")
+    folder = Path(given)
     if not sign or not name or name == BASE:
         raise ServeError(f"--adapter {text}: expected NAME=DIR, with another name than '{BASE}'")
-    if not (Path(folder) / "adapter.json").is_file():
+    if not (folder / "adapter.json").is_file():
         raise ServeError(f"--adapter {text}: {folder} is no adapter folder (no adapter.json)")
-    return name, Path(folder)
-
-
-def _registered(workspace: Path, pipeline: str, alias: str) -> tuple[Path, dict, dict, Any]:
-    """Base folder, adapter folders, versions and prompt versions by name, and templates."""
-    from components.serving.templates import RegistryTemplates
-    from flows.release import registry
-
-    catalogue = load(workspace)
-    if pipeline not in catalogue.pipelines:
-        raise ServeError(f"no pipeline '{pipeline}'{suggestion(pipeline, catalogue.pipelines)}")
-    store = registry(workspace)
-    found = store.alias(f"{pipeline}.base", alias)
-    if found is None and alias == CHAMPION:
-        # nothing has passed a gate: the base alone is still worth talking to
-        found = store.alias(f"{pipeline}.base", CANDIDATE)
-        print(f"no adapter of {pipeline} was promoted; serving the base (--alias candidate: all)")
-    if found is None:
-        raise RegistryError(
-            f"the registry has no '{pipeline}.base' with alias '{alias}'; run 'kindling register "
-            f"{pipeline}', or 'kindling run {pipeline}' if nothing was made yet"
-        )
-    base_version = int(found.version)
-    versions: dict[str, Any] = {BASE: base_version}
-    folders, prompts = {}, {}
-    for name in catalogue.adapters_of(pipeline):
-        version = store.alias(f"{pipeline}.{name}", alias)
-        if version is None or int(version.tags["kindling.base"]) != base_version:
-            continue
-        versions[name] = int(version.version)
-        prompts[name] = int(version.tags["kindling.prompt_version"])
-        folders[name] = store.folder(f"{pipeline}.{name}", int(version.version))
-    base = store.folder(f"{pipeline}.base", base_version)
-    registered = {"versions": versions, "prompts": prompts}
-    return base, folders, registered, RegistryTemplates(store, list(catalogue.prompts))
+    judged = folder.resolve().parents[1] / "evaluations" / folder.resolve().name
+    return name, Placed(folder, judged if (judged / "golden.json").is_file() else None)
 
 
 def _require_port(host: str, port: int) -> None:

@@ -11,24 +11,26 @@ import openai
 import pytest
 import torch
 import uvicorn
+from fastapi.testclient import TestClient
 
 from components.adapters import load_adapter
 from components.adapters.encoding import has_virtual_tokens
 from components.models import llama
 from components.serving import gateway as gateway_module
 from components.serving.answers import _begin
+from components.serving.batched_engine import BatchedEngine
 from components.serving.fingerprints import digest_of
 from components.serving.server import create_app
 from components.serving.templates import FolderTemplates
 from components.serving.transformers_engine import TransformersEngine
-from tests.tiny_models import ADAPTERS
+from tests.tiny_models import ADAPTERS, signed
 
 
 @pytest.fixture(scope="module")
 def served(folders, tmp_path_factory):
     """(address, app, fingerprint folder) of a server that listens."""
     adapters = {name: folders[name] for name in ADAPTERS}
-    engine = TransformersEngine(folders["base"], adapters)
+    engine = BatchedEngine(folders["base"], adapters)
     kept = tmp_path_factory.mktemp("fingerprints")
     app = create_app(engine, FolderTemplates(adapters), kept, {"pipeline": "tiny"})
     with socket.socket() as probe:
@@ -42,6 +44,7 @@ def served(folders, tmp_path_factory):
     yield f"http://127.0.0.1:{port}", app, kept
     running.should_exit = True
     thread.join(timeout=10)
+    engine.close()
 
 
 @pytest.fixture
@@ -323,8 +326,8 @@ def test_malformed_and_huge_bodies_are_refused(served):
     assert httpx.post(address, content=b" " * (2 << 20), headers=headers).status_code == 413
 
 
-def test_a_full_queue_refuses(served, monkeypatch):
-    monkeypatch.setattr(gateway_module, "LONGEST_QUEUE", 0)
+def test_too_many_requests_are_refused(served, monkeypatch):
+    monkeypatch.setattr(gateway_module, "MOST_REQUESTS", 0)
     response = post(served, "/v1/completions", model="base", prompt="the")
     assert response.status_code == 429 and response.headers["retry-after"]
 
@@ -369,22 +372,19 @@ def wait_until(condition) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_ends_with_its_client_and_the_next_is_served(served, slow_engine, stream):
+def test_an_answer_ends_with_its_client_while_others_are_served(served, slow_engine, stream):
     gateway = served[1].state.gateway
     working = raw_request(served, stream=stream)
     wait_until(lambda: slow_engine.made == 3)
-    waiting = raw_request(served, stream=stream)
-    wait_until(lambda: gateway._waiting == 1)
     assert httpx.get(f"{served[0]}/health", timeout=5).json()["status"] == "ok"
-    waiting.close()  # gone while in line
-    wait_until(lambda: gateway._waiting == 0)
+    other = post(served, "/v1/classify", model="lora", input="fine")
+    assert other.status_code == 200 and gateway.running == 1
     working.close()  # gone while its tokens are made
     time.sleep(0.2)
     slow_engine.free.set()
-    wait_until(lambda: not gateway._engine_free.locked())
-    assert slow_engine.made < 10
-    said = post(served, "/v1/completions", model="base", prompt="the", max_tokens=2)
-    assert said.status_code == 200
+    wait_until(lambda: gateway.running == 0)
+    wait_until(lambda: not gateway.engine.batcher.rows)
+    assert slow_engine.made < 20
 
 
 def test_metrics_and_playground(served):
@@ -403,5 +403,21 @@ def test_an_adapter_that_does_nothing_is_refused(folders, tmp_path):
     save_file(
         {k: torch.zeros_like(v) for k, v in weights.items()}, dead / "adapter_model.safetensors"
     )
+    signed(dead)
     with pytest.raises(ValueError, match=r"adapter 'dead' .* changes nothing"):
         TransformersEngine(folders["base"], {"dead": dead})
+    engine = BatchedEngine(folders["base"], {"dead": dead})
+    app = create_app(engine, FolderTemplates({"dead": dead}), tmp_path / "fp", {"pipeline": "tiny"})
+    with TestClient(app) as client:
+        for path, asked in (
+            ("completions", {"prompt": "the"}),
+            ("completions", {"prompt": "the", "stream": True}),
+            ("classify", {"input": "fine"}),
+        ):
+            response = client.post(f"/v1/{path}", json={"model": "dead", **asked})
+            assert response.status_code == 503
+            assert "it changes nothing" in response.json()["error"]["message"]
+        listed = {model["id"]: model for model in client.get("/v1/models").json()["data"]}
+    assert "it changes nothing" in listed["dead"]["unavailable"]
+    assert listed["base"]["unavailable"] is None and listed["base"]["backend"] == "kindling"
+    engine.close()

@@ -112,8 +112,7 @@ def label_probabilities(subject: Subject, texts: Sequence[str]) -> list[dict[str
     variables = variables_of(template)
     if len(variables) != 1:
         raise ValueError(
-            f"adapter {adapter['name']} needs {', '.join(variables)}; classification takes one "
-            "text"
+            f"adapter {adapter['name']} needs {', '.join(variables)}; classification takes one text"
         )
     prompts = [render(template, {variables[0]: text}) for text in texts]
     return [probabilities(scores) for scores in score_prompts(subject, prompts)]

@@ -1,11 +1,11 @@
 """What an adapter's folder comes to beside a decoder: a delta, virtual tokens, a classifier.
 
-    lora, dpo, ia3              a delta
-    prompt_tuning, p_tuning     virtual tokens (vectors), of an ensemble those of each member
-    prefix_tuning               virtual tokens (keys and values)
-    prompt                      nothing: the base, asked with worked examples
-    head                        a matrix from features to labels; with an unfrozen base, as `full`:
-    full                        a decoder of its own, in a batch of its own
+lora, dpo, ia3              a delta
+prompt_tuning, p_tuning     virtual tokens (vectors), of an ensemble those of each member
+prefix_tuning               virtual tokens (keys and values)
+prompt                      nothing: the base, asked with worked examples
+head                        a matrix from features to labels; with an unfrozen base, as `full`:
+full                        a decoder of its own, in a batch of its own
 """
 
 from collections.abc import Callable, Mapping
@@ -17,9 +17,9 @@ import torch
 
 from components.inference import virtual
 from components.inference.checkpoint import Unsupported, config_of, tensors_of
-from components.inference.decoder import Weights, assemble, load
 from components.inference.deltas import READERS, Delta
 from components.inference.virtual import NONE, Virtual
+from components.inference.weights import Weights, assemble, load
 from components.lineage import read_json
 
 if TYPE_CHECKING:

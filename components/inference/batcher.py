@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from components.inference.blocks import Pool
-from components.inference.decoder import Decoder, Step, Weights
+from components.inference.decoder import Decoder, Step
 from components.inference.deltas import Slots
 from components.inference.request import Choosing, Made, Reading, Request
 from components.inference.rows import Chooser, Row, begin, keep, next_key
+from components.inference.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -156,4 +156,3 @@ def product(tensors: Mapping[str, torch.Tensor], layer: str, names: tuple[str, .
         )
     ends = torch.tensor([len(weight) for weight in weights]).cumsum(0).tolist()
     return Product(torch.cat(weights).t().contiguous(), bias, tuple(ends))
-

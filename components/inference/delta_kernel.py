@@ -6,9 +6,9 @@ The adapters' matrices lie where they were read into memory. A table says where,
 so that ranks may differ and nothing is padded or copied for a step.
 """
 
+import numpy as np
 from numba import carray
 
-import numpy as np
 from components.inference.threads import (
     MANY,
     MOST_WORDS,

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from components.inference.checkpoint import SITES, Unsupported
-from components.inference.decoder import Weights
 from components.inference.delta_kernel import FIELDS, MOST_RANK, SEGMENTS
+from components.inference.weights import Weights
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -95,7 +95,7 @@ class _Maker:
 
     def low_rank(self, module: str, a: torch.Tensor, b: torch.Tensor) -> None:
         """a: (rank, inputs); b: (outputs, rank), its scaling in it."""
-        site, segment, first, last = self.site(module)
+        site, segment, _, _ = self.site(module)
         wanted = self.matrix(module).shape
         if (b.shape[0], a.shape[1]) != tuple(wanted) or len(a) > MOST_RANK:
             raise Unsupported(

@@ -53,7 +53,7 @@ def read(folder: Path, config: "PeftConfig", shape: Shape) -> Virtual:
         wanted = 2 * shape.layers * shape.key_heads * shape.size
     if found.ndim != 2 or found.shape[1] != wanted:
         raise Unsupported(
-            f"{folder} holds virtual tokens of shape {found.shape}; of this base's are (n, {wanted})"
+            f"{folder} holds virtual tokens of shape {found.shape}; this base's are (n, {wanted})"
         )
     if config.peft_type in SOFT:
         return Virtual(vectors=np.ascontiguousarray(found))

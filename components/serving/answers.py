@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.serving.engine import Engine, Sampling, Token
+from components.serving.engine import NOBODY, Caller, Engine, Sampling, Token
 
 UNFINISHED = "\ufffd"  # what decoding gives for the first bytes of a character
 
@@ -29,6 +29,7 @@ def generate(
     sampling: Sampling,
     stop: Sequence[str],
     choice: Choice,
+    caller: Caller = NOBODY,
 ) -> Iterator[str]:
     """New pieces of text as they become certain; `choice` is filled, and whole after the last.
 
@@ -36,7 +37,7 @@ def generate(
     """
     made: list[int] = []
     told = 0
-    tokens = engine.generate(model, ids, sampling)
+    tokens = engine.generate(model, ids, sampling, caller)
     for token in tokens:
         made.append(token.id)
         text = engine.decode(made)

@@ -13,8 +13,8 @@ from components.inference import constraint
 from components.inference.adapter import Adapter
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import config_of
-from components.inference.decoder import load
 from components.inference.request import Choosing, Made, Request
+from components.inference.weights import load
 from components.lineage import content_of, file_hash, folder_hash
 from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
 from components.serving.proof import Refused, prove_acts, prove_bytes, prove_golden
@@ -65,9 +65,15 @@ class BatchedEngine:
         for name, folder in adapters.items():
             self.add(name, folder, (evaluations or {}).get(name))
 
-    def add(self, name: str, folder: Path, evaluation: Path | None = None) -> None:
-        """Serve an adapter, or its newer version: from the next request on."""
-        self.shelf.add(name, folder, evaluation)
+    def add(
+        self,
+        name: str,
+        folder: Path,
+        evaluation: Path | None = None,
+        registered: Mapping[str, int] | None = None,
+    ) -> None:
+        """Serve an adapter, or its newer version: from the next request on. See `shelf.Version`."""
+        self.shelf.add(Version(name, folder, evaluation, registered or {}))
 
     def remove(self, name: str) -> None:
         """Serve an adapter no more; requests that run end in peace."""
@@ -238,7 +244,9 @@ class BatchedEngine:
 
         def logits(ids: Sequence[int]) -> torch.Tensor:
             classifier, decoder = held.adapter.classifier, held.batcher.decoder
-            finish = decoder.logits if classifier is None else lambda features: features @ classifier
+            finish = (
+                decoder.logits if classifier is None else lambda features: features @ classifier
+            )
             return received([served.ask(ids, 0, [len(ids) - 1], finish)])[0][0]
 
         if version.evaluation is not None:

@@ -1,6 +1,5 @@
-"""What the endpoints share: the engine behind its queue, templates, fingerprints, figures."""
+"""What the endpoints share: the engine and its bounds, templates, fingerprints, figures."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,11 +11,11 @@ from components.serving.engine import BASE, Engine, RequestError
 from components.serving.fingerprints import Fingerprints
 from components.serving.templates import Template, Templates
 
-LONGEST_QUEUE = 32  # requests that wait; beyond that a client does better to come again
+MOST_REQUESTS = 256  # at once; beyond that a client does better to come again
 
 
 class Gateway:
-    """One for each application; its engine has one caller at a time."""
+    """One for each application; its engine takes many callers, and lines them up itself."""
 
     def __init__(
         self, engine: Engine, templates: Templates, folder: Path, identity: Mapping[str, Any]
@@ -27,8 +26,7 @@ class Gateway:
         self.engine, self.templates = engine, templates
         self.fingerprints, self.identity = Fingerprints(folder), dict(identity)
         self._prompts = self.identity.pop("prompts", {})
-        self._engine_free = asyncio.Lock()
-        self._waiting = 0
+        self.running = 0
         self.figures = CollectorRegistry()
         labels = ["endpoint", "model", "status"]
         self.requests = Counter("kindling_requests", "Answered.", labels, registry=self.figures)
@@ -41,22 +39,18 @@ class Gateway:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for the engine in line; refuse where too many wait already.
+        """Count a request that works; refuse where too many do already.
 
         Raises:
             RequestError: overloaded.
         """
-        if self._waiting >= LONGEST_QUEUE:
-            raise RequestError(f"{self._waiting} requests wait; come again", None, "overloaded")
-        self._waiting += 1
-        try:
-            await self._engine_free.acquire()
-        finally:
-            self._waiting -= 1
+        if self.running >= MOST_REQUESTS:
+            raise RequestError(f"{self.running} requests run; come again", None, "overloaded")
+        self.running += 1
         try:
             yield
         finally:
-            self._engine_free.release()
+            self.running -= 1
 
     def known(self, model: str) -> Mapping[str, Any]:
         models = self.engine.models()
@@ -67,13 +61,16 @@ class Gateway:
             )
         return models[model]
 
-    def fingerprint(self, model: str, template: Template | None = None) -> str:
-        """The fingerprint of answers of `model`, on disk when this returns."""
-        described = self.known(model)
-        models = self.engine.models()
+    def fingerprint(
+        self, model: str, described: Mapping[str, Any], template: Template | None = None
+    ) -> str:
+        """The fingerprint of answers of `model`, on disk when this returns.
+
+        described: as `known` told it, so that a version that moves meanwhile changes nothing.
+        """
         record = {
             **self.identity,
-            "base": self._placed(BASE, models[BASE]),
+            "base": self._placed(BASE, self.engine.models()[BASE]),
             "adapter": self._placed(model, described) if model != BASE else None,
             "template": template.content() if template else None,
             "engine": dict(self.engine.about()),
@@ -84,7 +81,10 @@ class Gateway:
         pipeline = self.identity["pipeline"]
         path = f"{pipeline}/base" if name == BASE else f"{pipeline}/adapters/{name}"
         versions = self.identity.get("versions", {})
-        placed = {**about, "name": name, "path": path, "version": versions.get(name)}
-        if name in self._prompts:  # which /v1/classify renders, whatever is champion meanwhile
+        placed = {**about, "name": name, "path": path}
+        placed["version"] = about.get("version", versions.get(name))
+        if (
+            name in self._prompts and "version" not in about["prompt"]
+        ):  # which /v1/classify renders, whatever is champion meanwhile
             placed["prompt"] = about["prompt"] | {"version": self._prompts[name]}
         return placed

@@ -10,7 +10,7 @@ from starlette.concurrency import iterate_in_threadpool
 
 from components.prompts import render
 from components.serving import answers, schemas
-from components.serving.engine import RequestError, Sampling
+from components.serving.engine import Caller, RequestError, Sampling
 from components.serving.fingerprints import answer_id
 from components.serving.gateway import Gateway
 from components.serving.templates import find
@@ -26,12 +26,13 @@ class Answer:
     def __init__(self, gateway: Gateway, body: schemas.Generation, kind: str) -> None:
         self.gateway, self.body, self.kind = gateway, body, kind
         self.is_chat = kind == "chat.completion"
-        gateway.known(body.model)
+        described = gateway.known(body.model)
+        self.caller = Caller(content=described["content"])
         call = body.template
         self.template = find(gateway.templates, call.id, call.version) if call else None
         self.ids = self._prompt()
         self.sampling = self._sampling()
-        self.digest = gateway.fingerprint(body.model, self.template)
+        self.digest = gateway.fingerprint(body.model, described, self.template)
         self.head = {
             "id": answer_id("chatcmpl" if self.is_chat else "cmpl", self.digest),
             "created": int(time.time()),
@@ -106,7 +107,13 @@ class Answer:
         if seed is not None and number:
             sampling = replace(sampling, seed=seed + number)
         pieces = answers.generate(
-            self.gateway.engine, self.body.model, self.ids, sampling, self.body.stop, choice
+            self.gateway.engine,
+            self.body.model,
+            self.ids,
+            sampling,
+            self.body.stop,
+            choice,
+            self.caller,
         )
         async for piece in iterate_in_threadpool(pieces):
             yield piece

@@ -28,7 +28,6 @@ class Served:
     held: Held
     caller: Caller
     config: Any
-    device: torch.device = torch.device("cpu")
 
     @property
     def peft_config(self) -> dict[str, "Before"]:
@@ -92,10 +91,7 @@ def _by_answers(
     members = [_means(served, member, read) for member in range(len(served.held.adapter.members))]
     size = len(labels)
     rows = [
-        {
-            label: [round(means[start + n], 6) for means in members]
-            for n, label in enumerate(labels)
-        }
+        {label: [round(means[start + n], 6) for means in members] for n, label in enumerate(labels)}
         for start in range(0, len(pairs), size)
     ]
     if len(members) > 1:

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.serving import schemas
-from components.serving.engine import Engine, RequestError
+from components.serving.engine import Caller, Engine, RequestError
 from components.serving.fingerprints import answer_id
 from components.serving.gateway import Gateway
 from components.serving.generation import Answer
@@ -28,8 +28,14 @@ PATIENCE_SECONDS = 30  # with a client that reads nothing, while others wait for
 LARGEST_BODY = 1 << 20
 TEXTS_AT_ONCE = 16  # a client that left is noticed in between
 CLIENT_LEFT = 499  # as nginx names it; nobody reads it but the figures
-STATUS = {"not_found": 404, "model_not_found": 404, "overloaded": 429}
-TYPES = {404: "not_found_error", 429: "rate_limit_error", 500: "server_error"}
+STATUS = {"not_found": 404, "model_not_found": 404, "overloaded": 429, "model_unavailable": 503}
+TYPES = {
+    404: "not_found_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "server_error",
+}
+TOLD = ("content", "method", "task", "prompt", "backend", "unavailable")  # of a model
 log = logging.getLogger("kindling.server")
 
 
@@ -132,7 +138,7 @@ def _information(app: FastAPI, gateway: Gateway) -> None:
     def models() -> dict[str, Any]:
         entries = [
             {"id": name, "object": "model", "created": 0, "owned_by": "kindling"}
-            | {key: about.get(key) for key in ("content", "method", "task", "prompt")}
+            | {key: about.get(key) for key in TOLD}
             for name, about in engine.models().items()
         ]
         return {"object": "list", "data": entries}
@@ -163,15 +169,16 @@ def _work(app: FastAPI, gateway: Gateway) -> None:
     @app.post("/v1/classify")
     async def classify(body: schemas.ClassifyRequest, request: Request) -> Any:
         request.state.model = body.model
-        gateway.known(body.model)
+        described = gateway.known(body.model)
+        caller = Caller(content=described["content"])
 
         async def work() -> dict[str, Any]:
             results = []
             async with gateway.turn():
                 for first in range(0, len(body.input), TEXTS_AT_ONCE):
                     texts = body.input[first : first + TEXTS_AT_ONCE]
-                    results += await run_in_threadpool(engine.classify, body.model, texts)
-            return _classified(gateway, body.model, results)
+                    results += await run_in_threadpool(engine.classify, body.model, texts, caller)
+            return _classified(gateway, body.model, described, results)
 
         engine = gateway.engine
         return await _attended(request, work)
@@ -185,8 +192,10 @@ def _work(app: FastAPI, gateway: Gateway) -> None:
         return await _generated(gateway, body, "chat.completion", request)
 
 
-def _classified(gateway: Gateway, model: str, found: list[dict[str, float]]) -> dict[str, Any]:
-    digest = gateway.fingerprint(model)
+def _classified(
+    gateway: Gateway, model: str, described: Mapping[str, Any], found: list[dict[str, float]]
+) -> dict[str, Any]:
+    digest = gateway.fingerprint(model, described)
     return {
         "id": answer_id("cls", digest),
         "object": "classification",

@@ -1,8 +1,8 @@
 """The adapters of a base: which are served, which are in memory, and which must not answer.
 
-    registered --(first request)--> read from disk, proven --> in memory, used by requests
-        --(none uses it, room is short)--> registered, to be read and proven again
-    a newer version of the name: new requests take it, running ones end on the one they began with
+registered --(first request)--> read from disk, proven --> in memory, used by requests
+    --(none uses it, room is short)--> registered, to be read and proven again
+a newer version of the name: new requests take it, running ones end on the one they began with
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from components.inference import adapter as adapters
 from components.inference.adapter import Adapter
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import Unsupported
-from components.inference.decoder import Weights
+from components.inference.weights import Weights
 from components.lineage import content_of, read_json
 from components.serving.proof import Refused
 
@@ -29,12 +29,14 @@ WEIGHTS = "*.safetensors"
 class Version:
     """One version of an adapter. evaluation: its golden prompts' folder; reason: why it is refused.
 
+    registered: its number in the registry, as `version`, and that of its prompt, as `prompt`.
     held, uses: what is in memory, and how many requests use it.
     """
 
     name: str
     folder: Path
     evaluation: Path | None
+    registered: Mapping[str, int] = field(default_factory=dict)
     described: Mapping[str, Any] = field(default_factory=dict)
     content: str = ""
     reason: str | None = None
@@ -51,11 +53,14 @@ class Version:
         told = {"content": self.content, "path": str(self.folder), "unavailable": self.reason}
         if not self.described:
             return told | {"method": None}
-        prompt = self.described["prompt"]
+        prompt = {key: self.described["prompt"][key] for key in ("name", "sha")}
+        if self.registered:
+            prompt["version"] = self.registered["prompt"]
+            told["version"] = self.registered["version"]
         return told | {
             "method": self.described["method"],
             "task": self.described["task"],
-            "prompt": {key: prompt[key] for key in ("name", "sha")},
+            "prompt": prompt,
         }
 
 
@@ -71,7 +76,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Home:
-    """The base that all of them share. content: its hash; root: what all its cache keys begin with."""
+    """The base that all of them share. content: its hash."""
 
     folder: Path
     content: str
@@ -80,6 +85,7 @@ class Home:
     limits: Limits
 
     def root(self, content: str = "") -> bytes:
+        """What cache keys begin with, for keys and values that `content` changed."""
         return hashlib.sha256(f"{self.content} float32 {content}".encode()).digest()
 
 
@@ -87,7 +93,7 @@ class Shelf:
     """Adapters by name, within a budget of bytes."""
 
     def __init__(self, home: Home, budget: int, prove: Any) -> None:
-        """prove: called with a version and what it holds, before it may answer; raises `Refused`."""
+        """prove: called with a version and what it holds before it may answer; raises `Refused`."""
         self.home, self.budget, self._prove = home, budget, prove
         self._current: dict[str, Version] = {}
         self._known: dict[tuple[str, str], Version] = {}  # older ones too, for who asked for them
@@ -95,9 +101,9 @@ class Shelf:
         self._changed = threading.Condition()
         self.loads = self.evictions = self.refusals = 0
 
-    def add(self, name: str, folder: Path, evaluation: Path | None = None) -> None:
-        """Serve the adapter of `folder` as `name` from now on, in place of an older version."""
-        version = Version(name, folder, evaluation)
+    def add(self, version: Version) -> None:
+        """Serve `version` from now on, in place of an older one of its name."""
+        name, folder = version.name, version.folder
         try:
             version.described = read_json(folder / "adapter.json")
             version.content = content_of(folder)
