@@ -27,13 +27,13 @@ from components.inference.weights import Weights
 @dataclass(frozen=True)
 class Limits:
     """rows: requests in a batch; chunk: tokens of prompts in a step; pool_bytes: of keys and
-    values; deltas: low-rank adapters in memory at once.
+    values; adapters: in memory at once.
     """
 
     rows: int = 32
     chunk: int = 128
     pool_bytes: int = 1 << 28
-    deltas: int = 1024
+    adapters: int = 1024
 
 
 class Batcher:
@@ -46,7 +46,7 @@ class Batcher:
         size = Pool.bytes_of_block(shape.layers, shape.key_heads, shape.size)
         blocks = max(limits.pool_bytes // size, 1)
         sizes = (shape.layers, shape.key_heads, shape.size, blocks, limits.rows, shape.context)
-        self.pool, self.slots = Pool(*sizes), Slots(shape.layers, limits.deltas)
+        self.pool, self.slots = Pool(*sizes), Slots(shape.layers, limits.adapters)
         self.decoder = Decoder(weights, self.pool, self.slots, limits.rows + limits.chunk)
         self.chooser = Chooser(limits.rows, shape.vocabulary)
         self.rows: dict[int, Row] = {}

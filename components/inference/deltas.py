@@ -53,9 +53,6 @@ class Slots:
         self._held: dict[int, Delta] = {}
         self._free = list(range(most, 0, -1))
 
-    def full(self) -> bool:
-        return not self._free
-
     def put(self, delta: Delta) -> int:
         """The slot that stands for `delta` from now on. There must be a free one."""
         slot = self._free.pop()

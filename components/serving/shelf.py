@@ -166,7 +166,8 @@ class Shelf:
         if need > self.budget:
             version.reason = f"it needs {need} bytes; all adapters may have {self.budget}"
             raise Refused(version.reason)
-        while self.home.batcher.slots.full() or sum(self._loaded.values()) + need > self.budget:
+        most = self.home.limits.adapters
+        while len(self._loaded) >= most or sum(self._loaded.values()) + need > self.budget:
             idle = next((other for other in self._loaded if not other.uses), None)
             if idle is None:
                 self._changed.wait()
