@@ -58,7 +58,7 @@ class BatchedEngine:
         self.batcher = Batcher(weights, limits, Lock())
         home = Home(base, content, weights, self.batcher, limits)
         self.shelf = Shelf(home, adapter_bytes, self._prove)
-        self._alone = Held(Adapter(), self.batcher, 0, (home.root(),))
+        self.alone = Held(Adapter(), self.batcher, 0, (home.root(),))
         about = {"content": content, "path": str(base), "method": None, "unavailable": None}
         self._about = about | {"backend": BACKEND}
         self._vocabulary: Any = None
@@ -136,7 +136,7 @@ class BatchedEngine:
                 the answer is held to what cannot be.
         """
         if model == BASE:
-            yield from self._answer(self._alone, ids, sampling, caller, model)
+            yield from self._answer(self.alone, ids, sampling, caller, model)
             return
         version = self._version(model, caller)
         try:
@@ -158,14 +158,24 @@ class BatchedEngine:
     def _answer(
         self, held: Held, ids: Sequence[int], sampling: Sampling, caller: Caller, model: str
     ) -> Iterator[Token]:
-        virtual = held.adapter.members[0]
-        opening = [] if virtual.count else [self.texts.tokenizer.bos_token_id]
-        if not ids and virtual.past is not None:
+        if not ids and held.adapter.members[0].past is not None:
             raise RequestError(
                 f"the prompt is empty, and the prefix of '{model}' holds keys and values, from "
                 "which no token follows: give a prompt of one token at least",
                 "prompt",
             )
+        yield from _told(held.batcher, self.begin(held, ids, sampling, caller))
+
+    def begin(
+        self, held: Held, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
+    ) -> Request:
+        """Put a prompt in line behind what `held` has before it.
+
+        Raises:
+            RequestError: there is no room for so many tokens, or no such answer.
+        """
+        virtual = held.adapter.members[0]
+        opening = [] if virtual.count else [self.texts.tokenizer.bos_token_id]
         request = Request(
             [*opening, *ids],
             self._choosing(sampling),
@@ -176,10 +186,9 @@ class BatchedEngine:
             len(opening) + caller.shared if caller.shared else 0,
         )
         try:
-            held.batcher.submit(request)
+            return held.batcher.submit(request)
         except ValueError as error:
             raise RequestError(str(error), "max_tokens", "context_length_exceeded") from error
-        yield from _told(held.batcher, request)
 
     def _choosing(self, sampling: Sampling) -> Choosing:
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
@@ -258,7 +267,7 @@ class BatchedEngine:
 
     def _plain(self, ids: Sequence[int]) -> torch.Tensor:
         """What the base says after those tokens."""
-        served = Served(Version(BASE, self.base, None), self._alone, NOBODY, self._config)
+        served = Served(Version(BASE, self.base, None), self.alone, NOBODY, self._config)
         finish = self.batcher.decoder.logits
         return received([served.ask(ids, 0, [len(ids) - 1], finish)])[0][0]
 
