@@ -7,8 +7,9 @@ so that ranks may differ and nothing is padded or copied for a step.
 """
 
 import numpy as np
-from numba import carray
+from numba import carray, njit
 
+from components.inference.kernels import FAST
 from components.inference.threads import (
     MANY,
     MOST_WORDS,
@@ -23,6 +24,26 @@ from components.inference.threads import (
 SEGMENTS = 3  # matrices that lie side by side in one product, at most: queries, keys, values
 FIELDS = 3 * SEGMENTS + 1  # of a site: rank and addresses of A and B for each; address of scales
 MOST_RANK = 1024
+
+
+@njit(**FAST)
+def _shrink(a, x, low):
+    """low = A x. Rows as views: indices in two dimensions would keep the loop from vectorising."""
+    for j in range(a.shape[0]):
+        row = a[j]
+        dot = np.float32(0.0)
+        for i in range(x.shape[0]):
+            dot += row[i] * x[i]
+        low[j] = dot
+
+
+@njit(**FAST)
+def _expand(low, b, y):
+    """y += B low."""
+    for j in range(b.shape[0]):
+        weight, row = low[j], b[j]
+        for i in range(y.shape[0]):
+            y[i] += weight * row[i]
 
 
 def add_deltas(words):
@@ -49,15 +70,8 @@ def add_deltas(words):
             if rank:
                 a = floats(told[3 * segment + 1], (rank, inputs))
                 b = floats(told[3 * segment + 2], (rank, last - first))
-                for j in range(rank):
-                    dot = np.float32(0.0)
-                    for i in range(inputs):
-                        dot += a[j, i] * x[t, i]
-                    low[j] = dot
-                for j in range(rank):
-                    weight = low[j]
-                    for i in range(last - first):
-                        y[t, first + i] += weight * b[j, i]
+                _shrink(a, x[t], low)
+                _expand(low, b, y[t, first:last])
             first = last
         if told[3 * SEGMENTS]:
             scale = floats(told[3 * SEGMENTS], (outputs,))
