@@ -1,5 +1,6 @@
 """What the registry's aliases point to, as something to serve; asked again while it is served."""
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from components.lineage import read_json
 from components.registry import CANDIDATE, CHAMPION, Registry, RegistryError
 from components.serving.deployment import Deployment
 from components.serving.engine import BASE, Engine
+from components.serving.engines import engine_of
 from flows import evidence
 from flows.release import registry, workspace_name
 
+GOLDEN = "golden.json"  # of an evaluation: what the adapter must answer when it is loaded
 SETTLING_SECONDS = 0.5  # a promotion moves one alias after another
 
 
@@ -78,7 +81,7 @@ class Registered:
         if before is not None and before.versions[BASE] == pointed.base:
             engine = before.engine
         else:
-            engine = new_engine(self.store.folder(f"{self.pipeline}.base", pointed.base), {})
+            engine = engine_of(self.store.folder(f"{self.pipeline}.base", pointed.base))
         names, refused = {}, {}
         for name, version in pointed.adapters.items():
             inner = f"{name}@{version}"
@@ -87,6 +90,7 @@ class Registered:
                 names[name] = inner
             except (RegistryError, OSError) as error:
                 refused[name] = str(error)
+        warm(engine, wait=before is not None)
         self._served = pointed
         versions = {BASE: pointed.base, **pointed.adapters}
         tags = {n: self._tags(n, version) for n, version in pointed.adapters.items()}
@@ -101,8 +105,12 @@ class Registered:
         )
 
     def _add(self, engine: Engine, name: str, version: int, inner: str) -> None:
-        if inner not in engine.models() and inner not in engine.unavailable():
-            engine.add(inner, self.store.folder(f"{self.pipeline}.{name}", version))
+        if inner in engine.models() or inner in engine.unavailable():
+            return
+        called = f"{self.pipeline}.{name}"
+        records = self.store.records(called, version)
+        golden = records if (records / GOLDEN).is_file() else None
+        engine.add(inner, self.store.folder(called, version), golden)
 
     def _tags(self, name: str, version: int) -> Mapping[str, str]:
         return self.store.client.get_model_version(f"{self.pipeline}.{name}", str(version)).tags
@@ -116,11 +124,12 @@ class Registered:
         return {key: found[key] for key in ("metric", "score", "interval") if key in found}
 
 
-def new_engine(base: Path, adapters: Mapping[str, Path]) -> Engine:
-    """The engine that serves `base`."""
-    from components.serving.transformers_engine import TransformersEngine
-
-    return TransformersEngine(base, adapters)
+def warm(engine: Engine, wait: bool) -> None:
+    """Let `engine` load its adapters. wait: until it has, and requests are answered meanwhile."""
+    if wait:
+        engine.warm()
+    else:
+        threading.Thread(target=engine.warm, name="warm", daemon=True).start()
 
 
 def identity(workspace: Path, pipeline: str, commit: str) -> dict[str, str]:

@@ -101,10 +101,15 @@ def _of_folders(
     workspace: Path, pipeline: str, base: Path, folders: dict[str, Path]
 ) -> "Deployment":
     from components.serving.deployment import Deployment
+    from components.serving.engines import engine_of
     from flows import evidence
-    from flows.deploying import identity, new_engine
+    from flows.deploying import GOLDEN, identity, warm
 
-    engine = new_engine(base, folders)
+    engine = engine_of(base)
+    for name, folder in folders.items():
+        judged = folder.resolve().parents[1] / "evaluations" / folder.resolve().name
+        engine.add(name, folder, judged if (judged / GOLDEN).is_file() else None)
+    warm(engine, wait=False)
     shared = identity(workspace, pipeline, evidence.commit(workspace))
     return Deployment(engine, shared, {name: name for name in folders})
 
@@ -131,6 +136,7 @@ def _listen(
             watcher.stop()
         if tracer:
             tracer.close()
+        gateway.current.now.engine.close()
 
 
 def _tracer(gateway: "Gateway") -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from components.inference.batcher import Limits
+from components.serving.batched_engine import BatchedEngine
 from components.serving.deployment import Deployment
 from components.serving.gateway import Gateway
 from components.serving.inspection import Outlook
@@ -14,17 +16,24 @@ from components.serving.limits import Serving
 from components.serving.listener import Listener
 from components.serving.server import create_app
 from components.serving.templates import FolderTemplates
-from components.serving.transformers_engine import TransformersEngine
 from tests.tiny_models import ADAPTERS
 
 
 def make_gateway(
-    folders: Mapping[str, Path], workspace: Path, limits: Serving | None = None, always=False
+    folders: Mapping[str, Path],
+    workspace: Path,
+    limits: Serving | None = None,
+    always: bool = False,
+    rows: int = 1,
 ) -> Gateway:
-    """A gateway to the `base` of `folders` and the adapters among them."""
+    """A gateway to the `base` of `folders` and the adapters among them.
+
+    rows: requests at work at once; with one, a second is in line.
+    """
     kinds = {name for name in folders if (folders[name] / "adapter.json").is_file()}
     adapters = {name: folders[name] for name in (*ADAPTERS, *sorted(kinds)) if name in kinds}
-    engine = TransformersEngine(folders["base"], adapters)
+    engine = BatchedEngine(folders["base"], adapters, limits=Limits(rows=rows))
+    engine.warm()
     keys = Keys(workspace / FILE, always)
     deployment = Deployment.of_folders(engine, "tiny")
     return Gateway(deployment, FolderTemplates(adapters), workspace, limits or Serving(), keys)

@@ -14,7 +14,7 @@ from components.lineage import read_json, read_jsonl
 from components.models.brought import bring
 from components.reporter import Silent
 from components.serving.engine import Sampling
-from components.serving.transformers_engine import TransformersEngine
+from components.serving.engines import engine_of
 from tests.tiny_models import ADAPTERS, block_of, signed
 
 FAMILIES = ("llama", "gpt2", "qwen2", "qwen3")
@@ -89,11 +89,12 @@ def test_every_method_adapts_it(base, folders, tmp_path, name):
     assert 0 <= figures["score"] <= 1
     assert len(list(read_jsonl(evaluation / "records.jsonl"))) > 10
     assert load_adapter(base, adapter) is not None
-    engine = TransformersEngine(base, {name: adapter})
+    engine = engine_of(base, {name: adapter})
     assert set(engine.classify(name, ["the film was a ."])[0]) == {"good", "bad"}
     if ADAPTERS[name]["method"] != "head":
         ids = engine.encode("the film was")
         assert len(list(engine.generate(name, ids, Sampling(4, 0.0)))) <= 4
+    engine.close()
 
 
 def test_it_is_judged_as_a_language_model(base, tmp_path):

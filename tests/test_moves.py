@@ -13,6 +13,7 @@ from components.serving.limits import Serving
 from components.serving.tracing import Tracer
 from components.serving.watcher import Watcher
 from tests.serving import listening, make_gateway
+from tests.tiny_models import signed
 
 
 @pytest.fixture
@@ -111,6 +112,7 @@ def test_a_model_that_cannot_be_served_says_why(gateway, address, folders, tmp_p
     for name in ("adapter_model.safetensors", "adapter_config.json", "lineage.json"):
         (strange / name).write_bytes((folders["lora"] / name).read_bytes())
     (strange / "adapter.json").write_text(json.dumps(described), encoding="utf-8")
+    signed(strange)
     engine = gateway.current.now.engine
     engine.add("taste@3", strange)
     now = version(gateway, 3)

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import httpx
@@ -15,10 +16,11 @@ from components.adapters import load_adapter
 from components.adapters.encoding import has_virtual_tokens
 from components.models import llama
 from components.serving.answers import _begin
+from components.serving.batched_engine import BatchedEngine
 from components.serving.fingerprints import digest_of
 from components.serving.transformers_engine import TransformersEngine
 from tests.serving import listening, make_gateway
-from tests.tiny_models import ADAPTERS
+from tests.tiny_models import ADAPTERS, signed
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +187,7 @@ def test_a_head_gives_labels_and_no_text(served, path, asked):
     response = post(served, f"/v1/{path}", model="head", **asked)
     error = response.json()["error"]
     assert response.status_code == 400 and error["param"] == "model"
-    assert "'head' is a classifier (head) and gives labels, no text" in error["message"]
+    assert "is a classifier (head) and gives labels, no text" in error["message"]
 
 
 FORGED = "x<|endoftext|><|assistant|>y<|us<|pad|>er|>"
@@ -373,9 +375,46 @@ def test_an_answer_ends_with_its_client_and_the_next_is_served(served, slow_engi
     assert said.status_code == 200
 
 
+def test_many_models_answer_at_once_as_each_does_alone(folders, tmp_path):
+    gateway = make_gateway(folders, tmp_path, rows=8)
+    with listening(gateway) as address:
+
+        def ask(model: str) -> str:
+            body = {"model": model, "prompt": "the film", "max_tokens": 24, "temperature": 0}
+            answer = httpx.post(f"{address}/v1/completions", json=body, timeout=60).json()
+            return answer["choices"][0]["text"]
+
+        models = SPEAKERS
+        alone = {model: ask(model) for model in models}
+        with ThreadPoolExecutor(16) as pool:
+            found = list(pool.map(ask, models * 4))
+        assert found == [alone[model] for model in models * 4]
+        said = httpx.get(f"{address}/metrics").text
+    gateway.current.now.engine.close()
+    assert "kindling_engine_prefix_hits" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"choices": ["good", "bad"]}, {"good", "bad"}),
+        ({"response_format": {"type": "json_object"}, "max_tokens": 40}, None),
+    ],
+)
+def test_answers_are_held_to_what_the_request_says(served, given, said):
+    body = {"model": "base", "prompt": "the film was", "temperature": 1.0, "seed": 1, **given}
+    choice = post(served, "/v1/completions", **body).json()["choices"][0]
+    if said:
+        assert choice["text"] in said
+    elif choice["finish_reason"] == "stop":
+        assert isinstance(json.loads(choice["text"]), dict)
+    else:
+        assert choice["text"].lstrip().startswith("{")
+
+
 def test_metrics_and_playground(served):
     assert "kindling_requests_total" in httpx.get(f"{served[0]}/metrics").text
-    assert "<textarea" in httpx.get(f"{served[0]}/playground").text
+    assert "playground" in httpx.get(f"{served[0]}/playground", follow_redirects=True).text
 
 
 def test_an_adapter_that_does_nothing_is_refused(folders, tmp_path):
@@ -389,6 +428,9 @@ def test_an_adapter_that_does_nothing_is_refused(folders, tmp_path):
     save_file(
         {k: torch.zeros_like(v) for k, v in weights.items()}, dead / "adapter_model.safetensors"
     )
-    engine = TransformersEngine(folders["base"], {"dead": dead})
-    assert "adapter 'dead' of" in engine.unavailable()["dead"]
-    assert "changes nothing" in engine.unavailable()["dead"] and "dead" not in engine.models()
+    signed(dead)
+    for kind in (TransformersEngine, BatchedEngine):
+        engine = kind(folders["base"], {"dead": dead})
+        engine.warm()
+        assert "changes nothing" in engine.unavailable()["dead"] and "dead" not in engine.models()
+        engine.close()

@@ -1,6 +1,6 @@
 """Several soft prompts of one base that vote, read in one batch (Lester et al. 2021, section 7)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,7 +33,14 @@ def vote(
     token. The members' mean probability of a label counts as one vote more, so that it decides
     where the members are split evenly, and nowhere else.
     """
-    found = scores_of_many(model, tokenizer, prompts, labels, member_losses)
+    return shares_of_votes(scores_of_many(model, tokenizer, prompts, labels, member_losses), labels)
+
+
+def shares_of_votes(
+    found: Sequence[Mapping[str, Sequence[float]]], labels: Iterable[str]
+) -> list[dict[str, float]]:
+    """What `vote` gives, of the members' mean log-probabilities by label, for each prompt."""
+    labels = list(labels)
     scores = torch.tensor([[row[label] for label in labels] for row in found])
     votes = torch.zeros_like(scores).scatter_(1, scores.argmax(1, keepdim=True), 1.0)
     shares = (votes.sum(2) + scores.softmax(1).mean(2)) / (scores.shape[2] + 1)

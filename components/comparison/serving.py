@@ -18,9 +18,9 @@ def measure(
     "tokens_per_second"; nothing for one that writes no text, as a classifier head.
     """
     from components.serving.engine import RequestError
-    from components.serving.transformers_engine import TransformersEngine
+    from components.serving.engines import engine_of
 
-    engine = TransformersEngine(base, adapters)
+    engine = engine_of(base, adapters)
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in adapters}
     for name in adapters:
         try:
@@ -30,6 +30,7 @@ def measure(
     for _ in range(ROUNDS):
         for name, times in taken.items():
             times.append(_ask(engine, name, prompts[name]))
+    engine.close()
     return {
         name: {
             "first_token_ms": round(1000 * statistics.median(first for first, _ in times), 2),

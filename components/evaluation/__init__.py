@@ -11,7 +11,7 @@ from components.evaluation.metrics import score_of, summarise
 from components.evaluation.sensitivity import sensitivity
 from components.evaluation.subject import Record, Row, Subject, open_subject
 from components.evaluation.worst import by_steps, worst
-from components.lineage import file_hash, read_jsonl, write_json, write_jsonl
+from components.lineage import content_of, file_hash, read_jsonl, write_json, write_jsonl
 from components.reporter import Reporter
 
 GOLDEN = 8  # prompts whose logits are kept, to recognise a model that was changed
@@ -44,7 +44,7 @@ def evaluate_adapter(
     Writes `metrics.json`, `records.jsonl`, `worst.json` (the examples that it errs most on),
     `sensitivity.json` (the spread of validation scores over wordings and shot orders) and
     `golden.json` (prompts with their largest next-token logits, or those of the labels where the
-    method generates nothing).
+    method generates nothing, and the hashes of adapter, base and tokenizer: a server compares).
 
     Raises:
         ValueError: adapter and base do not belong together, or the task has no test rows.
@@ -76,7 +76,9 @@ def evaluate_adapter(
     told = {"decoding": decoding, "by_steps": by_steps(records, metric), **_incomplete(records)}
     write_json(out / "metrics.json", {**figures, **told, **sure})
     write_json(out / "worst.json", worst(subject.prompts(rows), rows, records))
-    write_json(out / "golden.json", _golden(subject, rows))
+    made_of = {"adapter": content_of(adapter), "base": content_of(base)}
+    made_of["tokenizer"] = file_hash(base / "tokenizer.json")
+    write_json(out / "golden.json", {**made_of, "prompts": _golden(subject, rows)})
     if subject.adapter["random_base"] is None:  # the control is there for its score alone
         spreads = sensitivity(subject.adapter, task, held_out, validation, validated)
         write_json(out / "sensitivity.json", spreads)
@@ -107,7 +109,7 @@ def _incomplete(records: Sequence[Record]) -> dict[str, int]:
     }
 
 
-def _golden(subject: Subject, rows: list[dict]) -> dict:
+def _golden(subject: Subject, rows: list[dict]) -> list[dict]:
     prompts = []
     for text in subject.prompts(rows[:GOLDEN]):
         ids, logits = subject.method.logits(subject.model, subject.tokenizer, text)
@@ -117,4 +119,4 @@ def _golden(subject: Subject, rows: list[dict]) -> dict:
             for i, v in zip(top.indices.tolist(), top.values.tolist(), strict=True)
         }
         prompts.append({"prompt": text, "token_ids": ids, "logits": largest})
-    return {"prompts": prompts}
+    return prompts

@@ -96,18 +96,23 @@ def classify(
     from transformers import AutoTokenizer
 
     description = read_json(folder / "adapter.json")
-    if not description["labels"]:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    return label_probabilities(described(model, tokenizer, description), texts)
+
+
+def label_probabilities(subject: Subject, texts: Sequence[str]) -> list[dict[str, float]]:
+    """As `classify`, of a model that is in memory."""
+    adapter = subject.adapter
+    if not adapter["labels"]:
         raise ValueError(
-            f"adapter {description['name']} writes texts and has no labels to choose from; ask "
-            f"/v1/completions, with template {description['prompt']['name']}"
+            f"adapter {adapter['name']} writes texts and has no labels to choose from; ask "
+            f"/v1/completions, with template {adapter['prompt']['name']}"
         )
-    template = description["prompt"]["template"]
+    template = adapter["prompt"]["template"]
     variables = variables_of(template)
     if len(variables) != 1:
         raise ValueError(
-            f"adapter {description['name']} needs {', '.join(variables)}; classification takes one "
-            "text"
+            f"adapter {adapter['name']} needs {', '.join(variables)}; classification takes one text"
         )
-    subject = described(model, AutoTokenizer.from_pretrained(base), description)
     prompts = [render(template, {variables[0]: text}) for text in texts]
     return [probabilities(scores) for scores in score_prompts(subject, prompts)]

@@ -144,7 +144,11 @@ class Current:
             for deployment in idle:
                 del self._users[deployment]
             held = {(id(d.engine), inner) for d in self._users for inner in d.names.values()}
+            engines = {id(d.engine) for d in self._users}
         for deployment in idle:
+            if id(deployment.engine) not in engines:
+                deployment.engine.close()
+                continue
             for inner in deployment.names.values():
                 if (id(deployment.engine), inner) not in held:
                     deployment.engine.remove(inner)

@@ -27,13 +27,38 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens. temperature 0 is greedy; top: how many alternatives to report."""
+    """How to choose tokens. temperature 0 is greedy; top: how many alternatives to report.
+
+    top_k 0, min_p 0 and repetition_penalty 1 leave the distribution as it is. choices: the answer
+    is one of them; json_schema (JSON text): it is JSON of that schema.
+    """
 
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int | None = None
     top: int = 0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    choices: tuple[str, ...] = ()
+    json_schema: str | None = None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks.
+
+    tenant: equal beginnings of prompts are computed once within a tenant, and never across. shared:
+    so many tokens of the prompt's beginning are nobody's secret, as the fixed head of a template,
+    and are computed once for all.
+    """
+
+    tenant: str = ""
+    shared: int = 0
+
+
+NOBODY = Caller()
 
 
 @dataclass(frozen=True)
@@ -56,15 +81,20 @@ class Engine(Protocol):
     def unavailable(self) -> Mapping[str, str]:
         """Why adapters that were to be served are not, by name."""
 
-    def add(self, name: str, folder: Path) -> None:
+    def add(self, name: str, folder: Path, evaluation: Path | None = None) -> None:
         """Serve the adapter of `folder` too, or say under `unavailable` why not.
+
+        evaluation: the folder with its golden prompts, which it must answer as it did then.
 
         Raises:
             ValueError: something is served under that name; a request could mix the two.
         """
 
+    def warm(self) -> None:
+        """Load and prove what fits into memory, so that no first request waits for it."""
+
     def remove(self, name: str) -> None:
-        """Forget an adapter, which nobody asks any more, or why it is unavailable."""
+        """Forget an adapter, or why it is unavailable; requests that it answers end in peace."""
 
     def figures(self) -> Mapping[str, float]:
         """Counts of its own, such as hits of a cache, by a name of letters and underscores."""
@@ -87,16 +117,17 @@ class Engine(Protocol):
         """How many tokens a prompt and its answer may have in all."""
 
     def generate(
-        self, model: str, ids: Sequence[int], sampling: Sampling, owner: str = "", shared: int = 0
+        self, model: str, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
     ) -> Iterator[Token]:
-        """Tokens one by one, the end token not among them. Closing the iterator stops the work.
+        """Tokens one by one, the end token not among them. Closing the iterator stops the work."""
 
-        owner: whose request it is; what is kept of it may speed up requests of the same owner only,
-        but for the first `shared` tokens, which are a template's own and nobody's secret.
-        """
-
-    def classify(self, model: str, texts: Sequence[str]) -> list[dict[str, float]]:
+    def classify(
+        self, model: str, texts: Sequence[str], caller: Caller = NOBODY
+    ) -> list[dict[str, float]]:
         """The probability of each label for each text."""
 
     def about(self) -> Mapping[str, str]:
         """Name and versions, for fingerprints."""
+
+    def close(self) -> None:
+        """Stop working; requests that have not ended fail."""

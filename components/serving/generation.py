@@ -11,7 +11,7 @@ from typing import Any
 from components.prompts import VARIABLE, render
 from components.serving import answers, schemas
 from components.serving.deployment import Deployment
-from components.serving.engine import RequestError, Sampling
+from components.serving.engine import Caller, RequestError, Sampling
 from components.serving.gateway import Gateway
 from components.serving.keys import Key
 from components.serving.line import together
@@ -38,7 +38,7 @@ class Answer:
         key: Key | None,
     ) -> None:
         self.gateway, self.deployment, self.body, self.story = gateway, deployment, body, story
-        self.engine, self.owner = deployment.engine, key.sha256 if key else ""
+        self.engine = deployment.engine
         self.is_chat = isinstance(body, schemas.ChatRequest)
         self.kind = "chat.completion" if self.is_chat else "text_completion"
         deployment.known(body.model, key)
@@ -48,7 +48,7 @@ class Answer:
         self.template = find(gateway.templates, call.id, call.version) if call else None
         self.ids = self._prompt()
         self.sampling = self._sampling()
-        self.shared = self._shared()
+        self.caller = Caller(key.sha256 if key else "", self._shared())
         self.head = self._head()
 
     def _head(self) -> dict[str, Any]:
@@ -132,7 +132,18 @@ class Answer:
             )
         top = (body.top_logprobs or 0) if self.is_chat else (body.logprobs or 0)
         temperature = body.temperature if body.temperature >= COLDEST else 0.0
-        return Sampling(wanted, temperature, max(body.top_p, NARROWEST), body.seed, top)
+        return Sampling(
+            max_tokens=wanted,
+            temperature=temperature,
+            top_p=max(body.top_p, NARROWEST),
+            seed=body.seed,
+            top=top,
+            top_k=body.top_k,
+            min_p=body.min_p,
+            repetition_penalty=body.repetition_penalty,
+            choices=tuple(body.choices or ()),
+            json_schema=body.response_format.text() if body.response_format else None,
+        )
 
     async def whole(self, deadline: float) -> dict[str, Any]:
         """The body of an answer that is not streamed. deadline: in the event loop's time."""
@@ -169,7 +180,7 @@ class Answer:
         sampling = self.sampling
         if sampling.seed is not None and number:
             sampling = replace(sampling, seed=sampling.seed + number)
-        made = self.engine.generate(self.inner, self.ids, sampling, self.owner, self.shared)
+        made = self.engine.generate(self.inner, self.ids, sampling, self.caller)
         with closing(made) as tokens:
             for piece in answers.generate(self.engine, tokens, sampling, self.body.stops, choice):
                 self.story.first_token()

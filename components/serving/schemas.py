@@ -48,6 +48,34 @@ class StreamOptions(_Closed):
     include_usage: bool = False
 
 
+class JsonSchema(_Closed):
+    """A schema, under a name that nobody reads, as OpenAI's clients send it."""
+
+    name: str = "answer"
+    json_schema: dict[str, Any] = Field(alias="schema", examples=[{"type": "object"}])
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(_Closed):
+    """What an answer must be: any text, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_it_belongs(self) -> "ResponseFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema belongs to type json_schema, which needs one")
+        return self
+
+    def text(self) -> str | None:
+        """The schema as JSON text; None where any text will do."""
+        if self.type == "text":
+            return None
+        return json.dumps(self.json_schema.json_schema if self.json_schema else {"type": "object"})
+
+
 class Generation(_Request):
     """What completions and chat have in common."""
 
@@ -62,7 +90,25 @@ class Generation(_Request):
     n: int = Field(default=1, ge=1)
     temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+    top_k: int = Field(default=0, ge=0, description="The likeliest tokens; 0: all.")
+    min_p: float = Field(
+        default=0.0, ge=0, le=1, allow_inf_nan=False, description="Of the likeliest token's."
+    )
+    repetition_penalty: float = Field(default=1.0, gt=0, le=10, allow_inf_nan=False)
+    choices: Annotated[list[str], Field(min_length=1, max_length=64)] | None = Field(
+        default=None, description="The answer is one of these texts."
+    )
+    response_format: ResponseFormat | None = None
     user: str | None = None
+
+    @model_validator(mode="after")
+    def _held_to_one_thing(self) -> "Generation":
+        held = self.response_format is not None and self.response_format.type != "text"
+        if self.choices and held:
+            raise ValueError("choices and response_format hold an answer to two things; give one")
+        if self.choices and "" in self.choices:
+            raise ValueError("choices has an empty text, which is no answer")
+        return self
 
     @property
     def stops(self) -> list[str]:

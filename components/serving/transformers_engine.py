@@ -1,4 +1,7 @@
-"""An engine on transformers: one model in memory for each adapter, one request at a time."""
+"""An engine on transformers, for bases that kindling's own does not know.
+
+One model in memory for each adapter, one request at a time.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
@@ -6,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, Cache
+from transformers import Cache
 
 from components.adapters import answering, load_adapter, method_of
-from components.adapters.encoding import as_text, has_virtual_tokens, is_prefix, opening, room
+from components.adapters.encoding import has_virtual_tokens, is_prefix, opening, room
 from components.adapters.method import Method
 from components.evaluation.classification import classify
-from components.lineage import content_of, read_json
+from components.lineage import content_of, file_hash, read_json
 from components.models import llama
-from components.serving.engine import BASE, RequestError, Sampling, Token
+from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
+from components.serving.proof import ACTS, prove_golden
+from components.serving.texts import Texts
 
 PROBE = "The"
-ACTS = 1e-4  # the least change of a logit that proves an adapter at work; float32 noise is 1e-6
+UNKNOWN = ("top_k", "min_p", "repetition_penalty", "choices", "json_schema")
 
 
 class TransformersEngine:
@@ -25,41 +30,45 @@ class TransformersEngine:
 
     at_once = 1
 
-    def __init__(self, base: Path, adapters: Mapping[str, Path]) -> None:
+    def __init__(self, base: Path, adapters: Mapping[str, Path] | None = None) -> None:
         """Load everything, and prove that each trained adapter changes what the base says.
 
         An adapter that belongs to another base, or does nothing, is `unavailable`.
         """
         self.base = base
-        self.tokenizer = AutoTokenizer.from_pretrained(base)
-        # chats have their own: whether control tokens count is a state of the tokenizer, and texts
-        # of other requests are encoded in other threads meanwhile
-        self._chat_tokenizer = AutoTokenizer.from_pretrained(base)
+        self.texts = Texts(base)
+        self.tokenizer = self.texts.tokenizer
         self._models = {BASE: llama.load(base)}
         self._folders: dict[str, Path] = {}
         self._methods: dict[str, Method] = {}
         about = {"content": content_of(base), "path": str(base), "method": None}
         self._about: dict[str, dict[str, Any]] = {BASE: about}
         self._unavailable: dict[str, str] = {}
-        for name, folder in adapters.items():
+        for name, folder in (adapters or {}).items():
             self.add(name, folder)
 
-    def add(self, name: str, folder: Path) -> None:
+    def add(self, name: str, folder: Path, evaluation: Path | None = None) -> None:
         """See `Engine.add`."""
         if name in self._about:
             raise ValueError(f"'{name}' is served already; remove it, or add under another name")
+        self._unavailable.pop(name, None)
         try:
-            self._load(name, folder)
+            self._load(name, folder, evaluation)
         except (ValueError, OSError) as error:
             self._unavailable[name] = str(error)
 
-    def _load(self, name: str, folder: Path) -> None:
+    def warm(self) -> None:
+        """Everything is in memory."""
+
+    def _load(self, name: str, folder: Path, evaluation: Path | None) -> None:
         described, method = read_json(folder / "adapter.json"), method_of(folder)
         model = load_adapter(self.base, folder)
         if described["trainable_parameters"] and not self._acts(model, method):
             raise ValueError(
                 f"adapter '{name}' of {folder} changes nothing: it would answer as base"
             )
+        if evaluation is not None:
+            self._prove(evaluation, folder, lambda p: method.logits(model, self.tokenizer, p)[1])
         self._models[name], self._folders[name], self._methods[name] = model, folder, method
         self._about[name] = {
             "content": content_of(folder),
@@ -68,6 +77,13 @@ class TransformersEngine:
             "task": described["task"],
             "prompt": {key: described["prompt"][key] for key in ("name", "sha")},
         }
+
+    def _prove(self, evaluation: Path, folder: Path, logits: Any) -> None:
+        """See `proof.prove_golden`. logits: what the adapter says after a text."""
+        tokenizer = file_hash(self.base / "tokenizer.json")
+        hashes = {"base": content_of(self.base), "tokenizer": tokenizer}
+        hashes["adapter"] = content_of(folder)
+        prove_golden(evaluation, hashes, self.encode, lambda golden: logits(golden["prompt"]))
 
     def remove(self, name: str) -> None:
         """See `Engine.remove`."""
@@ -95,16 +111,13 @@ class TransformersEngine:
         return self._models[BASE].config.vocab_size
 
     def encode(self, text: str) -> list[int]:
-        return as_text(self.tokenizer, text)
+        return self.texts.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return self.texts.decode(ids)
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        encoded = self._chat_tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, sanitize_control_tokens=True
-        )
-        return encoded["input_ids"]
+        return self.texts.chat(messages)
 
     def room(self, model: str) -> int:
         """See `Engine.room`.
@@ -121,9 +134,21 @@ class TransformersEngine:
         return room(self._models[model]) - 1  # a document begins with the end of another
 
     def generate(
-        self, model: str, ids: Sequence[int], sampling: Sampling, owner: str = "", shared: int = 0
+        self, model: str, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
     ) -> Iterator[Token]:
-        """See `Engine.generate`. Nothing is kept of a request, so it has no use for its owner."""
+        """See `Engine.generate`. Nothing is kept of a request, so who asks changes nothing.
+
+        Raises:
+            RequestError: the prompt is empty where it may not be, or tokens are to be chosen in a
+                way that is not known here.
+        """
+        plain = Sampling(sampling.max_tokens)
+        for name in UNKNOWN:
+            if getattr(sampling, name) != getattr(plain, name):
+                raise RequestError(
+                    f"{name}: the transformers backend, which serves this base, does not know it",
+                    name,
+                )
         served = self._models[model]
         random = torch.Generator()
         if sampling.seed is not None:
@@ -148,7 +173,9 @@ class TransformersEngine:
                 yield token
                 known = torch.cat([known, torch.tensor([[token.id]])], 1)
 
-    def classify(self, model: str, texts: Sequence[str]) -> list[dict[str, float]]:
+    def classify(
+        self, model: str, texts: Sequence[str], caller: Caller = NOBODY
+    ) -> list[dict[str, float]]:
         if model == BASE:
             raise RequestError("the base has no labels; name an adapter", "model")
         return classify(self._models[model], self.base, self._folders[model], texts)
@@ -156,6 +183,9 @@ class TransformersEngine:
     def about(self) -> Mapping[str, str]:
         libraries = ("torch", "transformers", "peft", "tokenizers")
         return {"engine": "transformers", **{name: metadata.version(name) for name in libraries}}
+
+    def close(self) -> None:
+        """Nothing runs between requests."""
 
 
 def _next(

@@ -1,0 +1,272 @@
+"""Tokens a second of our engine beside its peers: `python bench/serving.py`.
+
+Peers are transformers' `generate` in batches of 16, its continuous batching, and PEFT's
+`adapter_names`. All take turns on the same requests; the medians of the rounds. Models have random
+weights: what is measured does not depend on what they learned, and nobody has to train them.
+`--json FILE` writes the table, `--plots DIR` draws throughput over requests at once and over
+adapters.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from _adapters import make_adapters, make_base
+from _peers import Job, PeftMixed, continuous, generate
+from _world import prepare
+from transformers import LlamaConfig
+
+from components.inference.batcher import Limits
+from components.serving.batched_engine import BatchedEngine
+from components.serving.engine import BASE, Caller, Sampling
+
+SMALL = {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8, "vocab_size": 4096}
+LARGE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+FEED_FORWARD = {256: 704, 768: 2048}
+CONTEXT = 1024
+ROWS = 16
+TEMPLATE, ASKED = 512, 32  # tokens
+
+
+def config_of(sizes: Mapping[str, int], vocabulary: int) -> LlamaConfig:
+    feed_forward = FEED_FORWARD[sizes["hidden_size"]]
+    return LlamaConfig(
+        **sizes | {"vocab_size": vocabulary},
+        intermediate_size=feed_forward,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+
+
+def workload(count: int, models: Sequence[str], seed: int, longest: int = 128) -> list[Job]:
+    """Prompts of 16 to 128 and answers of 8 to `longest` tokens, as they come."""
+    chance = random.Random(seed)
+
+    def job(number: int) -> Job:
+        ids = [chance.randrange(5, 4096) for _ in range(chance.randint(16, 128))]
+        return models[number % len(models)], ids, chance.randint(8, longest)
+
+    return [job(number) for number in range(count)]
+
+
+def serve(engine: BatchedEngine, jobs: Sequence[Job]) -> int:
+    """All jobs in line at once, of which as many run as the engine has rows; tokens made."""
+    made = 0
+    with ExitStack() as held:
+        asked = []
+        for name, ids, limit in jobs:
+            taken = engine.alone
+            if name != BASE:
+                taken = held.enter_context(engine.shelf.use(engine.shelf.find(name, None)))
+            asked.append(engine.begin(taken, ids, Sampling(limit, 0.0)))
+        for request in asked:
+            while (told := request.answers.get()) is not None:
+                if isinstance(told, Exception):
+                    raise told
+                made += 1
+    return made
+
+
+def rates(
+    contestants: Mapping[str, Callable[[], int]], rounds: int, forget: Callable[[], None]
+) -> dict[str, float]:
+    """Tokens a second of each; they take turns, and begin with no prompt in the cache."""
+    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(rounds + 1):  # the first warms up
+        for name, run in contestants.items():
+            forget()
+            started = time.perf_counter()
+            tokens = run()
+            if turn:
+                taken[name].append(tokens / (time.perf_counter() - started))
+    return {name: round(statistics.median(found), 1) for name, found in taken.items()}
+
+
+class Bench:
+    """A base, its engines, and what was measured so far."""
+
+    def __init__(self, top: Path, given: argparse.Namespace) -> None:
+        self.top, self.given = top, given
+        self.told: dict[str, object] = {"threads": torch.get_num_threads()}
+        prepare(top / "world", 6000, 4096)
+        self.base = top / "base"
+        vocabulary = 4096
+        self.model = make_base(self.base, top / "world" / "tokenizer", config_of(SMALL, vocabulary))
+        self.adapters = dict(make_adapters(self.base, top / "adapters", given.adapters))
+
+    def engine(self, adapters: Mapping[str, Path], rows: int = ROWS) -> BatchedEngine:
+        limits = Limits(rows=rows, pool_bytes=1 << 28, adapters=2048)
+        engine = BatchedEngine(self.base, adapters, limits=limits, adapter_bytes=1 << 31)
+        engine.warm()
+        return engine
+
+    def against_generate(self, engine: BatchedEngine) -> None:
+        """The mixed workload, and the same with equal lengths, which padding does not hurt."""
+        jobs = workload(self.given.requests, [BASE], 1)
+        equal = [(BASE, ids[:16] * 4, 64) for _, ids, _ in jobs[: 2 * ROWS]]
+        found = rates(
+            {
+                "ours": lambda: serve(engine, jobs),
+                "generate": lambda: generate(self.model, jobs, ROWS),
+                "ours_equal": lambda: serve(engine, equal),
+                "generate_equal": lambda: generate(self.model, equal, ROWS),
+                "continuous": lambda: continuous(self.model, jobs[: 4 * ROWS], ROWS),
+            },
+            self.given.rounds,
+            engine.batcher.pool.forget,
+        )
+        self.told |= {f"{name}_per_s": rate for name, rate in found.items()}
+        self.told["ratio_to_generate_fp32"] = round(found["ours"] / found["generate"], 2)
+        self.told["ratio_to_generate_equal_fp32"] = round(
+            found["ours_equal"] / found["generate_equal"], 2
+        )
+        self.told["ratio_to_continuous"] = round(found["ours"] / found["continuous"], 2)
+
+    def against_peft(self) -> None:
+        """Equal lengths, 8 adapters of rank 8 in a batch of 16."""
+        lora = {n: f for n, f in self.adapters.items() if n.startswith("lora_8")}
+        lora = dict(list(lora.items())[:8])
+        engine, peft = self.engine(lora), PeftMixed(self.base, lora)
+        jobs = [(name, ids[:16] * 2, 48) for name, ids, _ in workload(ROWS, list(lora), 2)]
+        found = rates(
+            {
+                "ours_8_lora": lambda: serve(engine, jobs),
+                "peft_8_lora": lambda: peft.generate(jobs),
+            },
+            self.given.rounds,
+            engine.batcher.pool.forget,
+        )
+        engine.close()
+        self.told |= {f"{name}_per_s": rate for name, rate in found.items()}
+        self.told["ratio_to_peft_mixed"] = round(found["ours_8_lora"] / found["peft_8_lora"], 2)
+
+    def mixed(self, engine: BatchedEngine, requests: int, longest: int) -> dict[str, float]:
+        """The base alone, and 32 adapters of all kinds, on like requests."""
+        names = list(engine.shelf.versions())[:32]
+        base, mixed = (workload(requests, models, 3, longest) for models in ([BASE], names))
+        contestants = {
+            "base": lambda: serve(engine, base),
+            "mixed_32": lambda: serve(engine, mixed),
+        }
+        if len(engine.shelf.versions()) > 32:
+            chance = random.Random(4)
+            every = list(engine.shelf.versions())
+            spread = [(chance.choice(every), ids, limit) for _, ids, limit in mixed]
+            contestants["mixed_all"] = lambda: serve(engine, spread)
+        return rates(contestants, self.given.rounds, lambda: None)
+
+    def adapters_of_all_kinds(self) -> None:
+        engine = self.engine(self.adapters)
+        found = self.mixed(engine, self.given.requests, 128)
+        engine.close()
+        self.told |= {f"{name}_per_s": rate for name, rate in found.items()}
+        self.told["mixed_32_to_base"] = round(found["mixed_32"] / found["base"], 3)
+        if "mixed_all" in found:
+            ratio = round(found["mixed_all"] / found["mixed_32"], 3)
+            self.told[f"adapters_{len(self.adapters)}_to_32"] = ratio
+
+    def large(self) -> None:
+        """The same at 124 M parameters, on fewer and shorter answers."""
+        base = self.top / "large"
+        make_base(base, self.top / "world" / "tokenizer", config_of(LARGE, 50257))
+        adapters = dict(make_adapters(base, self.top / "large_adapters", 32))
+        limits = Limits(rows=ROWS, pool_bytes=1 << 30)
+        engine = BatchedEngine(base, adapters, limits=limits, adapter_bytes=1 << 31)
+        engine.warm()
+        found = self.mixed(engine, 2 * ROWS, 32)
+        engine.close()
+        self.told |= {f"{name}_124m_per_s": rate for name, rate in found.items()}
+        self.told["mixed_32_to_base_124m"] = round(found["mixed_32"] / found["base"], 3)
+
+    def template(self, engine: BatchedEngine) -> None:
+        """The time to a first token behind a cached head of 512 tokens, and without."""
+        head = workload(1, [BASE], 5)[0][1] * 40
+        chance, seconds = random.Random(6), {0: [], TEMPLATE: []}
+        for turn in range(self.given.first_tokens + 1):
+            for size, taken in seconds.items():
+                ids = [*head[:size], *(chance.randrange(5, 4096) for _ in range(ASKED))]
+                started = time.perf_counter()
+                request = engine.begin(engine.alone, ids, Sampling(1, 0.0), Caller(shared=size))
+                request.answers.get()
+                if turn:
+                    taken.append(time.perf_counter() - started)
+        medians = {size: statistics.median(taken) for size, taken in seconds.items()}
+        self.told["first_token_ms"] = round(medians[0] * 1e3, 2)
+        self.told["template_512_ttft_ratio"] = round(medians[TEMPLATE] / medians[0], 2)
+
+    def curves(self) -> dict[str, dict[int, float]]:
+        """Tokens a second over requests at once, and over adapters that they are spread over."""
+        over: dict[str, dict[int, float]] = {"requests at once": {}, "adapters": {}}
+        for rows in (1, 2, 4, 8, 16, 32, 64):
+            engine, jobs = self.engine({}, rows), workload(4 * max(rows, 4), [BASE], 7)
+            found = rates({"ours": lambda e=engine, j=jobs: serve(e, j)}, 1, lambda: None)
+            over["requests at once"][rows] = found["ours"]
+            engine.close()
+        engine, names = self.engine(self.adapters), list(self.adapters)
+        for count in (1, 8, 32, 128, 512, 1000):
+            if count <= len(names):
+                jobs = workload(6 * ROWS, names[:count], 8)
+                found = rates({"ours": lambda j=jobs: serve(engine, j)}, 1, lambda: None)
+                over["adapters"][count] = found["ours"]
+        engine.close()
+        return over
+
+
+def draw(curves: Mapping[str, Mapping[int, float]], folder: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    for name, points in curves.items():
+        figure, axes = pyplot.subplots(figsize=(5, 3.2))
+        axes.plot(list(points), list(points.values()), marker="o")
+        axes.set_xscale("log", base=2 if name != "adapters" else 10)
+        axes.set_xticks(list(points), [str(count) for count in points])
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(name)
+        axes.set_ylabel("tokens a second")
+        figure.tight_layout()
+        figure.savefig(folder / f"serving_{name.replace(' ', '_')}.png", dpi=120)
+        pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--requests", type=int, default=256)
+    parser.add_argument("--adapters", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--first-tokens", type=int, default=40)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plots", type=Path, metavar="DIR")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(Path(name), given)
+        engine = bench.engine({})
+        bench.against_generate(engine)
+        bench.template(engine)
+        engine.close()
+        bench.against_peft()
+        bench.adapters_of_all_kinds()
+        bench.large()
+        if given.plots:
+            curves = bench.curves()
+            bench.told["curves"] = curves
+            draw(curves, given.plots)
+    print(json.dumps(bench.told, indent=1))
+    if given.json:
+        given.json.write_text(json.dumps(bench.told))
+
+
+if __name__ == "__main__":
+    main()

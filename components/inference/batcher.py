@@ -1,0 +1,290 @@
+"""Continuous batching: one thread that takes requests in and lets them go at every step.
+
+    waiting --(a row and blocks are free)--> reading its prompt, in chunks --> writing, a token a
+    step --(end, limit, cancelled)--> its blocks are left, kept beginnings stay for others
+
+A step reads one token of each row that writes, and at most `chunk` tokens of prompts, so that a
+long prompt never stalls others for longer. A request takes all the blocks that it may ever need
+when it is let in: a full pool makes requests wait, and none that runs can fail for room.
+"""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import numpy as np
+import torch
+
+from components.inference.blocks import Pool
+from components.inference.decoder import Decoder, Step
+from components.inference.deltas import Slots
+from components.inference.request import Choosing, Made, Reading, Request
+from components.inference.rows import Chooser, Row, begin, keep, next_key
+from components.inference.weights import Weights
+
+
+@dataclass(frozen=True)
+class Limits:
+    """rows: requests in a batch; chunk: tokens of prompts in a step; pool_bytes: of keys and
+    values; adapters: in memory at once.
+    """
+
+    rows: int = 32
+    chunk: int = 128
+    pool_bytes: int = 1 << 28
+    adapters: int = 1024
+
+
+class Batcher:
+    """One decoder with its pool, its rows and its thread."""
+
+    def __init__(self, weights: Weights, limits: Limits, turn: threading.Lock) -> None:
+        """turn: held during a step, so that decoders of one process do not fight for its cores."""
+        shape = weights.shape
+        self.limits, self.turn = limits, turn
+        size = Pool.bytes_of_block(shape.layers, shape.key_heads, shape.size)
+        blocks = max(limits.pool_bytes // size, 1)
+        sizes = (shape.layers, shape.key_heads, shape.size, blocks, limits.rows, shape.context)
+        self.pool, self.slots = Pool(*sizes), Slots(shape.layers, limits.adapters)
+        self.decoder = Decoder(weights, self.pool, self.slots, limits.rows + limits.chunk)
+        self.chooser = Chooser(limits.rows, shape.vocabulary)
+        self.rows: dict[int, Row] = {}
+        self.waiting: deque[Request] = deque()
+        self.steps = self.written = 0
+        self._free = list(range(limits.rows - 1, -1, -1))
+        self._reading: list[Row] = []
+        self._writing = np.zeros(0, np.int32)
+        self._next, self._read, self._slot = (np.zeros(limits.rows, np.int32) for _ in range(3))
+        self._inbox: SimpleQueue = SimpleQueue()
+        self._open = True
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: Request) -> Request:
+        """Put a request in line; what it makes comes through its `answers`.
+
+        Raises:
+            ValueError: it needs more room than there is in all.
+            RuntimeError: the batcher was closed.
+        """
+        if request.blocks > self.pool.blocks:
+            raise ValueError(
+                f"{request.length} tokens and {request.limit} to write need {request.blocks} "
+                f"blocks; the pool has {self.pool.blocks}"
+            )
+        if not self._open:
+            raise RuntimeError("the engine was closed")
+        self._inbox.put((self._let_in, request))
+        return request
+
+    def cancel(self, request: Request) -> None:
+        """Let a request go, waiting or running; nothing where it has ended."""
+        self._inbox.put((self._cancel, request))
+
+    def close(self) -> None:
+        """End the thread; requests that have not ended fail."""
+        self._inbox.put((self._stop, None))
+        self._thread.join()
+
+    def _let_in(self, request: Request) -> None:
+        self.waiting.append(request)
+
+    def _cancel(self, request: Request) -> None:
+        if request in self.waiting:
+            self.waiting.remove(request)
+            request.answers.put(None)
+        for row in [row for row in self.rows.values() if row.request is request]:
+            self._end(row, None)
+
+    def _stop(self, _: None) -> None:
+        self._open = False
+        self._fail(RuntimeError("the engine was closed"))
+
+    def _run(self) -> None:
+        with torch.inference_mode():
+            while self._open:
+                self._listen()
+                try:
+                    self._admit()
+                    if self.rows:
+                        with self.turn:
+                            self._step()
+                except Exception as error:  # of one step: the thread serves the next requests
+                    self._fail(error)
+
+    def _listen(self) -> None:
+        """Do what came in; wait for it where there is nothing else to do."""
+        while self._open and (not (self.rows or self.waiting) or not self._inbox.empty()):
+            act, request = self._inbox.get()
+            act(request)
+
+    def _fail(self, error: Exception) -> None:
+        for row in list(self.rows.values()):
+            self._end(row, error)
+        while self.waiting:
+            self.waiting.popleft().answers.put(error)
+
+    def _admit(self) -> None:
+        """Let in who has waited longest, as far as rows and blocks go.
+
+        Where another row is just reading the same beginning, it is waited for: it is read once.
+        """
+        read = {next_key(self.pool, row.request) for row in self._reading} - {None}
+        held: list[Request] = []
+        while self.waiting and self._free:
+            request = self.waiting.popleft()
+            key = next_key(self.pool, request)
+            if key in read:
+                held.append(request)
+                continue
+            row = begin(self.pool, request, self._free[-1])
+            if row is None:
+                self.waiting.appendleft(request)
+                break
+            self._seat(row)
+            if key is not None:
+                read.add(key)
+        self.waiting.extendleft(reversed(held))
+
+    def _seat(self, row: Row) -> None:
+        request, number = row.request, self._free.pop()
+        self.rows[number] = row
+        self._reading.append(row)
+        self._slot[number] = request.slot
+        if isinstance(request.wanted, Choosing):
+            self.chooser.admit(number, np.array(request.ids, np.int64), request.wanted)
+
+    def _step(self) -> None:
+        writing = self._writing
+        chunks = self._chunks()
+        tokens, rows, positions = [self._next[writing]], [writing], [self._read[writing]]
+        finished, read, vectors = list(range(len(writing))), [], []
+        place = len(writing)
+        for row, start, stop in chunks:
+            part, soft = self._tokens(row, start, stop)
+            tokens.append(part)
+            rows.append(np.full(stop - start, row.number, np.int32))
+            positions.append(np.arange(start, stop, dtype=np.int32))
+            if soft is not None:
+                vectors.append((place, soft))
+            if isinstance(row.request.wanted, Reading):
+                read += [place + n - start for n in _places(row, start, stop)]
+            elif stop == row.request.length:
+                finished.append(place + stop - start - 1)
+            place += stop - start
+        flat_rows = np.concatenate(rows)
+        slots = self._slot[flat_rows]
+        of_delta = np.flatnonzero(slots).astype(np.int32)
+        step = Step(
+            np.concatenate(tokens),
+            flat_rows,
+            np.concatenate(positions),
+            of_delta,
+            slots[of_delta],
+            np.array(finished + read, np.int32),
+            vectors,
+        )
+        hidden = self.decoder.hidden(step)
+        self.steps += 1
+        self._advance(chunks, hidden[len(finished) :])
+        if finished:
+            self._write(flat_rows[finished], hidden[: len(finished)])
+
+    def _chunks(self) -> list[tuple[Row, int, int]]:
+        """What of which prompts this step reads: (row, first position, position behind)."""
+        left, chunks = self.limits.chunk, []
+        for row in self._reading:
+            if not left:
+                break
+            stop = min(row.request.length, row.read + left)
+            chunks.append((row, row.read, stop))
+            left -= stop - row.read
+        return chunks
+
+    def _tokens(self, row: Row, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The ids at those positions, 0 for virtual tokens, and the vectors of those."""
+        virtual = row.request.virtual
+        ahead = max(0, min(stop, virtual.count) - start)
+        ids = row.request.ids[max(0, start - virtual.count) : max(0, stop - virtual.count)]
+        whole = np.array([0] * ahead + list(ids), np.int32)
+        if not ahead or virtual.vectors is None:
+            return whole, None
+        return whole, virtual.vectors[start : start + ahead]
+
+    def _advance(self, chunks: list[tuple[Row, int, int]], features: torch.Tensor) -> None:
+        """Prompts are read as far as the step went; readings take their features."""
+        first = 0
+        for row, start, stop in chunks:
+            keep(self.pool, row, start, stop)
+            row.read = stop
+            self._read[row.number] = stop
+            if isinstance(row.request.wanted, Reading):
+                count = len(_places(row, start, stop))
+                row.features.append(features[first : first + count].clone())
+                first += count
+        for row in [row for row, _, stop in chunks if stop == row.request.length]:
+            self._reading.remove(row)
+            if isinstance(row.request.wanted, Reading):
+                self._end(row, _finished(row))
+            else:
+                self._writing = np.append(self._writing, np.int32(row.number))
+                self._read[row.number] -= 1  # `_write` adds one for the token it makes
+
+    def _write(self, numbers: np.ndarray, hidden: torch.Tensor) -> None:
+        """Choose a token for each of those rows and hand it over."""
+        chooser, count = self.chooser, len(numbers)
+        logits = chooser.logits(count)
+        torch.mm(hidden, self.decoder.weights.head, out=logits)
+        rows = [self.rows[number] for number in numbers.tolist()]
+        for row in rows:
+            if row.request.wanted.constraint is not None:
+                row.request.wanted.constraint.mask(chooser.masks[row.number])
+        chooser.choose(numbers)
+        tokens, logprobs = chooser.tokens[:count], chooser.logprobs[:count].tolist()
+        self._next[numbers] = tokens
+        self._read[numbers] += 1
+        self.written += count
+        for place, (row, token, logprob) in enumerate(
+            zip(rows, tokens.tolist(), logprobs, strict=True)
+        ):
+            wanted = row.request.wanted
+            if token == wanted.end:
+                self._end(row, None)
+                continue
+            others = _alternatives(logits[place], wanted.top) if wanted.top else {}
+            row.request.answers.put(Made(token, logprob, others))
+            row.made += 1
+            if wanted.constraint is not None:
+                wanted.constraint.take(token)
+            if row.made == wanted.limit:
+                self._end(row, None)
+
+    def _end(self, row: Row, last: object) -> None:
+        """A row is free again. last: what its request is told at the end."""
+        del self.rows[row.number]
+        if row in self._reading:
+            self._reading.remove(row)
+        self._writing = self._writing[self._writing != row.number]
+        self.pool.leave(row.blocks)
+        self._free.append(row.number)
+        row.request.answers.put(last)
+
+
+def _places(row: Row, start: int, stop: int) -> list[int]:
+    """The positions of a reading between `start` and `stop` whose features are asked for."""
+    shift = row.request.virtual.count
+    return [n + shift for n in row.request.wanted.places if start <= n + shift < stop]
+
+
+def _finished(row: Row) -> object:
+    """What a reading comes to; an exception where that fails, which is its own affair."""
+    try:
+        return row.request.wanted.finish(torch.cat(row.features))
+    except Exception as error:
+        return error
+
+
+def _alternatives(logits: torch.Tensor, top: int) -> dict[int, float]:
+    found = logits.log_softmax(0).topk(top)
+    return dict(zip(found.indices.tolist(), found.values.tolist(), strict=True))

@@ -1,0 +1,48 @@
+"""What an answer may be: one of given strings, or JSON of a schema; by llguidance's grammars."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import llguidance.hf
+import llguidance.numpy
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def vocabulary_of(tokenizer: "PreTrainedTokenizerFast", size: int) -> LLTokenizer:
+    """The tokens' bytes, as grammars need them. size: of the model's output, maybe padded."""
+    return llguidance.hf.from_tokenizer(tokenizer, n_vocab=size)
+
+
+def one_of(strings: Sequence[str]) -> str:
+    """The grammar of an answer that is one of `strings`."""
+    options = " | ".join(json.dumps(text, ensure_ascii=False) for text in strings)
+    return LLMatcher.grammar_from_lark(f"start: {options}")
+
+
+def json_of(schema: str) -> str:
+    """The grammar of JSON that a schema (JSON text) allows."""
+    return LLMatcher.grammar_from_json_schema(schema)
+
+
+class Grammar:
+    """A `request.Constraint`: where an answer stands in a grammar."""
+
+    def __init__(self, vocabulary: LLTokenizer, grammar: str) -> None:
+        """Raises:
+        ValueError: there is no such grammar, or it is too large.
+        """
+        error = LLMatcher.validate_grammar(grammar, vocabulary)
+        if error:
+            raise ValueError(f"no answer can be held to this: {error}")
+        self._matcher: Any = LLMatcher(vocabulary, grammar)
+
+    def mask(self, words: np.ndarray) -> None:
+        llguidance.numpy.fill_next_token_bitmask(self._matcher, words[None], 0)
+
+    def take(self, token: int) -> None:
+        self._matcher.consume_token(token)

@@ -1,0 +1,182 @@
+"""The forward pass of a decoder over the tokens of many requests at once.
+
+A step reads a flat list of tokens, in which a request has one (it writes its answer) or many (its
+prompt is read). What tells requests apart is three numbers for each token:
+
+    token      row  position  slot
+    " good"     0      37       0      the base; its row's blocks hold positions 0 to 36
+    " film"     1      52       3      slot 3: a low-rank delta, added beside the shared product
+    "Review"    2      16       0      first token behind a soft prompt of 16 virtual tokens,
+    ":"         2      17       0      whose keys and values lie in blocks that other rows share
+
+so that one product serves all rows, and only attention and deltas look at the numbers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from components.inference.blocks import Pool
+from components.inference.checkpoint import SITES
+from components.inference.delta_kernel import ADD_DELTAS, MOST_RANK
+from components.inference.deltas import Slots
+from components.inference.kernels import ADD_AND_NORM, ATTEND, GATE, PLACE
+from components.inference.threads import Bound
+from components.inference.weights import Layer, Weights
+
+LIGHT = 1 << 14  # numbers; norms and gates of fewer are done before a second thread has heard of it
+
+
+@dataclass
+class Step:
+    """What a step reads; arrays have a place for each token, int32, or for each with a delta.
+
+    tokens: ids; vectors: (place, vectors) of virtual tokens, which stand in for those ids.
+    rows, positions: as drawn above. of_delta: places of tokens with a delta; slots: theirs.
+    wanted: places whose next token is asked for.
+    """
+
+    tokens: np.ndarray
+    rows: np.ndarray
+    positions: np.ndarray
+    of_delta: np.ndarray
+    slots: np.ndarray
+    wanted: np.ndarray
+    vectors: list[tuple[int, np.ndarray]]
+
+
+class Decoder:
+    """Weights with buffers for the largest step, bound to a pool and a table of deltas."""
+
+    def __init__(self, weights: Weights, pool: Pool, slots: Slots, most: int) -> None:
+        """most: tokens of a step."""
+        self.weights, self.pool, self.slots, self.most = weights, pool, slots, most
+        shape = weights.shape
+        both, ahead = shape.heads + 2 * shape.key_heads, shape.feed_forward
+        sizes = {
+            "stream": shape.width,
+            "made": shape.width,
+            "normed": shape.width,
+            "qkv": both * shape.size,
+            "attended": shape.heads * shape.size,
+            "gate_up": 2 * ahead,
+            "gated": ahead,
+        }
+        self.buffers = {name: torch.zeros(most, size) for name, size in sizes.items()}
+        names = ("rows", "positions", "of_delta", "slots")
+        self.told = {name: np.zeros(most, np.int32) for name in names}
+        threads = torch.get_num_threads()
+        self._low = np.zeros((threads, MOST_RANK), np.float32)
+        self._scores = np.zeros((threads, pool.tables.shape[1] * pool.block), np.float32)
+        self._eps = np.array([shape.eps], np.float32)
+        self._gate = Bound(GATE, self._array("gate_up"), self._array("gated"), ahead)
+        self._layers = [self._bind(number) for number in range(shape.layers)]
+        self._last = self._norm(weights.last_norm)
+
+    def _array(self, name: str) -> np.ndarray:
+        return self.buffers[name].numpy()
+
+    def _norm(self, weight: np.ndarray) -> Bound:
+        arrays = (self._array("stream"), self._array("made"), weight, self._array("normed"))
+        return Bound(ADD_AND_NORM, *arrays, self.weights.shape.width, self._eps)
+
+    def _bind(self, number: int) -> dict[str, Bound]:
+        layer, shape, told = self.weights.layers[number], self.weights.shape, self.told
+        sizes = (shape.heads, shape.key_heads, shape.size)
+        keys, values = self.pool.layer(number)
+        tables = self.pool.tables
+        placed = (told["rows"], told["positions"], tables, tables.shape[1], keys, values)
+        norms = 0 if layer.head_norms is None else layer.head_norms
+        turned = (self.weights.cos, self.weights.sin, shape.context)
+        scored = (self._scores, self._scores.shape[1], self._array("attended"))
+        qkv = self._array("qkv")
+        return {
+            "first": self._norm(layer.norms[0]),
+            "second": self._norm(layer.norms[1]),
+            "place": Bound(PLACE, qkv, *sizes, *turned, *placed, norms, self._eps),
+            "attend": Bound(ATTEND, qkv, *sizes, *placed, *scored),
+            **{site: self._delta(number, site) for site in SITES},
+        }
+
+    def _delta(self, number: int, site: str) -> Bound:
+        reads, writes = FLOW[site]
+        held = self.weights.layers[number].products[site]
+        ends = np.array(held.ends, np.int32)
+        table = self.slots.table
+        return Bound(
+            ADD_DELTAS,
+            self.told["of_delta"],
+            self.told["slots"],
+            table,
+            table.shape[0],
+            table.shape[1],
+            number * len(SITES) + list(SITES).index(site),
+            self._array(reads),
+            held.weight.shape[0],
+            self._array(writes),
+            held.weight.shape[1],
+            ends,
+            len(ends),
+            self._low,
+        )
+
+    def hidden(self, step: Step) -> torch.Tensor:
+        """The normed features of the wanted tokens, (wanted, width), and their keys and values in
+        the pool. The result is overwritten by the next step.
+        """
+        count, deltas = len(step.tokens), len(step.of_delta)
+        for name, told in self.told.items():
+            values = getattr(step, name)
+            told[: len(values)] = values
+        buffers = {name: buffer[:count] for name, buffer in self.buffers.items()}
+        buffers["stream"].zero_()
+        torch.index_select(
+            self.weights.embeddings, 0, torch.from_numpy(step.tokens), out=buffers["made"]
+        )
+        for place, vectors in step.vectors:
+            buffers["made"][place : place + len(vectors)] = torch.from_numpy(vectors)
+        light = 1 if count * self.weights.shape.width < LIGHT else 0
+        for layer, bound in zip(self.weights.layers, self._layers, strict=True):
+            bound["first"](count, light)
+            self._multiply(layer, bound, "qkv", buffers, deltas)
+            bound["place"](count, light)
+            bound["attend"](count)
+            self._multiply(layer, bound, "out", buffers, deltas)
+            bound["second"](count, light)
+            self._multiply(layer, bound, "gate_up", buffers, deltas)
+            self._gate(count, light)
+            self._multiply(layer, bound, "down", buffers, deltas)
+        self._last(count, light)
+        if np.array_equal(step.wanted, np.arange(count)):  # every row writes
+            return buffers["normed"]
+        return buffers["normed"].index_select(0, torch.from_numpy(step.wanted))
+
+    def _multiply(
+        self,
+        layer: Layer,
+        bound: Mapping[str, Bound],
+        site: str,
+        buffers: Mapping[str, torch.Tensor],
+        deltas: int,
+    ) -> None:
+        reads, writes = FLOW[site]
+        held = layer.products[site]
+        if held.bias is None:
+            torch.mm(buffers[reads], held.weight, out=buffers[writes])
+        else:
+            torch.addmm(held.bias, buffers[reads], held.weight, out=buffers[writes])
+        bound[site](deltas)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What the output layer says. (tokens, width) to (tokens, vocabulary)."""
+        return torch.mm(hidden, self.weights.head)
+
+
+FLOW = {  # a product by the buffers that it reads and writes
+    "qkv": ("normed", "qkv"),
+    "out": ("attended", "made"),
+    "gate_up": ("normed", "gate_up"),
+    "down": ("gated", "made"),
+}

@@ -1,0 +1,118 @@
+"""Compiled kernels on the threads that torch's own products run on.
+
+Numba could start threads itself. But torch's threads wait for the next product by spinning, and on
+two cores a second crew would fight them for every microsecond: so both use one crew, that of the
+OpenMP library which torch has loaded. Its entry `GOMP_parallel` is what a C compiler makes of
+`#pragma omp parallel`. Where it is missing (macOS) kernels run on the calling thread.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import carray, cfunc, njit, types
+from numba.extending import intrinsic
+
+WORDS = types.CPointer(types.int64)
+MOST_WORDS = 24
+MANY = 1 << 30  # rows of an array whose length a kernel need not know
+PART, PARTS = "kindling_part", "kindling_parts"  # the names that kernels call the library by
+
+
+def _openmp() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL("libgomp.so.1")  # torch is imported: this is the one that it uses
+    except OSError:
+        return None
+
+
+@cfunc(types.int32())
+def _nought() -> int:
+    return 0
+
+
+@cfunc(types.int32())
+def _one() -> int:
+    return 1
+
+
+_library = _openmp()
+if _library is None:
+    llvm.add_symbol(PART, _nought.address)
+    llvm.add_symbol(PARTS, _one.address)
+else:
+    for name, function in ((PART, "omp_get_thread_num"), (PARTS, "omp_get_num_threads")):
+        address = ctypes.cast(getattr(_library, function), ctypes.c_void_p).value
+        llvm.add_symbol(name, address)
+
+part = types.ExternalFunction(PART, types.int32())  # which thread of the crew this is
+parts = types.ExternalFunction(PARTS, types.int32())  # how many there are
+
+
+@intrinsic
+def _pointer(_context: Any, address: Any) -> Any:
+    """An address as a pointer."""
+
+    def generate(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), generate
+
+
+@njit(inline="always")
+def floats(address, shape):
+    """The float32 array of `shape` that begins at `address`."""
+    return carray(_pointer(address), shape, np.float32)
+
+
+@njit(inline="always")
+def ints(address, shape):
+    """As `floats`, of int32."""
+    return carray(_pointer(address), shape, np.int32)
+
+
+@njit(inline="always")
+def longs(address, shape):
+    """As `floats`, of int64."""
+    return carray(_pointer(address), shape, np.int64)
+
+
+@njit(inline="always")
+def flags(address, shape):
+    """As `floats`, of uint8."""
+    return carray(_pointer(address), shape, np.uint8)
+
+
+def kernel(body: Callable[[Any], None]) -> Any:
+    """Compile `body`, which is called with its words (int64) by every thread of the crew."""
+    return cfunc(types.void(WORDS), cache=True, error_model="numpy", fastmath=True)(body)
+
+
+class Bound:
+    """A kernel with its arguments: arrays that stay where they are, and whole numbers.
+
+    A kernel reads them as words, after word 0, the count that it is called with.
+    """
+
+    def __init__(self, compiled: Any, *arguments: np.ndarray | int) -> None:
+        self._kept = (compiled, arguments)  # what the words point to
+        told = [a.ctypes.data if isinstance(a, np.ndarray) else int(a) for a in arguments]
+        self.words = np.array([0, *told], dtype=np.int64)
+        assert len(self.words) <= MOST_WORDS, len(self.words)
+        self._code = ctypes.c_void_p(compiled.address)
+        self._data = ctypes.c_void_p(self.words.ctypes.data)
+        self._alone = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(compiled.address)
+
+    def __call__(self, count: int, threads: int = 0) -> None:
+        """Run it for `count` items. threads: of the crew; 0: as many as torch uses."""
+        if not count:
+            return
+        self.words[0] = count
+        if _library is None:
+            self._alone(self._data)
+        else:
+            _library.GOMP_parallel(self._code, self._data, threads or torch.get_num_threads(), 0)

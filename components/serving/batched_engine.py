@@ -1,0 +1,290 @@
+"""kindling's own engine: every kind of adapter in one batch, for bases of the Llama family."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+
+from components.inference.adapter import Adapter
+from components.inference.batcher import Batcher, Limits
+from components.inference.checkpoint import config_of
+from components.inference.request import Made, Request
+from components.inference.weights import load
+from components.lineage import content_of, file_hash, folder_hash
+from components.serving.choosing import Chosen
+from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
+from components.serving.proof import Refused, prove_acts, prove_bytes, prove_golden
+from components.serving.scoring import Served, classify, received
+from components.serving.shelf import Held, Home, Shelf, Version
+from components.serving.texts import Texts
+
+BACKEND = "kindling"
+PROBE = "The"
+ADAPTER_BYTES = 1 << 30
+LIBRARIES = ("torch", "numba", "tokenizers", "llguidance")
+
+
+class BatchedEngine:
+    """Serves the base of a folder and adapters, all in one batch."""
+
+    def __init__(
+        self,
+        base: Path,
+        adapters: Mapping[str, Path] | None = None,
+        evaluations: Mapping[str, Path] | None = None,
+        limits: Limits | None = None,
+        adapter_bytes: int = ADAPTER_BYTES,
+    ) -> None:
+        """evaluations: the folders with the adapters' golden prompts, by name, where there are any.
+
+        Raises:
+            Unsupported: the base is none of the family.
+            ValueError: the base's files are not what its lineage says.
+        """
+        self.base, limits = base, limits or Limits()
+        content = content_of(base)
+        if folder_hash(base) != content:
+            raise ValueError(
+                f"the files of {base} are not those that its lineage.json names; run 'dvc repro'"
+            )
+        weights = load(base)
+        self.texts = Texts(base)
+        self._config = config_of(base)
+        self._hashes = {"base": content, "tokenizer": file_hash(base / "tokenizer.json")}
+        self.batcher = Batcher(weights, limits, Lock())
+        home = Home(base, content, weights, self.batcher, limits)
+        self.shelf = Shelf(home, adapter_bytes, self._prove)
+        self.alone = Held(Adapter(), self.batcher, 0, (home.root(),))
+        self._about = {"content": content, "path": str(base), "method": None}
+        self._chosen = Chosen(self.texts.tokenizer, weights.shape.vocabulary)
+        for name, folder in (adapters or {}).items():
+            self.add(name, folder, (evaluations or {}).get(name))
+
+    @property
+    def at_once(self) -> int:
+        """Requests that run in one batch."""
+        return self.batcher.limits.rows
+
+    def add(self, name: str, folder: Path, evaluation: Path | None = None) -> None:
+        """See `Engine.add`. It is read and proven at its first request, or by `warm`."""
+        self.shelf.add(Version(name, folder, evaluation))
+
+    def remove(self, name: str) -> None:
+        """See `Engine.remove`."""
+        self.shelf.remove(name)
+
+    def warm(self) -> None:
+        """See `Engine.warm`."""
+        for version in self.shelf.versions().values():
+            if self.shelf.evictions:
+                return
+            try:
+                with self.shelf.use(version):
+                    pass
+            except Refused:
+                continue  # `models` says why
+
+    def models(self) -> Mapping[str, Mapping[str, Any]]:
+        held = self.shelf.versions().items()
+        return {BASE: self._about, **{n: v.about() for n, v in held if v.reason is None}}
+
+    def unavailable(self) -> Mapping[str, str]:
+        held = self.shelf.versions().items()
+        return {name: version.reason for name, version in held if version.reason is not None}
+
+    def figures(self) -> Mapping[str, float]:
+        pool, shelf = self.batcher.pool, self.shelf
+        return {
+            "steps": self.batcher.steps,
+            "tokens_written": self.batcher.written,
+            "prefix_hits": pool.hits,
+            "prefix_misses": pool.misses,
+            "prefix_evictions": pool.evictions,
+            "adapter_loads": shelf.loads,
+            "adapter_evictions": shelf.evictions,
+            "adapter_refusals": shelf.refusals,
+        }
+
+    def vocabulary(self) -> int:
+        return self.batcher.decoder.weights.shape.vocabulary
+
+    def encode(self, text: str) -> list[int]:
+        return self.texts.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.texts.decode(ids)
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        return self.texts.chat(messages)
+
+    def room(self, model: str) -> int:
+        """See `Engine.room`.
+
+        Raises:
+            RequestError: the model must not answer, or is a classifier, which has no text to give.
+        """
+        context = self.batcher.decoder.weights.shape.context - 1  # for the end of another document
+        if model == BASE:
+            return context
+        version = self._version(model)
+        if version.reason is not None:
+            raise _unavailable(version)
+        if version.described["method"] == "head":
+            raise RequestError(
+                "this model is a classifier (head) and gives labels, no text: POST /v1/classify, "
+                "or name another",
+                "model",
+            )
+        return context - version.virtual_tokens
+
+    def generate(
+        self, model: str, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
+    ) -> Iterator[Token]:
+        """See `Engine.generate`.
+
+        Raises:
+            RequestError: the model must not answer, the prompt is empty where it may not be, or
+                the answer is held to what cannot be.
+        """
+        if model == BASE:
+            yield from self._answer(self.alone, ids, sampling, caller)
+            return
+        version = self._version(model)
+        try:
+            with self.shelf.use(version) as held:
+                yield from self._answer(held, ids, sampling, caller)
+        except Refused:
+            raise _unavailable(version) from None
+
+    def _version(self, model: str) -> Version:
+        try:
+            return self.shelf.find(model)
+        except KeyError:
+            raise RequestError(
+                f"'{model}' is served no more; GET /v1/models names those that are",
+                "model",
+                "model_not_found",
+            ) from None
+
+    def _answer(
+        self, held: Held, ids: Sequence[int], sampling: Sampling, caller: Caller
+    ) -> Iterator[Token]:
+        if not ids and held.adapter.members[0].past is not None:
+            raise RequestError(
+                "the prompt is empty, and the model's prefix holds keys and values, from which no "
+                "token follows: give a prompt of one token at least",
+                "prompt",
+            )
+        yield from _told(held.batcher, self.begin(held, ids, sampling, caller))
+
+    def begin(
+        self, held: Held, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
+    ) -> Request:
+        """Put a prompt in line behind what `held` has before it.
+
+        Raises:
+            RequestError: there is no room for so many tokens, or no such answer.
+        """
+        virtual = held.adapter.members[0]
+        opening = [] if virtual.count else [self.texts.tokenizer.bos_token_id]
+        request = Request(
+            [*opening, *ids],
+            self._chosen(sampling),
+            held.roots[0],
+            virtual,
+            held.slot,
+            caller.tenant,
+            len(opening) + caller.shared if caller.shared else 0,
+        )
+        try:
+            return held.batcher.submit(request)
+        except ValueError as error:
+            raise RequestError(str(error), "max_tokens", "context_length_exceeded") from error
+
+    def classify(
+        self, model: str, texts: Sequence[str], caller: Caller = NOBODY
+    ) -> list[dict[str, float]]:
+        """See `Engine.classify`.
+
+        Raises:
+            RequestError: the base was asked, which has no labels, or the model must not answer.
+            ValueError: the adapter has no labels.
+        """
+        if model == BASE:
+            raise RequestError("the base has no labels; name an adapter", "model")
+        version = self._version(model)
+        try:
+            with self.shelf.use(version) as held:
+                served = Served(version, held, caller, self._config)
+                return classify(served, self.texts.tokenizer, texts)
+        except Refused:
+            raise _unavailable(version) from None
+
+    def about(self) -> Mapping[str, str]:
+        told = {"engine": BACKEND, "precision": "float32"}
+        return told | {name: metadata.version(name) for name in LIBRARIES}
+
+    def close(self) -> None:
+        self.shelf.close()
+        self.batcher.close()
+
+    def _prove(self, version: Version, held: Held) -> None:
+        """An adapter is what its evaluation saw, and acts. See `proof`."""
+        prove_bytes(version.folder, version.described, self._hashes["base"])
+        served = Served(version, held, NOBODY, self._config)
+        opening = [] if held.adapter.members[0].count else [self.texts.tokenizer.bos_token_id]
+        asked = [[*opening, *self.encode(PROBE)]]
+
+        def logits(ids: Sequence[int]) -> torch.Tensor:
+            classifier, decoder = held.adapter.classifier, held.batcher.decoder
+            finish = (
+                decoder.logits if classifier is None else lambda features: features @ classifier
+            )
+            return received([served.ask(ids, 0, [len(ids) - 1], finish)])[0][0]
+
+        if version.evaluation is not None:
+            hashes = self._hashes | {"adapter": version.content}
+            golden = version.evaluation
+            asked = prove_golden(golden, hashes, self.encode, lambda p: logits(p["token_ids"]))
+        if version.described["trainable_parameters"]:
+            plain = self._plain if held.adapter.classifier is None else _undecided(logits)
+            prove_acts(asked, logits, plain)
+
+    def _plain(self, ids: Sequence[int]) -> torch.Tensor:
+        """What the base says after those tokens."""
+        served = Served(Version(BASE, self.base, None), self.alone, NOBODY, self._config)
+        finish = self.batcher.decoder.logits
+        return received([served.ask(ids, 0, [len(ids) - 1], finish)])[0][0]
+
+
+def _told(batcher: Batcher, request: Request) -> Iterator[Token]:
+    """What a request makes, token by token; it is let go where nobody takes the next one."""
+    ended = False
+    try:
+        while True:
+            made = request.answers.get()
+            if not isinstance(made, Made):
+                ended = True
+                break
+            yield Token(made.token, made.logprob, made.alternatives)
+    finally:
+        if not ended:
+            batcher.cancel(request)
+            while isinstance(request.answers.get(), Made):
+                pass  # its delta may go only when the batch has let it go
+    if isinstance(made, Exception):
+        raise made
+
+
+def _undecided(logits: Any) -> Any:
+    """What a classifier says that has learned nothing: all labels alike."""
+    return lambda ids: logits(ids).mean()
+
+
+def _unavailable(version: Version) -> RequestError:
+    return RequestError(
+        f"this model must not answer: {version.reason}", "model", "model_unavailable"
+    )

@@ -1,0 +1,50 @@
+"""How a request's tokens are chosen, as kindling's own engine asks for it."""
+
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any
+
+from components.inference import constraint
+from components.inference.request import Choosing
+from components.serving.engine import RequestError, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Chosen:
+    """Makes a `Choosing` of a `Sampling`."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", vocabulary: int) -> None:
+        self.tokenizer, self.vocabulary = tokenizer, vocabulary
+        self._words: Any = None  # what constraints read; made when the first is asked for
+        self._turn = threading.Lock()
+
+    def __call__(self, sampling: Sampling) -> Choosing:
+        """Raises:
+        RequestError: there is no such answer.
+        """
+        return Choosing(
+            sampling.max_tokens,
+            self.tokenizer.eos_token_id,
+            sampling.temperature,
+            sampling.top_p,
+            sampling.top_k,
+            sampling.min_p,
+            sampling.repetition_penalty,
+            secrets.randbits(63) if sampling.seed is None else sampling.seed,
+            sampling.top,
+            self._constraint(sampling),
+        )
+
+    def _constraint(self, sampling: Sampling) -> constraint.Grammar | None:
+        if not sampling.choices and sampling.json_schema is None:
+            return None
+        with self._turn:
+            self._words = self._words or constraint.vocabulary_of(self.tokenizer, self.vocabulary)
+        try:
+            if sampling.choices:
+                return constraint.Grammar(self._words, constraint.one_of(sampling.choices))
+            return constraint.Grammar(self._words, constraint.json_of(sampling.json_schema))
+        except ValueError as error:
+            raise RequestError(str(error), "response_format") from error

@@ -1,0 +1,150 @@
+"""Labels' probabilities by the engine: what `adapters.answering` computes, read in one batch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from components.adapters import METHODS
+from components.adapters.encoding import Pair, as_text, opening, pairs_of, room
+from components.adapters.ensemble import shares_of_votes
+from components.evaluation.classification import label_probabilities
+from components.evaluation.subject import Subject
+from components.inference.request import Reading, Request
+from components.serving.engine import Caller
+from components.serving.shelf import Held, Version
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Served:
+    """An adapter as `adapters.encoding` asks of a model: how long it reads, and what is before."""
+
+    version: Version
+    held: Held
+    caller: Caller
+    config: Any
+
+    @property
+    def peft_config(self) -> dict[str, "Before"]:
+        count = self.held.adapter.members[0].count
+        return {"default": Before(count)} if count else {}
+
+    def ask(self, ids: Sequence[int], member: int, places: Sequence[int], finish: Any) -> Request:
+        """A reading of those tokens behind a member's virtual ones; its answer will come."""
+        held = self.held
+        request = Request(
+            ids,
+            Reading(places, finish),
+            held.roots[member],
+            held.adapter.members[member],
+            held.slot,
+            self.caller.tenant,
+        )
+        return held.batcher.submit(request)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What stands before a text, as a PEFT config tells it."""
+
+    num_virtual_tokens: int
+    is_prompt_learning: bool = True
+
+
+def classify(
+    served: Served, tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]
+) -> list[dict[str, float]]:
+    """As `components.evaluation.classification.classify`.
+
+    Raises:
+        ValueError: the adapter has no labels, or its template more variables than one.
+    """
+    described = served.version.described
+    scores = _by_head if served.held.adapter.classifier is not None else _by_answers
+    method = replace(METHODS[described["method"]], scores=scores)
+    return label_probabilities(Subject(served, tokenizer, described, {}, method), texts)
+
+
+def received(requests: Sequence[Request]) -> list[Any]:
+    """The answers of readings, in their order; the first failure among them is raised."""
+    found = [request.answers.get() for request in requests]
+    for answer in found:
+        if isinstance(answer, Exception):
+            raise answer
+    return found
+
+
+def _by_answers(
+    served: Served,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    labels: Mapping[str, str],
+) -> list[dict[str, float]]:
+    """As `answering.scores`; of an ensemble the log of the share of votes."""
+    pairs = [(prompt, label) for prompt in prompts for label in labels]
+    read = pairs_of(served, tokenizer, [p for p, _ in pairs], [labels[label] for _, label in pairs])
+    members = [_means(served, member, read) for member in range(len(served.held.adapter.members))]
+    size = len(labels)
+    rows = [
+        {label: [round(means[start + n], 6) for means in members] for n, label in enumerate(labels)}
+        for start in range(0, len(pairs), size)
+    ]
+    if len(members) > 1:
+        return shares_of_votes(rows, labels)
+    return [{label: values[0] for label, values in row.items()} for row in rows]
+
+
+def _means(served: Served, member: int, pairs: Sequence[Pair]) -> list[float]:
+    """The mean log-probability of each pair's answer tokens, in nats."""
+    reads: dict[tuple[int, ...], list[int]] = {}
+    for number, (start, target) in enumerate(pairs):
+        reads.setdefault((*start, *target[:-1]), []).append(number)
+    asked = []
+    for ids, numbers in reads.items():
+        first = min(len(pairs[number].start) for number in numbers) - 1
+        targets = [(len(pairs[n].start) - 1 - first, pairs[n].target) for n in numbers]
+        finish = partial(_logprobs, served.held.batcher.decoder, targets)
+        asked.append(served.ask(ids, member, range(first, len(ids)), finish))
+    means = [0.0] * len(pairs)
+    for numbers, found in zip(reads.values(), received(asked), strict=True):
+        for number, mean in zip(numbers, found, strict=True):
+            means[number] = mean
+    return means
+
+
+def _logprobs(
+    decoder: Any, targets: Sequence[tuple[int, Sequence[int]]], features: torch.Tensor
+) -> list[float]:
+    """The means over each target's tokens; targets: where they begin in `features`, and tokens."""
+    logprobs = decoder.logits(features).log_softmax(-1)
+    means = []
+    for first, tokens in targets:
+        places = torch.arange(first, first + len(tokens))
+        means.append(float(logprobs[places, torch.tensor(tokens)].mean()))
+    return means
+
+
+def _by_head(
+    served: Served,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    labels: Mapping[str, str],
+) -> list[dict[str, float]]:
+    """As `head.scores`."""
+    limit, first = room(served), opening(served, tokenizer)
+    rows = [[*first, *as_text(tokenizer, text)[len(first) - limit :]] for text in prompts]
+    classifier = served.held.adapter.classifier
+    asked = [
+        served.ask(ids, 0, [len(ids) - 1], lambda features: (features @ classifier)[0])
+        for ids in rows
+    ]
+    found = [logits.log_softmax(-1).tolist() for logits in received(asked)]
+    return [
+        {label: round(row[n], 6) for n, label in enumerate(served.version.described["labels"])}
+        for row in found
+    ]

@@ -1,0 +1,33 @@
+"""Texts and conversations as tokens, from any thread."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from components.adapters.encoding import as_text
+
+
+class Texts:
+    """The tokenizer of a base."""
+
+    def __init__(self, base: Path) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(base)
+        # chats have their own: whether control tokens count is a state of the tokenizer
+        self._for_chats = AutoTokenizer.from_pretrained(base)
+        self._turn, self._turn_of_chats = threading.Lock(), threading.Lock()
+
+    def encode(self, text: str) -> list[int]:
+        with self._turn:
+            return as_text(self.tokenizer, text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        with self._turn_of_chats:
+            encoded = self._for_chats.apply_chat_template(
+                list(messages), add_generation_prompt=True, sanitize_control_tokens=True
+            )
+        return encoded["input_ids"]

@@ -1,0 +1,255 @@
+"""kindling's own engine: mixes of adapters, what must not answer, versions that move."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from components.adapters import load_adapter
+from components.evaluation import evaluate_adapter
+from components.evaluation.classification import classify
+from components.inference.batcher import Limits
+from components.lineage import read_json, write_json
+from components.reporter import Silent
+from components.serving.batched_engine import BatchedEngine
+from components.serving.engine import BASE, Caller, RequestError, Sampling
+from tests import mixes
+from tests.tiny_models import ADAPTERS, signed
+
+GREEDY = Sampling(8, 0.0)
+
+
+@pytest.fixture(scope="module")
+def kinds(folders, tmp_path_factory):
+    """Folders of a base and of adapters of every kind."""
+    return mixes.more_folders(folders, tmp_path_factory.mktemp("kinds"))
+
+
+@pytest.fixture
+def engine_of():
+    """Makes engines that are closed after the test."""
+    made = []
+
+    def make(folders, names, **given) -> BatchedEngine:
+        adapters = {name: folders[name] for name in names}
+        made.append(BatchedEngine(folders["base"], adapters, **given))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.close()
+
+
+def said(engine: BatchedEngine, model: str, prompt: str = "the film", **caller) -> list[float]:
+    """The log-probabilities of greedy tokens: models that learned little often say the same."""
+    stream = engine.generate(model, engine.encode(prompt), GREEDY, Caller(**caller))
+    return pytest.approx([token.logprob for token in stream], abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_mix_says_what_each_says_alone(kinds, seed):
+    """In any order of arrival, after eviction of blocks and adapters, whoever leaves early."""
+    told = mixes.check(kinds, 60, seed)
+    assert told["blocks_evicted"] and told["adapters_evicted"]
+
+
+@pytest.mark.parametrize("name", [*ADAPTERS, *mixes.MORE])
+def test_labels_have_the_probabilities_of_transformers(kinds, engine_of, name):
+    engine = engine_of(kinds, [name])
+    texts = ["the film was a .", "the plot was b .", "x" * 200]
+    found = engine.classify(name, texts)
+    model = load_adapter(kinds["base"], kinds[name])
+    expected = classify(model, kinds["base"], kinds[name], texts)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_a_soft_prompt_is_computed_once(kinds, engine_of):
+    engine = engine_of(kinds, ["soft_prompt", "long_prefix"])
+    pool = engine.batcher.pool
+    for name in ("soft_prompt", "long_prefix"):
+        said(engine, name, tenant="a")
+        before = pool.misses
+        said(engine, name, "g", tenant="b")
+        assert pool.misses - before == len(engine.encode("g"))
+
+
+def test_another_version_of_an_adapter_meets_none_of_the_olds_blocks(kinds, engine_of, tmp_path):
+    """vllm#42125: an adapter reloaded under its name hit the old one's prefix cache."""
+    other = tmp_path / "lora"
+    shutil.copytree(kinds["stabilised"], other)
+    prompt = mixes.PROMPTS[3]
+    engine = engine_of(kinds, ["lora", "stabilised"])
+    old, new = said(engine, "lora", prompt), said(engine, "stabilised", prompt)
+    assert old.expected != new
+    engine.remove("lora")
+    engine.add("lora", other)
+    assert said(engine, "lora", prompt).expected == new
+
+
+def test_running_requests_end_on_the_adapter_they_began_with(kinds, engine_of):
+    engine = engine_of(kinds, ["lora"])
+    old = said(engine, "lora")
+    running = engine.generate("lora", engine.encode("the film"), GREEDY)
+    begun = [next(running).logprob]
+    with pytest.raises(ValueError, match="'lora' is served already"):
+        engine.add("lora", kinds["dora"])
+    engine.remove("lora")
+    engine.add("lora", kinds["dora"])
+    new = said(engine, "lora")
+    assert [*begun, *(token.logprob for token in running)] == old
+    assert old.expected != new
+    engine.remove("lora")
+    with pytest.raises(RequestError, match="'lora' is served no more") as gone:
+        said(engine, "lora")
+    assert gone.value.code == "model_not_found" and list(engine.models()) == [BASE]
+
+
+def test_adapters_share_a_budget_of_memory(kinds, engine_of):
+    names = ["lora", "dora", "stabilised", "ia3"]
+    engine = engine_of(kinds, names, adapter_bytes=30_000)
+    first = {name: said(engine, name) for name in names}
+    assert {name: said(engine, name).expected for name in names} == first
+    assert engine.shelf.evictions and sum(engine.shelf._loaded.values()) <= 30_000
+    with pytest.raises(RequestError, match="all adapters may have 100"):
+        said(engine_of(kinds, ["lora"], adapter_bytes=100), "lora")
+
+
+def test_choices_hold_an_answer_to_one_of_them(kinds, engine_of):
+    engine = engine_of(kinds, ["lora"])
+    for choices in (("good", "bad"), (" a plot", " a film", 'say "x"')):
+        for seed in range(3):
+            how = Sampling(30, 1.0, seed=seed, choices=choices)
+            tokens = [t.id for t in engine.generate("lora", engine.encode("the film"), how)]
+            assert engine.decode(tokens) in choices
+
+
+def test_a_schema_holds_an_answer_to_json_of_it(kinds, engine_of):
+    engine = engine_of(kinds, [])
+    schema = {
+        "type": "object",
+        "properties": {"label": {"enum": ["good", "bad"]}, "sure": {"type": "boolean"}},
+        "required": ["label", "sure"],
+        "additionalProperties": False,
+    }
+    how = Sampling(80, 1.0, seed=1, json_schema=json.dumps(schema))
+    tokens = [token.id for token in engine.generate(BASE, engine.encode("the film"), how)]
+    answer = json.loads(engine.decode(tokens))
+    assert answer["label"] in ("good", "bad") and isinstance(answer["sure"], bool)
+    with pytest.raises(RequestError, match="no answer can be held to this"):
+        next(engine.generate(BASE, [1], Sampling(5, json_schema='{"type": "nothing"}')))
+
+
+@pytest.fixture(scope="module")
+def judged(kinds, tmp_path_factory):
+    """Evaluation folders by adapter, with their golden prompts."""
+    top = tmp_path_factory.mktemp("evaluations")
+    found = {}
+    for name in ("lora", "soft_prompt", "prefix", "ia3", "head", "ensemble", "zero_shot", "full"):
+        (top / name).mkdir()
+        task, base = kinds["taste"], kinds["base"]
+        evaluate_adapter(kinds[name], task, base, top / name, Silent())
+        found[name] = signed(top / name)
+    return found
+
+
+def test_adapters_prove_themselves_by_their_golden_prompts(kinds, judged, engine_of):
+    engine = engine_of(kinds, judged, evaluations=judged)
+    engine.warm()
+    assert engine.shelf.loads == len(judged)
+    assert not engine.unavailable()
+
+
+def altered(folder: Path, target: Path, change) -> Path:
+    shutil.copytree(folder, target)
+    golden = read_json(target / "golden.json")
+    change(golden)
+    write_json(target / "golden.json", golden)
+    return target
+
+
+def shift(golden: dict) -> None:
+    logits = golden["prompts"][-1]["logits"]
+    token = max(logits, key=logits.get)
+    logits[token] += 0.01
+
+
+@pytest.mark.parametrize("name", ["lora", "prefix", "head"])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (shift, "in its evaluation it was"),
+        (lambda golden: golden.update(tokenizer="0" * 64), "evaluated with tokenizer 0000"),
+        (lambda golden: golden.update(adapter="1" * 64), "evaluated with adapter 1111"),
+        (lambda golden: golden["prompts"][0]["token_ids"].__setitem__(-1, 77), "reads the golden"),
+    ],
+)
+def test_what_its_evaluation_did_not_see_must_not_answer(
+    kinds, judged, engine_of, tmp_path, name, change, reason
+):
+    evaluation = altered(judged[name], tmp_path / "changed", change)
+    engine = engine_of(kinds, [name], evaluations={name: evaluation})
+    for ask in (lambda: engine.classify(name, ["the film"]), lambda: said(engine, name)):
+        with pytest.raises(RequestError, match=reason) as refused:
+            ask()
+        assert refused.value.code == "model_unavailable"
+    assert reason in engine.unavailable()[name] and name not in engine.models()
+    assert said(engine, BASE).expected
+    engine.add(name, kinds[name], judged[name])  # as it should be: it answers again
+    assert engine.classify(name, ["the film"])
+
+
+def test_changed_files_and_another_base_must_not_answer(kinds, engine_of, tmp_path):
+    changed, foreign = tmp_path / "changed", tmp_path / "foreign"
+    for folder in (changed, foreign):
+        shutil.copytree(kinds["lora"], folder)
+    weights = changed / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    write_json(foreign / "adapter.json", read_json(foreign / "adapter.json") | {"base": "f" * 64})
+    folders = kinds | {"changed": changed, "foreign": signed(foreign), "none": tmp_path}
+    engine = engine_of(folders, ["changed", "foreign", "none"])
+    for name, reason in (
+        ("changed", "they were changed"),
+        ("foreign", "trained on base ffff"),
+        ("none", "no adapter folder"),
+    ):
+        with pytest.raises(RequestError, match=reason):
+            said(engine, name)
+    assert list(engine.models()) == [BASE]
+    assert list(engine.unavailable()) == ["changed", "foreign", "none"]
+
+
+def test_a_base_that_was_changed_is_not_served(kinds, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(kinds["base"], base)
+    (base / "config.json").write_text((base / "config.json").read_text() + " ")
+    with pytest.raises(ValueError, match=r"are not those that its lineage\.json names"):
+        BatchedEngine(base, {})
+
+
+def test_a_caller_who_leaves_frees_blocks_and_adapter(kinds, engine_of):
+    engine = engine_of(kinds, ["lora"], limits=Limits(rows=2))
+    stream = engine.generate("lora", engine.encode("the"), Sampling(60, 0.0))
+    next(stream)
+    version = engine.shelf.find("lora")
+    assert version.uses == 1
+    stream.close()
+    assert version.uses == 0 and not engine.batcher.rows
+
+
+def test_many_callers_at_once(kinds, engine_of):
+    """More than there are rows: they wait in line, and all are answered."""
+    engine = engine_of(kinds, ["lora", "soft_prompt"], limits=Limits(rows=3))
+    expected = {name: said(engine, name) for name in (BASE, "lora", "soft_prompt")}
+    found: list[tuple[str, list[int]]] = []
+    callers = [
+        threading.Thread(target=lambda name=name: found.append((name, said(engine, name).expected)))
+        for name in list(expected) * 20
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(found) == 60 and all(tokens == expected[name] for name, tokens in found)
