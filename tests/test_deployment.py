@@ -24,17 +24,20 @@ slow = pytest.mark.slow
 DEPLOYMENT = "pipeline/quickstart"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports() -> list[int]:
+    """Two of them, held together so that they differ."""
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1], other.getsockname()[1]]
 
 
 def write_settings(path: Path, **changes: int) -> Path:
     """The settings that ship, with free ports. changes: `prefect_port=1` for `prefect.port`."""
     yaml = YAML()
     document = yaml.load(DEFAULT.read_text(encoding="utf-8"))
-    for name, value in {"prefect_port": free_port(), "mlflow_port": free_port(), **changes}.items():
+    free = dict(zip(("prefect_port", "mlflow_port"), free_ports(), strict=True))
+    for name, value in {**free, **changes}.items():
         block, key = name.split("_", 1)
         document[block][key] = value
     with path.open("w", encoding="utf-8") as file:

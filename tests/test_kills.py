@@ -128,8 +128,14 @@ def test_a_flow_killed_or_interrupted_then_the_same_command(workspace, prepared,
     """The flow alone, or with all that it started: that ends with it, and the next run goes on."""
     command = [sys.executable, "-m", "flows.cli", "run", "quickstart"]
     log = workspace / "log.txt"
-    with log.open("w") as out:
-        flow = subprocess.Popen(command, cwd=workspace, stdout=out, stderr=out)
+    with log.open("w") as out:  # Ctrl-C counts, also where the tests run in the background
+        flow = subprocess.Popen(
+            command,
+            cwd=workspace,
+            stdout=out,
+            stderr=out,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     checkpoints = workspace / ".kindling" / "checkpoints" / "base@quickstart"
     wait_for(lambda: list(checkpoints.glob("step-*.pt")) and stages_at_work(workspace))
     begun = family(psutil.Process(flow.pid))

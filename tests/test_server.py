@@ -172,7 +172,7 @@ def test_an_empty_prompt_behind_keys_and_values_is_refused(served):
     response = post(served, "/v1/completions", model="prefix", prompt="", max_tokens=4)
     error = response.json()["error"]
     assert response.status_code == 400 and error["param"] == "prompt"
-    assert "'prefix' holds keys and values, from which no token follows" in error["message"]
+    assert "prefix holds keys and values, from which no token follows" in error["message"]
 
 
 @pytest.mark.parametrize(

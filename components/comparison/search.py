@@ -24,6 +24,7 @@ from components.training.loop import Diverged
 
 SEED = 0  # of all trials; the final trainings have others
 PATIENCE = 3  # trials that must have got as far before one is stopped for being worse than they
+NO_TEST = {"rate": None, "curve": [], "seconds": 0.0}  # of what has no learning rate
 COUNTED_ROWS = 1000  # for the mean length of a row
 
 
@@ -73,15 +74,12 @@ def search(
         ValueError: the task has too few rows, or no learning rate trains.
     """
     steps = steps_of(entry, comparison.budget, ground) if is_trained(entry.adapter) else 0
-    begun = entry.block({}, SEED, steps)
-    started = time.perf_counter()
-    found = learning_rate_of(begun, ground.task, ground.base) if steps else None
-    finding = time.perf_counter() - started
+    found = _range_test(entry.block({}, SEED, steps), ground) if steps else NO_TEST
     lower = read_json(ground.task / "task.json")["metric"] in LOWER_IS_BETTER
     trials: list[dict[str, Any]] = []
     count = space.count(entry.adapter, comparison.trials)
     for number in range(count):
-        chosen = space.point(entry.adapter, number, found.rate if found else None)
+        chosen = space.point(entry.adapter, number, found["rate"])
         trials.append(_trial(entry, chosen, steps, ground, trials))
         _tell(trials, count, lower, report)
     best = best_of(trials, lower)
@@ -95,11 +93,27 @@ def search(
         "trials": trials,
         "best": best,
         "steps": steps,
-        "range_test": found.curve if found else [],
-        "seconds": round(finding + sum(trial["seconds"] for trial in trials), 2),
+        "range_test": found["curve"],
+        "seconds": round(found["seconds"] + sum(trial["seconds"] for trial in trials), 2),
     }
     write_json(out / "search.json", written)
     return {"score": best["score"], "trials": float(count)}
+
+
+def _range_test(begun: Any, ground: Ground) -> dict[str, Any]:
+    """About which `rate` suits, the `curve` that says so, and the `seconds` that it took.
+
+    Kept like a trial: what a search took is told the same when it is made again.
+    """
+    key = value_hash([ground.origin, "range test", begun.model_dump(mode="json")])
+    kept = ground.trials / key / "range_test.json"
+    if not kept.is_file():
+        started = time.perf_counter()
+        found = learning_rate_of(begun, ground.task, ground.base)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        taken = round(time.perf_counter() - started, 2)
+        write_json(kept, {"rate": found.rate, "curve": found.curve, "seconds": taken})
+    return read_json(kept)
 
 
 def steps_of(entry: Entry, budget: int, ground: Ground) -> int:

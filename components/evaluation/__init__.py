@@ -11,7 +11,7 @@ from components.evaluation.metrics import score_of, summarise
 from components.evaluation.sensitivity import sensitivity
 from components.evaluation.subject import Record, Row, Subject, open_subject
 from components.evaluation.worst import by_steps, worst
-from components.lineage import content_of, file_hash, read_jsonl, write_json, write_jsonl
+from components.lineage import file_hash, folder_hash, read_jsonl, write_json, write_jsonl
 from components.reporter import Reporter
 
 GOLDEN = 8  # prompts whose logits are kept, to recognise a model that was changed
@@ -76,7 +76,7 @@ def evaluate_adapter(
     told = {"decoding": decoding, "by_steps": by_steps(records, metric), **_incomplete(records)}
     write_json(out / "metrics.json", {**figures, **told, **sure})
     write_json(out / "worst.json", worst(subject.prompts(rows), rows, records))
-    made_of = {"adapter": content_of(adapter), "base": content_of(base)}
+    made_of = {"adapter": folder_hash(adapter), "base": subject.adapter["base"]}
     made_of["tokenizer"] = file_hash(base / "tokenizer.json")
     write_json(out / "golden.json", {**made_of, "prompts": _golden(subject, rows)})
     if subject.adapter["random_base"] is None:  # the control is there for its score alone
