@@ -172,7 +172,7 @@ def test_variables_are_data(served, text):
     assert templated["choices"] == plain["choices"]
     assert render("{{text}} it was", {"text": text}) == f"{text} it was"
     engine = served[1].current.now.engine
-    special = set(engine.tokenizer.all_special_ids)
+    special = set(engine.texts.tokenizer.all_special_ids)
     assert not special & set(engine.encode(f"{text} it was"))
 
 

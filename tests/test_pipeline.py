@@ -137,7 +137,8 @@ def test_the_registry_lists_and_a_registered_adapter_predicts(ran, tmp_path):
         "print(json.dumps(model.predict(['The plot of film 3 is good and warm.'])))"
     )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert set(told[0]) == {"positive", "negative"}
     assert sum(told[0].values()) == pytest.approx(1)

@@ -303,12 +303,17 @@ def test_a_moved_alias_is_deployed_and_a_damaged_version_is_refused(workspace, f
     assert now.versions == {"base": 1, "lora": 2} and now.engine is first.engine
     assert list(now.engine.models()) == ["base", "lora@2"]
     damaged = store.folder("tiny.lora", 1) / "adapter.json"
-    damaged.write_text(damaged.read_text(encoding="utf-8") + " ", encoding="utf-8")
-    store.rollback("tiny", 1)
-    assert watcher.look()
+    whole = damaged.read_text(encoding="utf-8")
+    try:
+        damaged.write_text(whole + " ", encoding="utf-8")
+        store.rollback("tiny", 1)
+        assert watcher.look()
+    finally:
+        damaged.write_text(whole, encoding="utf-8")  # every clone of the store shares its folders
     assert "was altered" in gateway.current.now.unavailable()["lora"]
     with pytest.raises(RequestError, match=r"'lora' is unavailable: .* was altered"):
         gateway.current.now.known("lora")
+    first.engine.close()
 
 
 def test_trace_names_the_prompt_version_that_classified(served, workspace):
