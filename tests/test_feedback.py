@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -190,3 +191,18 @@ def _talk(address, answer, life, client, acknowledged):
             return
         if response.status_code == 200:
             acknowledged.append((answer, score))
+
+
+def test_many_first_answers_at_once_have_one_record_and_one_seal(tmp_path):
+    """Threads of one process once took each other's half-written file away."""
+    for number in range(20):
+        kept, start = Fingerprints(tmp_path / str(number)), threading.Barrier(16)
+
+        def answer(_: int, kept=kept, start=start) -> str:
+            start.wait()
+            return kept.answer_id("cmpl", kept.of({"a": "b" * 100_000}))
+
+        with ThreadPoolExecutor(16) as pool:
+            found = list(pool.map(answer, range(16)))
+        assert all(kept.gave(identity) for identity in found)
+        assert len(list(kept.folder.iterdir())) == 2

@@ -5,6 +5,7 @@ import hmac
 import os
 import re
 import secrets
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -31,14 +32,16 @@ class Fingerprints:
         self.folder = folder
         self._written: set[str] = set()
         self._secret: bytes | None = None
+        self._turn = threading.Lock()  # answers are made in many threads, and files by process
 
     def of(self, record: Mapping[str, Any]) -> str:
         """The fingerprint of `record`; it is on disk when this returns."""
         digest = value_hash(record)[:LENGTH]
-        if digest not in self._written:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / f"{digest}.json", record)
-            self._written.add(digest)
+        with self._turn:
+            if digest not in self._written:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_json(self.folder / f"{digest}.json", record)
+                self._written.add(digest)
         return digest
 
     def record(self, digest: str) -> dict[str, Any] | None:
@@ -59,8 +62,8 @@ class Fingerprints:
         return bool(found) and hmac.compare_digest(found[2], self._seal(found[1]))
 
     def _seal(self, said: str) -> str:
-        if self._secret is None:
-            self._secret = _secret(self.folder)
+        with self._turn:
+            self._secret = self._secret or _secret(self.folder)
         return hmac.new(self._secret, said.encode(), hashlib.sha256).hexdigest()[:HALF]
 
 
