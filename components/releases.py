@@ -19,6 +19,39 @@ class Release:
     follows: int = 0
 
 
+@dataclass(frozen=True)
+class Fit:
+    """A registered adapter that may serve, and the prompt version that it was made with."""
+
+    version: int
+    prompt: str
+    prompt_version: int
+
+
+def following(
+    current: tuple[int, Release] | None, base: int, fit: Mapping[str, Fit]
+) -> tuple[Release | None, str]:
+    """The release that follows (None: the current one stays), and why `fit` are held back, if so.
+
+    Members of the current release on the same base stay. On another base they cannot: the release
+    moves only when each of them has a promoted successor.
+    """
+    number, members = current if current else (0, Release(base))
+    stay = members.base == base
+    behind = sorted(set(members.adapters) - set(fit))
+    if behind and not stay:
+        return None, f"{', '.join(behind)} of release {number} lack a fit on base {base}"
+    adapters = dict(members.adapters) if stay else {}
+    prompts = dict(members.prompts) if stay else {}
+    for name, found in fit.items():
+        adapters[name] = found.version
+        prompts[found.prompt] = found.prompt_version
+    served = (members.base, members.adapters, members.prompts)
+    if not fit or served == (base, adapters, prompts):
+        return None, ""
+    return Release(base, adapters, prompts, reason="gate"), ""
+
+
 def line(releases: Mapping[int, Release], number: int) -> set[int]:
     """Release `number` and those that led to it.
 

@@ -1,4 +1,4 @@
-"""A stage dies with the processes that started it.
+"""A stage dies with the processes that started it, and so does Prefect's temporary server.
 
 Without this, `kill -9` of `dvc repro` leaves its child at work; the next `dvc repro` deletes the
 output, starts a second child, and the mixture of both is cached as the result.
@@ -6,13 +6,17 @@ output, starts a second child, and the mixture of both is cached as the result.
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 
 from flows import settings
 
+TEMPORARY_SERVER = "prefect.server.api.server:create_app"  # on the command line of what it starts
 POLL_SECONDS = 0.25
 GRACE_SECONDS = 3.0  # nothing else of a stage needs a farewell: its results appear by a rename
 
@@ -43,6 +47,34 @@ def tie() -> None:
         threading.Thread(target=_watch, args=(watched,), daemon=True).start()
 
 
+def tie_server() -> None:
+    """Let Prefect's temporary server, if this process has one, end with it, however it ends.
+
+    The server watches nobody, and this process may have no time to end it: a process between them
+    does.
+    """
+    for child in psutil.Process().children():
+        if any(TEMPORARY_SERVER in word for word in child.cmdline()):
+            subprocess.Popen(
+                [sys.executable, "-m", "flows.leash", str(os.getpid()), str(child.pid)],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # what ends this process's group is for its farewell
+            )
+
+
+def _hold(master: psutil.Process, held: psutil.Process) -> None:
+    """End `held` when `master` has ended."""
+    while _alive(master):
+        if not _alive(held):
+            return
+        time.sleep(POLL_SECONDS)
+    with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+        held.terminate()
+        held.wait(GRACE_SECONDS)
+    with suppress(psutil.NoSuchProcess):
+        held.kill()
+
+
 def _watch(watched: list[psutil.Process]) -> None:
     while all(_alive(process) for process in watched):
         time.sleep(POLL_SECONDS)
@@ -56,3 +88,8 @@ def _alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+if __name__ == "__main__":
+    with suppress(psutil.NoSuchProcess):
+        _hold(*(psutil.Process(int(pid)) for pid in sys.argv[1:]))

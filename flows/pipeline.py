@@ -25,6 +25,7 @@ from flows import (
     expansion,
     forkserver,
     graph,
+    leash,
     locks,
     settings,
     side_by_side,
@@ -175,6 +176,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
     started = time.monotonic()
     where = Path(workspace).resolve()
     settings.apply(where)
+    leash.tie_server()
     catalogue = load(where)
     if pipeline not in catalogue.pipelines:
         raise ValueError(f"no pipeline '{pipeline}'{suggestion(pipeline, catalogue.pipelines)}")

@@ -13,7 +13,7 @@ from components.catalogue import Catalogue, load
 from components.gate import Gate, decide
 from components.lineage import content_of, read_json, value_hash
 from components.registry import CHAMPION, CONTENT, DECISION, Registry
-from components.releases import Release
+from components.releases import Fit, following
 from flows import evidence, locks, settings, tracking
 
 TOP = "root"  # the workspace at a repository's top: its folder has another name in each clone
@@ -64,13 +64,14 @@ def release(
                 say(f"registered {name}")
             decisions = _decide_all(work, candidates)
             fit = [candidate for candidate in candidates if decisions[candidate.name]["passed"]]
-            following, held = _plan(store.current(pipeline), base, fit)
+            found = {c.name: Fit(c.version, *c.prompt) for c in fit}
+            next_one, held = following(store.current(pipeline), base, found)
             for candidate in fit:
                 decisions[candidate.name] = _outcome(decisions[candidate.name], held)
             for candidate in candidates:  # first: once it is champion, nothing is decided on it
                 _record(work, candidate, decisions[candidate.name])
-            if following is not None:
-                store.promote(pipeline, following)
+            if next_one is not None:
+                store.promote(pipeline, next_one)
             current = store.current(pipeline)
     for name, decision in decisions.items():
         say(f"{name}: {decision['summary']}")
@@ -267,31 +268,6 @@ def _champion_records(work: _Work, candidate: Candidate, champion) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         evaluate_adapter(store.folder(name, version), rows, base, out, Silent())
     return out
-
-
-def _plan(
-    current: tuple[int, Release] | None, base: int, fit: list[Candidate]
-) -> tuple[Release | None, str]:
-    """The release that follows (None: the current one stays), and why `fit` are held back, if so.
-
-    Members of the current release on the same base stay. On another base they cannot: the release
-    moves only when each of them has a promoted successor.
-    """
-    number, members = current if current else (0, Release(base))
-    stay = members.base == base
-    behind = sorted(set(members.adapters) - {candidate.name for candidate in fit})
-    if behind and not stay:
-        return None, f"{', '.join(behind)} of release {number} lack a fit on base {base}"
-    adapters = dict(members.adapters) if stay else {}
-    prompts = dict(members.prompts) if stay else {}
-    for candidate in fit:
-        adapters[candidate.name] = candidate.version
-        prompts[candidate.prompt[0]] = candidate.prompt[1]
-    proposed = Release(base, adapters, prompts, reason="gate")
-    served = (members.base, members.adapters, members.prompts)
-    if not fit or served == (base, adapters, prompts):
-        return None, ""
-    return proposed, ""
 
 
 def _outcome(decision: dict[str, Any], held: str) -> dict[str, Any]:

@@ -2,57 +2,14 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from components import cluster
-from components.catalogue import Catalogue
-from components.reporter import Reporter
 from components.schema import Compute
 from components.training.group import Group
 from flows import settings
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a stage function is given: its blocks, its folders, and whom to tell.
-
-    identity: the hash of all that shapes the stage. origin: of its inputs, code and versions alone,
-    whatever it is called and asked to do.
-    """
-
-    catalogue: Catalogue
-    name: str
-    workspace: Path
-    out: Path
-    checkpoints: Path
-    identity: str
-    origin: str
-    report: Reporter
-
-    def artifact(self, path: str) -> Path:
-        return self.workspace / "artifacts" / path
-
-    def of_pipeline(self, path: str) -> Path:
-        """`path` in the folder of the adapter's pipeline."""
-        return self.artifact(f"{self.catalogue.adapters[self.name].pipeline}/{path}")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """run: the work. output, inputs: artifact folders, `{name}`, `{pipeline}`, `{task}`,
-    `{dataset}` and `{corpus}` standing for those of the block, `{each_task}` for all of a
-    pipeline's. libraries: those whose version shapes the result. code: what a checkpoint depends
-    on, below `components/`. gathers: it reads whatever the other stages of its pipeline made.
-    """
-
-    run: Callable[[Work], dict[str, float]]
-    output: str
-    inputs: tuple[str, ...] = ()
-    libraries: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
-    gathers: bool = False
+from flows.work import Stage, Work
 
 
 def _dataset(work: Work) -> dict[str, float]:

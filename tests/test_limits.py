@@ -136,6 +136,26 @@ def test_another_tenants_model_looks_like_none(gateway, address):
     assert httpx.get(f"{address}/metrics", headers=headers).status_code == 403
 
 
+@pytest.mark.parametrize("path", ["classify", "completions"])
+def test_what_is_kept_of_a_prompt_is_its_owners_alone(gateway, address, path):
+    """Else the time of an answer would tell one tenant what another has asked."""
+    keys = [gateway.keys.add(name, None, None) for name in ("alice", "bob")]
+    text = "the film was a and the plot was b and the cast was a and the end was b"
+    engine = gateway.current.now.engine
+
+    def read(key: str) -> float:
+        """Positions that the engine read for one request, and found nowhere."""
+        before = engine.figures()["prefix_misses"]
+        body = {"input": text} if path == "classify" else {"prompt": text, "max_tokens": 1}
+        headers = {"Authorization": f"Bearer {key}"}
+        body |= {"model": "lora"}
+        assert httpx.post(f"{address}/v1/{path}", json=body, headers=headers).status_code == 200
+        return engine.figures()["prefix_misses"] - before
+
+    first, again, other = read(keys[0]), read(keys[0]), read(keys[1])
+    assert again < first == other
+
+
 def test_a_key_has_a_rate_of_its_own(gateway, address):
     slow, fast = gateway.keys.add("slow", None, 2), gateway.keys.add("fast", None, None)
     codes = [ask(address, key=slow, max_tokens=1).status_code for _ in range(3)]

@@ -112,7 +112,6 @@ def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: f
         "train_seconds": round(seconds, 2),
         "search_seconds": searched,
         "cost": round(seconds / 3600 * price, 6) if price is not None else None,
-        "search_cost": round(searched / 3600 * price, 6) if price is not None else None,
     }
 
 

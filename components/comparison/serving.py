@@ -25,7 +25,9 @@ def measure(
     for name in adapters:
         try:
             _ask(engine, name, prompts[name])  # the first answer also warms up
-        except RequestError:
+        except RequestError as error:
+            if error.code == "model_unavailable":
+                raise
             del taken[name]
     for _ in range(ROUNDS):
         for name, times in taken.items():

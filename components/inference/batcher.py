@@ -57,7 +57,7 @@ class Batcher:
         self._writing = np.zeros(0, np.int32)
         self._next, self._read, self._slot = (np.zeros(limits.rows, np.int32) for _ in range(3))
         self._inbox: SimpleQueue = SimpleQueue()
-        self._open = True
+        self._open, self._door = True, threading.Lock()
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
 
@@ -73,9 +73,10 @@ class Batcher:
                 f"{request.length} tokens and {request.limit} to write need {request.blocks} "
                 f"blocks; the pool has {self.pool.blocks}"
             )
-        if not self._open:
-            raise RuntimeError("the engine was closed")
-        self._inbox.put((self._let_in, request))
+        with self._door:  # what is put in while it is open is heard before the end
+            if not self._open:
+                raise RuntimeError("the engine was closed")
+            self._inbox.put((self._let_in, request))
         return request
 
     def cancel(self, request: Request) -> None:
@@ -98,7 +99,12 @@ class Batcher:
             self._end(row, None)
 
     def _stop(self, _: None) -> None:
-        self._open = False
+        with self._door:
+            self._open = False
+        while not self._inbox.empty():
+            act, request = self._inbox.get()
+            if request is not None:
+                act(request)
         self._fail(RuntimeError("the engine was closed"))
 
     def _run(self) -> None:

@@ -19,7 +19,7 @@ from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampli
 from components.serving.proof import Refused, prove_acts, prove_bytes, prove_golden
 from components.serving.scoring import Served, classify, received
 from components.serving.shelf import Held, Home, Shelf, Version
-from components.serving.texts import Texts
+from components.serving.texts import Speaking, Texts
 
 BACKEND = "kindling"
 PROBE = "The"
@@ -27,7 +27,7 @@ ADAPTER_BYTES = 1 << 30
 LIBRARIES = ("torch", "numba", "tokenizers", "llguidance")
 
 
-class BatchedEngine:
+class BatchedEngine(Speaking):
     """Serves the base of a folder and adapters, all in one batch."""
 
     def __init__(
@@ -110,15 +110,6 @@ class BatchedEngine:
 
     def vocabulary(self) -> int:
         return self.batcher.decoder.weights.shape.vocabulary
-
-    def encode(self, text: str) -> list[int]:
-        return self.texts.encode(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.texts.decode(ids)
-
-    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        return self.texts.chat(messages)
 
     def room(self, model: str) -> int:
         """See `Engine.room`.

@@ -31,3 +31,21 @@ class Texts:
                 list(messages), add_generation_prompt=True, sanitize_control_tokens=True
             )
         return encoded["input_ids"]
+
+
+class Speaking:
+    """The part of `Engine` that is its tokenizer's."""
+
+    texts: Texts
+
+    def encode(self, text: str) -> list[int]:
+        """See `Engine.encode`."""
+        return self.texts.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `Engine.decode`."""
+        return self.texts.decode(ids)
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """See `Engine.chat`."""
+        return self.texts.chat(messages)

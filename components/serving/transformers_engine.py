@@ -3,6 +3,7 @@
 One model in memory for each adapter, one request at a time.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -19,13 +20,13 @@ from components.lineage import content_of, file_hash, read_json
 from components.models import llama
 from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
 from components.serving.proof import ACTS, prove_golden
-from components.serving.texts import Texts
+from components.serving.texts import Speaking, Texts
 
 PROBE = "The"
 UNKNOWN = ("top_k", "min_p", "repetition_penalty", "choices", "json_schema")
 
 
-class TransformersEngine:
+class TransformersEngine(Speaking):
     """Serves the base of a folder and adapters, each with its own copy of the model."""
 
     at_once = 1
@@ -38,6 +39,7 @@ class TransformersEngine:
         self.base = base
         self.texts = Texts(base)
         self.tokenizer = self.texts.tokenizer
+        self._turn = threading.Lock()  # the line may be another engine's, whose base has moved
         self._models = {BASE: llama.load(base)}
         self._folders: dict[str, Path] = {}
         self._methods: dict[str, Method] = {}
@@ -110,15 +112,6 @@ class TransformersEngine:
     def vocabulary(self) -> int:
         return self._models[BASE].config.vocab_size
 
-    def encode(self, text: str) -> list[int]:
-        return self.texts.encode(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.texts.decode(ids)
-
-    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        return self.texts.chat(messages)
-
     def room(self, model: str) -> int:
         """See `Engine.room`.
 
@@ -127,8 +120,8 @@ class TransformersEngine:
         """
         if model in self._methods and not self._methods[model].generates:
             raise RequestError(
-                f"'{model}' is a classifier ({self._about[model]['method']}) and gives labels, no "
-                "text: POST /v1/classify, or name another model",
+                "this model is a classifier (head) and gives labels, no text: POST /v1/classify, "
+                "or name another",
                 "model",
             )
         return room(self._models[model]) - 1  # a document begins with the end of another
@@ -149,6 +142,10 @@ class TransformersEngine:
                     f"{name}: the transformers backend, which serves this base, does not know it",
                     name,
                 )
+        with self._turn:
+            yield from self._generate(model, ids, sampling)
+
+    def _generate(self, model: str, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
         served = self._models[model]
         random = torch.Generator()
         if sampling.seed is not None:
@@ -159,8 +156,8 @@ class TransformersEngine:
         known = torch.tensor([[*opening(served, self.tokenizer), *ids]], dtype=torch.long)
         if not known.numel() and is_prefix(served):
             raise RequestError(
-                f"the prompt is empty, and the prefix of '{model}' holds keys and values, from "
-                "which no token follows: give a prompt of one token at least",
+                "the prompt is empty, and the model's prefix holds keys and values, from which no "
+                "token follows: give a prompt of one token at least",
                 "prompt",
             )
         cache: Cache | None = None
@@ -178,7 +175,8 @@ class TransformersEngine:
     ) -> list[dict[str, float]]:
         if model == BASE:
             raise RequestError("the base has no labels; name an adapter", "model")
-        return classify(self._models[model], self.base, self._folders[model], texts)
+        with self._turn:
+            return classify(self._models[model], self.base, self._folders[model], texts)
 
     def about(self) -> Mapping[str, str]:
         libraries = ("torch", "transformers", "peft", "tokenizers")

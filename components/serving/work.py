@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from components.serving import replies, schemas
 from components.serving.deployment import Deployment
-from components.serving.engine import RequestError
+from components.serving.engine import Caller, RequestError
 from components.serving.errors import documented
 from components.serving.fingerprints import digest_of
 from components.serving.gateway import Gateway
@@ -107,11 +108,14 @@ async def _classified(
 ) -> dict[str, Any]:
     story, texts = request.state.story, body.texts
     with gateway.admitted() as deployment:
-        deployment.known(body.model, request.state.key)
+        key = request.state.key
+        deployment.known(body.model, key)
+        caller = Caller(key.sha256 if key else "")
         story.model = body.model
         gateway.require("serving.texts", len(texts), gateway.limits.texts, "input", "texts")
         found = []
-        work = gateway.line.run(lambda: _labels(deployment, body.model, texts), deadline(gateway))
+        labels = partial(_labels, deployment, body.model, texts, caller)
+        work = gateway.line.run(labels, deadline(gateway))
         async with aclosing(work) as parts:
             async for part in parts:
                 found += part
@@ -129,10 +133,12 @@ async def _classified(
     }
 
 
-def _labels(deployment: Deployment, model: str, texts: list[str]) -> Iterator[list[dict]]:
+def _labels(
+    deployment: Deployment, model: str, texts: list[str], caller: Caller
+) -> Iterator[list[dict]]:
     for first in range(0, len(texts), TEXTS_AT_ONCE):
         part = texts[first : first + TEXTS_AT_ONCE]
-        yield deployment.engine.classify(deployment.inner(model), part)
+        yield deployment.engine.classify(deployment.inner(model), part, caller)
 
 
 def _heard(gateway: Gateway, body: schemas.FeedbackRequest, request: Request) -> dict[str, Any]:
