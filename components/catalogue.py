@@ -67,6 +67,11 @@ def load(workspace: Path, check_files: bool = True) -> Catalogue:
                 f"{FILE}: datasets.{name}.path: there is no {dataset.path}; put the data there, "
                 f"or its pointer {dataset.path}.dvc and run 'dvc pull {dataset.path}.dvc'"
             )
+    for name, rung in catalogue.rungs.items():
+        for file, path in rung.files.items():
+            pointer = any((workspace / f"{p}.dvc").exists() for p in (path, *Path(path).parents))
+            if not (workspace / path).exists() and not pointer:
+                raise CatalogueError(f"{FILE}: rungs.{name}.files.{file}: there is no {path}")
     for name, pipeline in catalogue.pipelines.items():
         base = workspace / pipeline.base if pipeline.base else None
         if base and not base.exists() and not Path(f"{base}.dvc").exists():

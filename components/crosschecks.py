@@ -11,9 +11,15 @@ from components.schema import Catalogue
 
 RESERVED = "base"  # the name of every pipeline's foundation model among its adapters
 # of artifacts/, beside a folder for each pipeline
-FOLDERS = ("datasets", "tasks", "controls", "comparisons")
+FOLDERS = (
+    *("datasets", "tasks", "controls", "comparisons"),
+    *("vocabularies", "rungs", "measures"),
+)
 FLOW = "flows.pipeline:pipeline"  # the entry point whose parameters are known here
-NAMED = ("datasets", "prompts", "pipelines", "tasks", "adapters", "gates", "comparisons")
+NAMED = (
+    *("datasets", "prompts", "pipelines", "tasks", "adapters", "gates", "comparisons"),
+    *("vocabularies", "rungs", "ladders"),
+)
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -44,6 +50,27 @@ def _references(catalogue: Catalogue) -> Iterator[Mistake]:
         yield from _known(catalogue, ("comparisons", name, "task"), comparison.task, "tasks")
 
 
+def _ladders(catalogue: Catalogue) -> Iterator[Mistake]:
+    """Names that vocabularies, rungs and ladders use."""
+    for name, vocabulary in catalogue.vocabularies.items():
+        place = ("vocabularies", name, "corpus")
+        yield from _known(catalogue, place, vocabulary.corpus, "datasets")
+    for name, rung in catalogue.rungs.items():
+        yield from _known(catalogue, ("rungs", name, "corpus"), rung.corpus, "datasets")
+        if rung.also is not None:
+            yield from _known(catalogue, ("rungs", name, "also"), rung.also, "datasets")
+        if rung.also == rung.corpus:
+            said = f"'{rung.also}' is the corpus already; drop it, or name another data set"
+            yield Mistake(("rungs", name, "also"), said)
+        yield from _known(catalogue, ("rungs", name, "vocabulary"), rung.vocabulary, "vocabularies")
+    for name, ladder in catalogue.ladders.items():
+        for rung_name in ladder.rungs:
+            yield from _known(catalogue, ("ladders", name, "rungs"), rung_name, "rungs")
+        for vocabulary_name in ladder.vocabularies:
+            place = ("ladders", name, "vocabularies")
+            yield from _known(catalogue, place, vocabulary_name, "vocabularies")
+
+
 def _known(
     catalogue: Catalogue, place: tuple[Any, ...], value: Any, block: str
 ) -> Iterator[Mistake]:
@@ -61,9 +88,14 @@ def _names(catalogue: Catalogue) -> Iterator[Mistake]:
     if RESERVED in catalogue.adapters:
         yield Mistake(("adapters", RESERVED), "this name is the foundation model's; rename it")
     for name in FOLDERS:
+        for block in ("pipelines", "ladders"):
+            if name in getattr(catalogue, block):
+                said = f"artifacts/{name} holds all {name}; rename this one"
+                yield Mistake((block, name), said)
+    for name in catalogue.ladders:
         if name in catalogue.pipelines:
-            said = f"artifacts/{name} holds all {name}; rename the pipeline"
-            yield Mistake(("pipelines", name), said)
+            said = "a pipeline is called so too, and a run names one of them; rename the ladder"
+            yield Mistake(("ladders", name), said)
 
 
 def _pipelines(catalogue: Catalogue) -> Iterator[Mistake]:
@@ -134,12 +166,14 @@ def _deployments(catalogue: Catalogue) -> Iterator[Mistake]:
         if deployment.get("entrypoint") != FLOW or not isinstance(parameters, dict):
             continue
         value = parameters.get("pipeline")
-        if value is not None and "{{" not in str(value):  # Prefect fills such in
+        if value is None or "{{" in str(value):  # Prefect fills such in
+            continue
+        if value not in catalogue.targets:
             place = ("deployments", number, "parameters", "pipeline")
             yield from _known(catalogue, place, value, "pipelines")
 
 
 CHECKS = (
     *(_references, _names, _pipelines, taskchecks.tasks, taskchecks.adapters),
-    *(_gates, _deployments, _comparisons),
+    *(_gates, _deployments, _comparisons, _ladders),
 )

@@ -73,6 +73,7 @@ def _line(document: Any, place: Sequence[Any]) -> int | None:
     return line
 
 
+TAGS = ("method", "family")  # the keys that say which of several blocks one is
 Told = tuple[list[Any], str]  # where, and what is wrong there
 
 
@@ -130,8 +131,9 @@ def _candidates(model: type[Block], place: Sequence[Any], document: Any) -> list
         if not found:
             return []
         named = get_origin(field.annotation) is dict
-    if len(found) > 1 and isinstance(document, dict):  # adapters: the method says which
-        found = [m for m in found if document.get("method") in _tags(m, "method")] or found
+    if len(found) > 1 and isinstance(document, dict):  # a key says which it is
+        key = next((key for key in TAGS if key in found[0].model_fields), "")
+        found = [m for m in found if document.get(key) in _tags(m, key)] or found
     return found
 
 

@@ -3,6 +3,7 @@
 Each block's model lives in the component that reads it.
 """
 
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -10,15 +11,16 @@ from pydantic import Field, model_validator
 from components.adapters import AdapterBlock
 from components.block import Block
 from components.comparison.block import Comparison, Entry
+from components.compute import Compute
 from components.dataset import Dataset
 from components.gate import Gate
+from components.ladder.block import GROUPS, Ladder, Rung, Vocabulary, key, keys, read_key, settings
+from components.ladder.climb import Climb
 from components.models.llama import Model
 from components.prompts import Prompt
 from components.serving.limits import Serving
 from components.tasks import Task
 from components.tokenizer import Tokenizer
-from components.training.devices import Strategy
-from components.training.group import Engine
 from components.training.pretrain import Pretrain
 
 MADE = ("corpus", "tokenizer", "model", "pretrain")  # what a base that is trained here needs
@@ -53,74 +55,29 @@ class Pipeline(Block):
         return self
 
 
-class Compute(Block):
-    """What a run may use of a machine, and of how many. DVC reads threads and jobs, and knows no
-    defaults.
-    """
-
-    threads: int = Field(ge=1, examples=[2], description="of a run, and all of them for the base")
-    jobs: int = Field(ge=1, examples=[1], description="stages at once; they share the threads")
-    disk_gb: float = Field(default=1.0, ge=0, description="free space to insist on, in GB")
-    engine: Engine = Field(default="local", description="local: torchrun; or a Ray cluster")
-    nodes: int = Field(default=1, ge=1, description="machines that pretrain together")
-    rendezvous: str | None = Field(default=None, description="HOST:PORT where nodes meet")
-    processes: int = Field(
-        default=1, ge=1, description="of each node, that pretrain together; they share threads"
-    )
-    strategy: Strategy = Field(
-        default="ddp", description="what they share: batches, or all weights"
-    )
-    price_per_hour: float | None = Field(default=None, ge=0, description="of a machine")
-
-    @model_validator(mode="after")
-    def _a_thread_for_each(self) -> "Compute":
-        if self.jobs > self.threads:
-            raise ValueError(f"jobs {self.jobs} is more than threads {self.threads}")
-        if self.processes > self.threads:
-            raise ValueError(f"processes {self.processes} is more than threads {self.threads}")
-        return self
-
-    @model_validator(mode="after")
-    def _nodes_can_meet(self) -> "Compute":
-        """`torchrun` must be told where; a Ray cluster has an address of its own."""
-        told = self.rendezvous
-        if self.nodes == 1 or self.engine == "ray":
-            if told:
-                why = f"nodes {self.nodes} with engine {self.engine}"
-                raise ValueError(f"rendezvous {told} has no use for {why}; drop it")
-            return self
-        host, _, port = (told or "").rpartition(":")
-        if not (host and port.isdigit() and 0 < int(port) < 1 << 16):
-            raise ValueError(
-                f"nodes {self.nodes} with engine local need 'rendezvous: HOST:PORT' (got {told}), "
-                "an address of the machine that runs the pipeline and a free port there; or "
-                "'engine: ray'"
-            )
-        return self
-
-    def jobs_of(self, stage: str) -> int:
-        """How many jobs `stage` counts for: pretraining has the machine alone."""
-        return self.jobs if stage.startswith("base@") else 1
-
-    def threads_of(self, stage: str) -> int:
-        """The threads of `stage`, however it is started: their number shapes the last bits."""
-        return self.threads if stage.startswith("base@") else self.threads // self.jobs
-
-
 class Catalogue(Block):
     """All blocks of one workspace. `deployments` is Prefect's own schema, passed on unread."""
 
     root: str = Field(examples=["."], description="the folder that holds the code")
     compute: Compute = Field(examples=["{threads: 2, jobs: 1}"])
     datasets: dict[str, Dataset]
-    prompts: dict[str, Prompt]
-    pipelines: dict[str, Pipeline]
-    tasks: dict[str, Task]
-    adapters: dict[str, AdapterBlock]
+    prompts: dict[str, Prompt] = Field(default_factory=dict)
+    pipelines: dict[str, Pipeline] = Field(default_factory=dict)
+    tasks: dict[str, Task] = Field(default_factory=dict)
+    adapters: dict[str, AdapterBlock] = Field(default_factory=dict)
     gates: dict[str, Gate] = Field(default_factory=dict)
     comparisons: dict[str, Comparison] = Field(default_factory=dict)
+    seeds: int = Field(default=1, ge=1, description="of each rung's trainings, from 1")
+    vocabularies: dict[str, Vocabulary] = Field(default_factory=dict)
+    rungs: dict[str, Rung] = Field(default_factory=dict)
+    ladders: dict[str, Ladder] = Field(default_factory=dict)
     serving: Serving = Field(default_factory=Serving)
     deployments: list[dict[str, Any]] = Field(default_factory=list)
+
+    @property
+    def targets(self) -> list[str]:
+        """What can be run: pipelines and ladders."""
+        return [*self.pipelines, *self.ladders]
 
     def adapters_of(self, pipeline: str) -> list[str]:
         """The names of the adapters made on `pipeline`'s base, in the file's order."""
@@ -172,7 +129,11 @@ class Catalogue(Block):
         return [stage.partition("@")[2] for stage in stages if stage.startswith("dataset@")]
 
     def stages_of(self, pipeline: str) -> list[str]:
-        """The DVC stages that `pipeline` needs, each after those that it depends on."""
+        """The DVC stages that `pipeline`, or a ladder of that name, needs, each after those that
+        it depends on.
+        """
+        if pipeline in self.ladders:
+            return self._ladder_stages(pipeline)
         compared = self.comparisons_of(pipeline)
         bases = [pipeline, *(p for name in compared for p in self.comparisons[name].pipelines)]
         adapters, tasks = self.adapters_of(pipeline), self.tasks_of(pipeline)
@@ -203,6 +164,41 @@ class Catalogue(Block):
         finals = [entry.final(seed) for entry in entries for seed in range(1, block.seeds + 1)]
         stages = [f"search@{entry.key}" for entry in entries]
         return [*stages, *(f"final@{key}" for key in finals), f"comparison@{name}"]
+
+    def vocabularies_of(self, ladder: str) -> list[str]:
+        """The vocabularies that `ladder` shows: those of its rungs, and those it names."""
+        block = self.ladders[ladder]
+        used = [self.rungs[name].vocabulary for name in block.rungs]
+        return list(dict.fromkeys([*block.vocabularies, *used]))
+
+    def _ladder_stages(self, ladder: str) -> list[str]:
+        rungs = self.ladders[ladder].rungs
+        vocabularies = self.vocabularies_of(ladder)
+        read = [name for rung in rungs for name in self.rungs[rung].corpora]
+        read += [self.vocabularies[name].corpus for name in vocabularies]
+        stages = [f"dataset@{name}" for name in dict.fromkeys(read)]
+        stages += [f"vocabulary@{name}" for name in vocabularies]
+        for name, seed in keys(rungs, self.seeds):
+            group = self.rungs[name].group
+            stages += [f"{step}{group}@{key(name, seed)}" for step in ("", "measure_")]
+        return [*stages, f"ladder@{ladder}"]
+
+    def climb(self, ladder: str, artifacts: Path) -> Climb:
+        """What the book of `ladder` is written from."""
+        block = self.ladders[ladder]
+        rungs = {name: self.rungs[name] for name in block.rungs}
+        return Climb(ladder, artifacts, rungs, self.seeds, self.vocabularies_of(ladder))
+
+    def rung(self, stage_name: str) -> tuple[str, int]:
+        """The rung and the seed of a stage called `stage_name`.
+
+        Raises:
+            KeyError: there is no such rung or seed.
+        """
+        name, seed = read_key(stage_name)
+        if name not in self.rungs or not 1 <= seed <= self.seeds:
+            raise KeyError(stage_name)
+        return name, seed
 
     def block(self, stage: str) -> dict[str, Any]:
         """The part of the catalogue that `stage` reads, as plain JSON values."""
@@ -237,6 +233,19 @@ def _of_final(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
     return {**settings, "seed": seed}
 
 
+def _of_rung(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
+    rung, seed = catalogue.rung(name)
+    return {**settings(catalogue.rungs[rung]), "seed": seed}
+
+
+def _of_vocabulary(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
+    return catalogue.vocabularies[name].model_dump(mode="json", exclude={"corpus"})
+
+
+def _of_ladder(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
+    return {**catalogue.ladders[name].model_dump(mode="json"), "seeds": catalogue.seeds}
+
+
 def _of_comparison(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
     return catalogue.comparisons[name].model_dump(mode="json")
 
@@ -260,4 +269,7 @@ BLOCKS = {
     "search": _of_search,
     "final": _of_final,
     "comparison": _of_comparison,
+    "vocabulary": _of_vocabulary,
+    **{f"{step}{group}": _of_rung for group in GROUPS for step in ("", "measure_")},
+    "ladder": _of_ladder,
 }

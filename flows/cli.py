@@ -44,6 +44,13 @@ def _known(where: Path, pipeline: str) -> Any:
     return catalogue
 
 
+def _runnable(where: Path, name: str) -> None:
+    """Refuse what is neither a pipeline nor a ladder."""
+    targets = load(where).targets
+    if name not in targets:
+        raise CatalogueError(f"no pipeline or ladder '{name}'{suggestion(name, targets)}")
+
+
 @app.command()
 def run(
     context: typer.Context,
@@ -54,11 +61,11 @@ def run(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run every stage anew.")] = False,
 ) -> None:
-    """Bring a pipeline up to date, register what is new, and judge it."""
+    """Bring a pipeline or a ladder up to date; register a pipeline's new models and judge them."""
     from components.catalogue import edit
     from flows import locks
 
-    _known(context.obj, pipeline)
+    _runnable(context.obj, pipeline)
     if change:
         with locks.hold(context.obj / ".kindling" / "run.lock"):  # not under a run at work
             print(edit(context.obj, change) or "--set: the catalogue says so already")

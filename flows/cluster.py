@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from components.cluster import connection
-from components.schema import Compute
+from components.compute import Compute
 from flows import settings
 from flows.stages import STAGES
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components import lineage
+from components.ladder.block import GROUPS, settings
 from flows import graph, tracking
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def log(
             mlflow.log_artifact(run_id, str(folder / name))
     if (folder / "index.html").is_file():
         mlflow.log_artifact(run_id, str(folder / "index.html"), "report")
+    if (folder / "pictures").is_dir():
+        mlflow.log_artifacts(run_id, str(folder / "pictures"), "plots")
     _log_plots(mlflow, run_id, stage, folder)
 
 
@@ -199,6 +202,7 @@ def told_to_parent(stage: str, figures: Mapping[str, float]) -> dict[str, float]
         "base": "",
         "language_model": "base.",
         "comparison": f"{name}.",
+        **{f"measure_{group}": f"{name}." for group in GROUPS},
     }.get(kind)
     return {} if prefix is None else {f"{prefix}{k}": float(v) for k, v in figures.items()}
 
@@ -243,7 +247,12 @@ def log_parent(
 
 
 def settings_of(catalogue: "Catalogue", pipeline: str) -> dict[str, object]:
-    """A pipeline's own settings, and those of each of its adapters under the adapter's name."""
+    """A pipeline's own settings, and those of each of its adapters under the adapter's name; of a
+    ladder those of its rungs.
+    """
+    if pipeline in catalogue.ladders:
+        rungs = catalogue.ladders[pipeline].rungs
+        return {name: settings(catalogue.rungs[name]) for name in rungs}
     adapters = catalogue.adapters_of(pipeline)
     own = catalogue.pipelines[pipeline].model_dump(mode="json")
     return own | {name: catalogue.adapters[name].model_dump(mode="json") for name in adapters}

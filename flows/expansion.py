@@ -12,6 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from components.ladder.block import FILES, key, keys
 from components.schema import Catalogue
 
 GRAPH = Path(__file__).with_name("graph.yaml")
@@ -28,7 +29,7 @@ class StaleGraph(ValueError):
 def expanded(catalogue: Catalogue) -> str | None:
     """The text of the `dvc.yaml` that `catalogue` needs; None where the one graph says it all."""
     brought = {n: {"base": p.base} for n, p in catalogue.pipelines.items() if p.base}
-    if not brought and not catalogue.comparisons:
+    if not (brought or catalogue.comparisons or catalogue.ladders):
         return None
     document = YAML(typ="safe").load(GRAPH.read_text(encoding="utf-8"))
     more = YAML(typ="safe").load(MORE.read_text(encoding="utf-8"))["stages"]
@@ -39,9 +40,15 @@ def expanded(catalogue: Catalogue) -> str | None:
         "brought": brought,
         "brought_report": {n: {} for n in brought if catalogue.adapters_of(n)},
         **_of_comparisons(catalogue),
+        **_of_ladders(catalogue),
     }
     for kind, items in filled.items():
         stages[kind] = {"foreach": items, "do": more[kind]["do"]}
+    for block in ("datasets", "tasks", "adapters"):
+        if not getattr(catalogue, block):
+            stages = {
+                k: stage for k, stage in stages.items() if stage["foreach"] != f"${{{block}}}"
+            }
     document["stages"] = {kind: stage for kind, stage in stages.items() if stage["foreach"]}
     return HEAD + _text(document)
 
@@ -70,6 +77,34 @@ def _of_comparisons(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
                 finals[entry.final(seed)] = {**place, "search": entry.key}
     collected = {n: {"task": c.task} for n, c in catalogue.comparisons.items()}
     return {"search": searches, "final": finals, "comparison": collected}
+
+
+def _of_ladders(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
+    """Vocabularies, trainings and measures that some ladder shows, and the ladders."""
+    vocabularies: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    for ladder, block in catalogue.ladders.items():
+        for name in catalogue.vocabularies_of(ladder):
+            vocabularies[name] = {"corpus": catalogue.vocabularies[name].corpus}
+        for name, seed in keys(block.rungs, catalogue.seeds):
+            group, item = catalogue.rungs[name].group, _of_rung(catalogue, name)
+            for step in ("", "measure_"):
+                groups.setdefault(f"{step}{group}", {})[key(name, seed)] = item
+    ladders: dict[str, Any] = {name: {} for name in catalogue.ladders}
+    return {"vocabulary": vocabularies, **groups, "ladder": ladders}
+
+
+def _of_rung(catalogue: Catalogue, name: str) -> dict[str, str]:
+    """What stands in a rung's templates. A template's list has a fixed length, so where a rung
+    reads less, the place is filled with what it reads anyhow, by another path.
+    """
+    rung = catalogue.rungs[name]
+    corpus = f"artifacts/datasets/{rung.corpus}"
+    also = f"artifacts/datasets/{rung.also}" if rung.also else f"{corpus}/train.jsonl"
+    item = {"rung": name, "corpus": corpus, "also": also, "vocabulary": rung.vocabulary}
+    idle = [f"{corpus}/{split}.jsonl" for split in ("validation", "test")]
+    files = [*rung.files.values(), *idle][:FILES]
+    return item | {f"file_{number}": path for number, path in enumerate(files, 1)}
 
 
 def _text(document: dict[str, Any]) -> str:

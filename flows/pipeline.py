@@ -16,7 +16,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from components.catalogue import Catalogue, load, suggestion
-from components.schema import Compute
+from components.compute import Compute
 from flows import (
     cluster,
     data,
@@ -166,6 +166,8 @@ def _waiting(workspace: Path, catalogue: Catalogue, pipeline: str) -> set[str]:
 def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[str, Any]:
     """Bring `pipeline` of `workspace` up to date, register what is new, and judge it.
 
+    A ladder's name brings that up to date; its models are measured, not registered.
+
     Raises:
         CatalogueError: the catalogue is wrong, or has no such pipeline.
         ValueError: the cluster that it asks for cannot be had.
@@ -178,8 +180,9 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
     settings.apply(where)
     leash.tie_server()
     catalogue = load(where)
-    if pipeline not in catalogue.pipelines:
-        raise ValueError(f"no pipeline '{pipeline}'{suggestion(pipeline, catalogue.pipelines)}")
+    if pipeline not in catalogue.targets:
+        known = suggestion(pipeline, catalogue.targets)
+        raise ValueError(f"no pipeline or ladder '{pipeline}'{known}")
     cluster.require(catalogue.compute)
     stages = catalogue.stages_of(pipeline)
     with locks.hold(where / ".kindling" / "run.lock"):
@@ -191,7 +194,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
         tracking.end_all_lost(where)
         waiting = _waiting(where, catalogue, pipeline)
         parent, ran = _run_stages(where, catalogue, pipeline, waiting, force)
-        released = register(where, pipeline, parent)
+        released = register(where, pipeline, parent) if pipeline in catalogue.pipelines else {}
     outcome = summary.collect(where, catalogue, pipeline, stages, ran, released)
     outcome["seconds"] = round(time.monotonic() - started, 1)
     create_markdown_artifact(summary.markdown(outcome), key=f"summary-{pipeline}".replace("_", "-"))

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.catalogue import Catalogue
+from components.ladder.block import GROUPS
 from flows.stages import STAGES
 from flows.tracking import UNOWNED
 
 COMPARED = ("search", "final")  # stages whose names are made from a comparison's lists
+CLIMBED = tuple(f"{step}{group}" for group in GROUPS for step in ("", "measure_"))  # and seeds
 
 
 def places(catalogue: Catalogue, stage: str) -> tuple[str, tuple[str, ...]]:
@@ -30,6 +32,7 @@ def places(catalogue: Catalogue, stage: str) -> tuple[str, tuple[str, ...]]:
         text.format(**fill, each_task=task)
         for text in entry.inputs
         for task in (tasks if "{each_task}" in text else [""])
+        if fill.get("also") or "{also}" not in text
     ]
     return entry.output.format(**fill), tuple(inputs)
 
@@ -41,15 +44,17 @@ def _blocks(catalogue: Catalogue, kind: str) -> Mapping[str, Any]:
         **dict.fromkeys(("task", "controls"), catalogue.tasks),
         **dict.fromkeys(("adapter", "evaluation", "random"), catalogue.adapters),
         "comparison": catalogue.comparisons,
+        "vocabulary": catalogue.vocabularies,
+        "ladder": catalogue.ladders,
     }
     return of_kind.get(kind, catalogue.pipelines)
 
 
 def _known(catalogue: Catalogue, kind: str) -> list[str]:
     """The names that a stage of `kind` may have."""
-    if kind not in COMPARED:
+    if kind not in (*COMPARED, *CLIMBED):
         return list(_blocks(catalogue, kind))
-    all_stages = [s for name in catalogue.pipelines for s in catalogue.stages_of(name)]
+    all_stages = [s for name in catalogue.targets for s in catalogue.stages_of(name)]
     return [stage.partition("@")[2] for stage in all_stages if stage.startswith(f"{kind}@")]
 
 
@@ -59,6 +64,9 @@ def _words(catalogue: Catalogue, kind: str, name: str) -> dict[str, str]:
         entry = catalogue.entry(name) if kind == "search" else catalogue.final(name)[0]
         place = {"comparison": entry.comparison, "search": entry.key}
         return {**place, "pipeline": entry.pipeline, "task": entry.task}
+    if kind in CLIMBED:
+        rung = catalogue.rungs[catalogue.rung(name)[0]]
+        return {"corpus": rung.corpus, "also": rung.also or "", "vocabulary": rung.vocabulary}
     block = _blocks(catalogue, kind)[name]
     return {key: getattr(block, key, "") for key in ("pipeline", "task", "dataset", "corpus")}
 
@@ -68,11 +76,11 @@ def pipeline_of(catalogue: Catalogue, stage: str) -> str:
     kind, name = stage.split("@")
     if kind in ("adapter", "evaluation", "random"):
         return catalogue.adapters[name].pipeline
-    if kind in (*COMPARED, "comparison", "dataset", "task", "controls"):
+    if kind in (*COMPARED, *CLIMBED, "comparison", "dataset", "task", "controls", "vocabulary"):
         return _user_of(catalogue, stage)
     return name
 
 
 def _user_of(catalogue: Catalogue, stage: str) -> str:
-    users = [name for name in catalogue.pipelines if stage in catalogue.stages_of(name)]
+    users = [name for name in catalogue.targets if stage in catalogue.stages_of(name)]
     return users[0] if users else UNOWNED

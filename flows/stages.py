@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from components import cluster
-from components.schema import Compute
+from components.compute import Compute
 from components.training.group import Group
-from flows import settings
+from flows import climbing, settings
 from flows.work import Stage, Work
 
 
@@ -256,4 +256,5 @@ STAGES: dict[str, Stage] = {
     "contamination": Stage(
         _contamination, "{name}/contamination", ("{name}/corpus", "tasks/{each_task}")
     ),
+    **climbing.STAGES,
 }

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from components.catalogue import Catalogue
+from components.ladder.block import GROUPS
 from components.lineage import read_json
 from flows import evidence
 
@@ -23,6 +24,13 @@ TOLD = {
     "brought": ("parameters",),
     "search": ("score", "trials"),
     "final": ("score", "train_seconds"),
+    "vocabulary": ("vocab_size", "bytes_per_token"),
+    **dict.fromkeys(GROUPS, ("loss", "validation_loss", "parameters")),
+    "measure_embedding": ("analogies", "similarity"),
+    "measure_language": ("perplexity_per_word", "bits_per_byte"),
+    "measure_bert": ("masked_accuracy", "accuracy"),
+    "measure_translator": ("bleu", "chrf"),
+    "ladder": ("pages", "pictures"),
 }
 
 
@@ -72,7 +80,24 @@ def collect(
                 "decision": decision.get("summary", ""),
             }
         )
-    following = [
+    return {
+        "pipeline": pipeline,
+        "stages": rows,
+        "scores": scores,
+        "next": _following(catalogue, pipeline),
+    }
+
+
+def _following(catalogue: Catalogue, pipeline: str) -> list[str]:
+    """What one may type next."""
+    if pipeline in catalogue.ladders:
+        book = f"artifacts/{pipeline}/report/index.html"
+        return [
+            f"open {book}",
+            "mlflow ui      # runs, plots",
+            f"kindling trace {Path(book).parent}",
+        ]
+    return [
         f"kindling serve {pipeline}",
         "mlflow ui      # runs, plots, models",
         f"kindling trace artifacts/{pipeline}/base",
@@ -82,7 +107,6 @@ def collect(
             for name in catalogue.comparisons_of(pipeline)
         ),
     ]
-    return {"pipeline": pipeline, "stages": rows, "scores": scores, "next": following}
 
 
 def text(outcome: dict[str, Any]) -> None:

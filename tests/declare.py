@@ -7,6 +7,7 @@ import grimp
 
 from components.adapters import METHODS
 from components.catalogue import load
+from components.ladder.block import GROUPS
 from flows.expansion import GRAPH, MORE, renew
 from flows.stages import STAGES
 from tests.conftest import ROOT
@@ -32,6 +33,10 @@ ENTRY = {
     "search": ["components.comparison.search"],
     "final": ["components.comparison.final"],
     "comparison": ["components.comparison.result"],
+    "vocabulary": ["components.ladder.vocabulary"],
+    **{g: [f"components.ladder.{g}"] for g in GROUPS},
+    **{f"measure_{g}": [f"components.ladder.{g}"] for g in GROUPS},
+    "ladder": ["components.report.ladder.book"],
 }
 # imported, yet no dependency of any stage, each for its reason
 EXEMPT = {
@@ -43,6 +48,13 @@ EXEMPT = {
     "components.training": "an empty package",
     "components.report": "an empty package",
     "components.comparison": "an empty package",
+    "components.ladder": "an empty package",
+    "components.report.ladder": "an empty package",
+    "components.ladder.block": "blocks: a rung's own is one of its stage's params",
+    "components.ladder.ground": "paths, without behaviour",
+    "components.ladder.climb": "paths, without behaviour",
+    "components.ladder.training": "a block, as training.settings",
+    "components.training.settings": "blocks: what they hold is one of the stage's params",
 }
 # reached through a module of which the stage uses another part: tokens.py both encodes and reads,
 # and importing a module of a package imports the package
@@ -57,6 +69,7 @@ PAGES = {
     "report": ("page.html", "style.css"),
     "brought_report": ("page.html", "style.css"),
     "comparison": ("comparison.html", "style.css"),
+    "ladder": ("ladder/book.html", "style.css"),
 }
 OF_METHOD = {f"components.adapters.{name}" for name in METHODS}
 CODE = "        - ${root}/"

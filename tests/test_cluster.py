@@ -3,7 +3,7 @@
 import pytest
 
 from components.cluster import HANDED_ON, connection
-from components.schema import Compute
+from components.compute import Compute
 from flows import cluster, settings, stages
 
 

@@ -1,7 +1,7 @@
 """The decoder that kindling pretrains: Llama's architecture (Touvron et al. 2023), any size."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -33,6 +33,12 @@ class Model(Block):
                 "positions turn pairs of a head's dimensions"
             )
         return self
+
+
+class Decoder(Model):
+    """The same as a rung of the ladder: GPT's place in it."""
+
+    family: Literal["decoder"]
 
 
 def build(block: Model, tokenizer: "PreTrainedTokenizerBase", seed: int) -> "LlamaForCausalLM":

@@ -1,0 +1,103 @@
+"""What a ladder is in the catalogue: vocabularies, rungs, and the order in which they are read."""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from components.block import Block
+from components.ladder.training import Training
+from components.models.llama import Decoder
+from components.models.one_hot import OneHot
+from components.tokenizer import Tokenizer
+
+ModelBlock = Annotated[OneHot | Decoder, Field(discriminator="family")]
+# which stages make a rung of a family; those of one group read, train and measure alike
+GROUPS = {
+    "embedding": ("one_hot", "word2vec", "glove"),
+    "language": ("ngram", "rnn", "lstm", "decoder"),
+    "bert": ("bert",),
+    "translator": ("seq2seq", "transformer"),
+}
+UNTRAINED = "embedding"  # by steps: these count epochs, or learn nothing
+FILES = 2  # that a rung may be measured by
+
+
+class Vocabulary(Tokenizer):
+    """A tokenizer of its own. corpus: the data set whose texts it is trained on."""
+
+    corpus: str
+
+
+class Rung(Block):
+    """A model of the ladder.
+
+    corpus: the data set that it reads. also: a second one, for the families that know what to do
+    with it. vocabulary: how texts become numbers. files: what it is measured by, beside the test
+    split. training: how it is trained; the seed is that of the stage.
+    """
+
+    corpus: str
+    also: str | None = None
+    vocabulary: str
+    files: dict[str, str] = Field(default_factory=dict, max_length=FILES)
+    model: ModelBlock
+    training: Training | None = None
+
+    @model_validator(mode="after")
+    def _trained_as_its_family_is(self) -> "Rung":
+        if self.group == UNTRAINED and self.training is not None:
+            raise ValueError(
+                f"training: a model of family {self.model.family} is not trained by steps; drop it"
+            )
+        if self.group != UNTRAINED and self.training is None:
+            raise ValueError(
+                f"training is missing: family {self.model.family} needs "
+                "'training: {steps: 1000, batch_size: 16, learning_rate: 0.001}'"
+            )
+        return self
+
+    @property
+    def group(self) -> str:
+        """What its stages are called."""
+        return next(group for group, known in GROUPS.items() if self.model.family in known)
+
+    @property
+    def corpora(self) -> list[str]:
+        return [self.corpus, *([self.also] if self.also else [])]
+
+
+class Ladder(Block):
+    """Rungs in the order in which a reader climbs them. vocabularies: shown beside those that
+    the rungs use.
+    """
+
+    rungs: list[str] = Field(min_length=1)
+    vocabularies: list[str] = Field(default_factory=list)
+
+
+def key(rung: str, seed: int) -> str:
+    """What a training of `rung` is called among stages and folders."""
+    return f"{rung}-{seed}"
+
+
+def keys(rungs: Sequence[str], seeds: int) -> Iterator[tuple[str, int]]:
+    """Each training of `rungs`: (rung, seed), seeds from 1."""
+    return ((rung, seed) for rung in rungs for seed in range(1, seeds + 1))
+
+
+def read_key(text: str) -> tuple[str, int]:
+    """The rung and the seed of `key`'s result.
+
+    Raises:
+        KeyError: `text` is none.
+    """
+    rung, _, seed = text.rpartition("-")
+    if not seed.isdigit():
+        raise KeyError(text)
+    return rung, int(seed)
+
+
+def settings(rung: Rung) -> dict[str, Any]:
+    """What shapes a trained rung, as plain JSON values."""
+    return rung.model_dump(mode="json", include={"model", "training"})

@@ -1,0 +1,36 @@
+"""A ladder as its book sees it: the folders of its rungs, by family."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.ladder.block import Rung, key
+
+
+@dataclass(frozen=True)
+class Climb:
+    """artifacts: the workspace's folder of results. rungs: by name, in the reader's order."""
+
+    name: str
+    artifacts: Path
+    rungs: Mapping[str, Rung]
+    seeds: int
+    vocabulary_names: Sequence[str]
+
+    def of(self, *families: str) -> list[str]:
+        """The names of the rungs of `families`, in the reader's order."""
+        return [name for name, rung in self.rungs.items() if rung.model.family in families]
+
+    def measured(self, *families: str) -> dict[str, list[Path]]:
+        """For each rung of `families` the folders of its measures, one a seed."""
+        return {name: self._folders("measures", name) for name in self.of(*families)}
+
+    def trained(self, *families: str) -> dict[str, list[Path]]:
+        """For each rung of `families` the folders of its models, one a seed."""
+        return {name: self._folders("rungs", name) for name in self.of(*families)}
+
+    def vocabularies(self) -> dict[str, Path]:
+        return {name: self.artifacts / "vocabularies" / name for name in self.vocabulary_names}
+
+    def _folders(self, kind: str, name: str) -> list[Path]:
+        return [self.artifacts / kind / key(name, seed) for seed in range(1, self.seeds + 1)]

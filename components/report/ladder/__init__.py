@@ -1,0 +1,1 @@
+"""The book of a ladder: a page for each rung."""

@@ -1,0 +1,45 @@
+"""The book of a ladder: one HTML file, a page for each rung, readable on a phone."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from components.ladder.climb import Climb
+from components.report import canvas
+from components.report.ladder.page import Page
+from components.report.page import address, environment
+from components.reporter import Reporter
+
+TEMPLATE = "ladder/book.html"
+PAGES: tuple[Callable[[Climb], Page | None], ...] = ()
+
+
+def write_book(climb: Climb, out: Path, report: Reporter) -> dict[str, float]:
+    """Write `index.html`, self-contained, and its pictures as `pictures/NAME.png`, into `out`."""
+    import matplotlib
+
+    with matplotlib.rc_context(canvas.STYLE):
+        pages = []
+        for done, draw in enumerate(PAGES):
+            page = draw(climb)
+            pages += [page] if page else []
+            report.progress(done + 1, len(PAGES), page.title if page else "")
+        pictures = [picture for page in pages for picture in page.pictures]
+        addresses = {picture.name: address(picture.figure) for picture in pictures}
+        (out / "pictures").mkdir()
+        for picture in pictures:
+            picture.figure.savefig(
+                out / "pictures" / f"{picture.name}.png", metadata={"Software": None}
+            )
+    text = (
+        environment()
+        .get_template(TEMPLATE)
+        .render(name=climb.name, seeds=climb.seeds, pages=pages, addresses=addresses, anchor=anchor)
+    )
+    (out / "index.html").write_text(text, encoding="utf-8")
+    return {"pages": float(len(pages)), "pictures": float(len(pictures))}
+
+
+def anchor(title: str) -> str:
+    """What a link to a page is called."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

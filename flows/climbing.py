@@ -1,0 +1,76 @@
+"""The stages of a ladder: what each calls."""
+
+from functools import partial
+from importlib import import_module
+
+from components.ladder.block import Rung
+from components.ladder.ground import Ground
+from flows.work import Stage, Work
+
+CODE = ("training", "models", "ladder", "tokens.py")  # what a checkpoint of a rung depends on
+TORCH = ("torch", "transformers", "tokenizers")
+
+
+def _vocabulary(work: Work) -> dict[str, float]:
+    from components.ladder.vocabulary import make_vocabulary
+
+    block = work.catalogue.vocabularies[work.name]
+    return make_vocabulary(block, work.artifact(f"datasets/{block.corpus}"), work.out, work.report)
+
+
+def _rung(group: str, work: Work) -> dict[str, float]:
+    rung, ground = _ground(work)
+    return import_module(f"components.ladder.{group}").train(rung, ground, work.out)
+
+
+def _measure(group: str, work: Work) -> dict[str, float]:
+    rung, ground = _ground(work)
+    trained = work.artifact(f"rungs/{work.name}")
+    return import_module(f"components.ladder.{group}").measure(rung, ground, trained, work.out)
+
+
+def _ground(work: Work) -> tuple[Rung, Ground]:
+    name, seed = work.catalogue.rung(work.name)
+    rung = work.catalogue.rungs[name]
+    return rung, Ground(
+        corpus=work.artifact(f"datasets/{rung.corpus}"),
+        also=work.artifact(f"datasets/{rung.also}") if rung.also else None,
+        vocabulary=work.artifact(f"vocabularies/{rung.vocabulary}"),
+        files={name: work.workspace / path for name, path in rung.files.items()},
+        seed=seed,
+        checkpoints=work.checkpoints,
+        identity=work.identity,
+        report=work.report,
+    )
+
+
+def _ladder(work: Work) -> dict[str, float]:
+    from components.report.ladder.book import write_book
+
+    climb = work.catalogue.climb(work.name, work.artifact(""))
+    return write_book(climb, work.out, work.report)
+
+
+def _climbed(group: str, libraries: tuple[str, ...], measured: tuple[str, ...] = ()) -> dict:
+    """The two stages of a group of rungs. measured: libraries of the measuring alone."""
+    read = ("datasets/{corpus}", "datasets/{also}", "vocabularies/{vocabulary}")
+    train = Stage(partial(_rung, group), "rungs/{name}", read, libraries, code=CODE)
+    measure = Stage(
+        partial(_measure, group),
+        "measures/{name}",
+        ("rungs/{name}", *read),
+        (*libraries, *measured),
+    )
+    return {group: train, f"measure_{group}": measure}
+
+
+STAGES: dict[str, Stage] = {
+    "vocabulary": Stage(
+        _vocabulary, "vocabularies/{name}", ("datasets/{corpus}",), ("tokenizers",)
+    ),
+    **_climbed("embedding", ("tokenizers",)),
+    **_climbed("language", TORCH),
+    **_climbed("bert", TORCH),
+    **_climbed("translator", ("torch", "tokenizers"), ("sacrebleu",)),
+    "ladder": Stage(_ladder, "{name}/report", gathers=True),
+}
