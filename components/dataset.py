@@ -19,9 +19,11 @@ class Dataset(Block):
 
     splits: a file below `path` for each split; a split without one is taken from `train` by content
     hash. text, label: names of columns; `text` may differ by split: {train: a, test: b}. labels:
-    what raw values mean. source, target: the columns of pairs. steps: their column of worked steps,
-    a step a line; where it is the target's own column, that holds the steps, `####` and the answer,
-    as GSM8K's does. extra: columns of pairs that a prompt may ask for too; they may be empty.
+    what raw values mean. source, target: the columns of pairs; of `parallel` lines the suffixes of
+    a split's two files, whose stem `splits` names: of {train: train} train.en and train.de. steps:
+    their column of worked steps, a step a line; where it is the target's own column, that holds the
+    steps, `####` and the answer, as GSM8K's does. extra: columns of pairs that a prompt may ask for
+    too; they may be empty.
     columns: the names, in order, of the columns of a split's file that has no header. kinds, size,
     seed: of the embedded `world`.
     group: what falls into one split as a whole, see `by_file`. max_bad_rows: so many may be
@@ -29,7 +31,9 @@ class Dataset(Block):
     """
 
     path: str
-    format: Literal["text", "markdown", "jsonl", "json", "tsv", "csv", "parquet", "world"]
+    format: Literal[
+        "text", "markdown", "jsonl", "json", "tsv", "csv", "parquet", "parallel", "world"
+    ]
     splits: dict[Split, str] = Field(default_factory=dict)
     columns: dict[Split, list[str]] = Field(default_factory=dict)
     text: str | dict[Split, str] = "text"
@@ -67,6 +71,14 @@ class Dataset(Block):
                 raise ValueError(f"{key}: the world is no file and knows its own splits; drop it")
         if self.columns and self.format not in ("tsv", "csv"):
             raise ValueError(f"columns belongs to tsv and csv, not to {self.format}")
+        if self.format == "parallel" and not (self.splits and self.source):
+            raise ValueError(
+                f"splits {self.splits}, source {self.source!r}: parallel lines need both: stems of "
+                "files, as {train: train}, and their suffixes, as source: en and target: de"
+            )
+        for key in ("steps", "extra"):
+            if self.format == "parallel" and getattr(self, key):
+                raise ValueError(f"{key}: parallel lines are a source and a target, and no more")
         for key in ("text", "label", "source"):
             if key in stated and getattr(self, key) and self.format in WITHOUT_COLUMNS:
                 raise ValueError(f"{key} names a column, and {self.format} has none; drop the key")

@@ -5,6 +5,7 @@ import glob
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,6 +49,9 @@ def raw_rows(block: Dataset, path: Path, split: str) -> Iterator[Raw]:
         for number, row in enumerate(documents(block.size, block.seed, block.kinds), 1):
             yield Raw(f"document {number} of the world", row, split=split_of(row))
         return
+    if block.format == "parallel":
+        yield from _parallel(block, path, split)
+        return
     files = _files(block, path, split)
     if not block.by_file(path):
         for file in files:
@@ -82,16 +86,9 @@ def _rows_of(block: Dataset, file: Path, split: str) -> Iterator[Raw]:
 
 def _files(block: Dataset, path: Path, split: str) -> list[Path]:
     """The files that `split` is read from, in an order that does not depend on the machine."""
-    if not path.exists():
-        raise ValueError(f"{path}: no such file or folder; run 'dvc pull {path.name}.dvc'")
+    _require_there(path)
     if block.splits:
-        if not path.is_dir():
-            raise ValueError(f"{path}: is a file, but splits names files below a folder")
-        file = path / block.splits[split]
-        if not file.is_file():
-            there = ", ".join(sorted(p.name for p in path.iterdir()))
-            raise ValueError(f"{file}: is no file (split {split}); {path.name} holds {there}")
-        return [file]
+        return [_file_of(split, path, block.splits[split])]
     if path.is_file():
         return [path]
     found = sorted(p for s in SUFFIXES[block.format] for p in path.rglob(f"*{s}") if p.is_file())
@@ -99,6 +96,38 @@ def _files(block: Dataset, path: Path, split: str) -> list[Path]:
         suffixes = " or ".join(SUFFIXES[block.format])
         raise ValueError(f"{path}: the folder holds no {suffixes} file (format {block.format})")
     return found
+
+
+def _require_there(path: Path) -> None:
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; run 'dvc pull {path.name}.dvc'")
+
+
+def _file_of(split: str, path: Path, name: str) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"{path}: is a file, but splits names files below a folder")
+    file = path / name
+    if not file.is_file():
+        there = ", ".join(sorted(p.name for p in path.iterdir()))
+        raise ValueError(f"{file}: is no file (split {split}); {path.name} holds {there}")
+    return file
+
+
+def _parallel(block: Dataset, path: Path, split: str) -> Iterator[Raw]:
+    """The pairs of two files that are translations of each other, line by line."""
+    _require_there(path)
+    sides = (block.source, block.target)
+    files = [_file_of(split, path, f"{block.splits[split]}.{side}") for side in sides]
+    for file in files:
+        require_utf8(file)
+    for number, pair in enumerate(zip_longest(*map(_lines, files)), 1):
+        if None in pair:  # and so every pair above may be one of strangers
+            counts = [sum(1 for _ in _lines(file)) for file in files]
+            raise ValueError(
+                f"{files[0]} has {counts[0]:,} lines and {files[1]} {counts[1]:,}: parallel files "
+                "have as many; find the line that one of them lacks, or export both again"
+            )
+        yield Raw(f"{files[0]}:{number}", dict(zip(sides, pair, strict=True)))
 
 
 def _load(loader: str, file: Path, **options: Any) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,8 @@ from components.splits import SPLITS
 from tests.conftest import SST2
 
 LABELS = {"0": "negative", "1": "positive"}
+STEMS = {"train": "train", "validation": "val", "test": "test_2016"}
+PARALLEL = {"format": "parallel", "splits": STEMS, "source": "en", "target": "de"}
 
 
 def block(**keys: Any) -> Dataset:
@@ -57,6 +59,9 @@ def three_files(folder: Path, **texts: list[str]) -> Dataset:
         ({"format": "world"}, "size: None"),
         ({"format": "world", "size": 5, "splits": {"train": "a"}}, "its own splits"),
         ({"format": "world", "size": 5, "group": "file"}, "group: the world is no file"),
+        ({"format": "parallel", "splits": {"train": "a"}}, "source None: parallel lines need both"),
+        ({**PARALLEL, "splits": {}}, "splits {}, source 'en': parallel lines need both"),
+        ({**PARALLEL, "steps": "en"}, "steps: parallel lines are a source and a target"),
         ({"splits": {"train": "a"}, "group": "file"}, "splits name one file each"),
         ({"group": "book"}, "'file' or 'document'"),
         ({"format": "world", "size": 5, "kinds": []}, "kinds"),
@@ -209,6 +214,46 @@ def test_pairs_are_split_by_their_source(tmp_path: Path):
     first = found["train"][0]
     document = next(read_jsonl(corpus / "train.jsonl"))
     assert document == {"text": f"{first['source']}\n{first['target']}"}
+
+
+def write_parallel(folder: Path, lines: int = 3) -> Path:
+    folder.mkdir()
+    for stem in STEMS.values():
+        for side in ("en", "de"):
+            text = "".join(f"{side} of {stem} {n}\n" for n in range(lines))
+            (folder / f"{stem}.{side}").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_parallel_lines_are_pairs(tmp_path: Path):
+    found = run(block(**PARALLEL), write_parallel(tmp_path / "d"), tmp_path / "out")[1]
+    for split, stem in STEMS.items():
+        pairs = [{"source": f"en of {stem} {n}", "target": f"de of {stem} {n}"} for n in range(3)]
+        assert found[split] == pairs
+
+
+def test_parallel_files_of_unequal_length_are_refused_with_both_counts(tmp_path: Path):
+    folder = write_parallel(tmp_path / "d")
+    with (folder / "val.de").open("a", encoding="utf-8") as file:
+        file.write("one more\nand another")
+    with pytest.raises(ValueError, match=r"val\.en has 3 lines and .*val\.de 5: parallel files"):
+        run(block(**PARALLEL), folder, tmp_path / "out")
+
+
+def test_an_empty_line_of_parallel_files_is_named(tmp_path: Path):
+    folder = write_parallel(tmp_path / "d")
+    (folder / "train.de").write_text("eins\n\ndrei\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"train\.en:2: column 'de' is empty"):
+        run(block(**PARALLEL), folder, tmp_path / "out")
+
+
+def test_the_worlds_pairs_keep_their_gold_alignment(tmp_path: Path):
+    keys = {"format": "world", "size": 300, "kinds": ["translation"]}
+    found = run(block(**keys, source="source", target="target"), tmp_path, tmp_path / "out")[1]
+    for row in found["test"]:
+        source, target = row["source"].split(), row["target"].split()
+        assert all(source[i] and target[j] for i, j in row["alignment"])
+    assert found["test"]
 
 
 def test_columns_of_the_same_name_as_ours_stay_out(tmp_path: Path):
