@@ -497,6 +497,16 @@ def test_wsd_rises_stays_and_falls():
     assert 0 < rates[-1] < 0.05
 
 
+def test_inverse_sqrt_is_the_papers_formula():
+    """Vaswani et al. 2017, equation 3, whose peak is width ** -0.5 * warmup ** -0.5."""
+    steps, rising, width = 1000, 100, 512
+    peak = (width * rising) ** -0.5
+    for step in (1, 40, 100, 101, 700, 1000):
+        expected = width**-0.5 * min(step**-0.5, step * rising**-1.5)
+        found = learning_rate(step - 1, steps, peak, rising / steps, "inverse_sqrt")
+        assert found == pytest.approx(expected)
+
+
 def test_in_a_thread_signals_are_left_alone(tmp_path):
     found = []
     thread = threading.Thread(target=lambda: found.append(run(tmp_path)[0]))

@@ -1,6 +1,5 @@
 """One adapter's training: which rows a step takes, and what is told and kept of it."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from components.adapters.task_data import TaskData
 from components.lineage import text_hash, write_json
 from components.reporter import Reporter
 from components.training import attention, machine
+from components.training.batches import Batches
 from components.training.checkpoint import Checkpoints
 from components.training.finder import Found, find_rate
 from components.training.loop import train
@@ -17,11 +17,8 @@ from components.training.machine import Precision
 from components.training.plan import Plan
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from transformers import PreTrainedModel
-
-WINDOW = 16  # batches whose rows are sorted by length together
 
 
 def frozen_hash(model: "torch.nn.Module") -> str:
@@ -62,7 +59,7 @@ class Fitting:
         # of a label every answer is about as long
         free = data.free_text
         lengths = [len(row["prompt"]) + free * len(row["answer"]) for row in data.rows]
-        self.batches = _Batches(lengths, block.batch_size, block.seed)
+        self.batches = Batches(lengths, block.batch_size, block.seed)
 
     def train(self, checkpoints: Checkpoints, report: Reporter, out: Path) -> dict[str, float]:
         """Train, and write the model and `training.json` into `out`."""
@@ -138,35 +135,3 @@ def _resolved(precision: Precision) -> Precision:
     """
     on_processor = machine.device().type == "cpu"
     return "float32" if precision == "auto" and on_processor else precision
-
-
-class _Batches:
-    """Which rows a step trains on: a function of seed and step alone, so that nothing is resumed.
-
-    Each epoch permutes the rows anew, and sorts every `WINDOW` batches' worth of them by length:
-    neighbours of one length need little padding. The order of batches stays random.
-    """
-
-    def __init__(self, lengths: list[int], size: int, seed: int) -> None:
-        import numpy as np
-
-        self.lengths, self.seed = np.array(lengths), seed
-        self.size = min(size, len(lengths))
-        self.of_epoch = lru_cache(maxsize=1)(self._of_epoch)
-
-    def _of_epoch(self, epoch: int) -> "np.ndarray":
-        """The whole batches of an epoch, (batches, size); a last part of one is left out."""
-        import numpy as np
-
-        random = np.random.default_rng([self.seed, epoch])
-        order = random.permutation(len(self.lengths))
-        order = order[: len(order) // self.size * self.size]
-        window = WINDOW * self.size
-        for start in range(0, len(order), window):
-            part = order[start : start + window]
-            order[start : start + window] = part[np.argsort(self.lengths[part], kind="stable")]
-        return random.permutation(order.reshape(-1, self.size))
-
-    def __call__(self, step: int) -> list[int]:
-        epoch, number = divmod(step, len(self.lengths) // self.size)
-        return self.of_epoch(epoch)[number].tolist()
