@@ -3,6 +3,7 @@
 It is written without importing transformers. What the kinds are stands in `tokenizer_kinds`.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -112,14 +113,25 @@ def _trained(block: Tokenizer, kind: Kind, corpus: Path) -> "tokenizers.Tokenize
         from tokenizers import normalizers
 
         engine.normalizer = normalizers.Lowercase()
-    learner = kind.learner(block.vocab_size, block.min_frequency, special)
+    first = kind.first(_characters(engine, corpus)) if kind.first else []
+    learner = kind.learner(block.vocab_size, block.min_frequency, [*special, *first])
     engine.train_from_iterator(texts_of(corpus, "train"), learner)
+    if kind.settled:
+        engine = engine.from_str(json.dumps(kind.settled(json.loads(engine.to_str()), special)))
     if engine.get_vocab_size() <= len(special):
         raise ValueError(
             f"{corpus / 'train.jsonl'} gives an empty vocabulary: nothing in it is there "
             f"{block.min_frequency} times; lower min_frequency, or give it more text"
         )
     return engine
+
+
+def _characters(engine: "tokenizers.Tokenizer", corpus: Path) -> list[str]:
+    """Those of train, as the tokenizer sees them, in order."""
+    seen: set[str] = set()
+    for text in texts_of(corpus, "train"):
+        seen.update(engine.normalizer.normalize_str(text) if engine.normalizer else text)
+    return sorted(seen)
 
 
 def open_engine(folder: Path) -> "tokenizers.Tokenizer":

@@ -6,7 +6,7 @@ no token crosses, a model cuts pieces into tokens, and a decoder puts tokens tog
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import tokenizers
@@ -16,6 +16,8 @@ UNKNOWN = "<unk>"  # WikiText-2 writes it for its own rare words
 CONTINUED = "##"  # WordPiece: goes on within a word
 SPACE = "▁"  # Unigram: stands for the space before a word
 COMMAND = "<|"  # how every special token begins
+RARE_STEP = 0.0001  # between the log probabilities of characters that Unigram must keep
+DIGITS = 4  # of a log probability
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Kind:
     learner: the trainer for a vocabulary size, a least count and special tokens. size: bytes of
     text that a token of the vocabulary stands for. unknown: whether it has a token for what is not
     in its vocabulary; a kind without one loses nothing.
+
+    The library hashes with a seed of each process, which shows in what two kinds learn; the same
+    text must give the same bytes. first: of the characters of a text, the pieces that the
+    vocabulary begins with, lest they be numbered at random. settled: the tokenizer as JSON, and its
+    special tokens, to the same without what is left of chance.
     """
 
     untrained: Callable[[], "tokenizers.Tokenizer"]
@@ -32,6 +39,8 @@ class Kind:
     size: Callable[[str], int]
     least: int  # of vocab_size, the special tokens included
     unknown: bool = True
+    first: Callable[[list[str]], list[str]] | None = None
+    settled: Callable[[dict[str, Any], list[str]], dict[str, Any]] | None = None
 
 
 def _engine(
@@ -139,6 +148,38 @@ def _learn_wordpiece(vocab_size: int, min_frequency: int, special: list[str]) ->
     )
 
 
+def _continuations(characters: list[str]) -> list[str]:
+    """Of those that go on within a word, as punctuation and white space do not."""
+    from tokenizers import pre_tokenizers
+
+    cut = pre_tokenizers.BertPreTokenizer()
+    inner = [c for c in characters if cut.pre_tokenize_str(f"a{c}")[0][0] == f"a{c}"]
+    return [CONTINUED + character for character in inner]
+
+
+def _ordinary(told: dict[str, Any], special: list[str]) -> dict[str, Any]:
+    """The trainer takes `_continuations` as special tokens, and to a text they are ordinary."""
+    known = set(special)
+    return {**told, "added_tokens": [t for t in told["added_tokens"] if t["content"] in known]}
+
+
+def _ranked(told: dict[str, Any], special: list[str]) -> dict[str, Any]:
+    """Pieces by their log probability. Characters that the text holds and no piece has kept get the
+    least one and a step each, in any order: here none gets a step. Sums over threads differ in the
+    last digits, which rounding drops.
+    """
+    pieces = told["model"]["vocab"][len(special) :]
+    least = min(score for _, score in pieces)
+    kept = least + RARE_STEP * sum(len(piece) == 1 for piece, _ in pieces)
+    settled = [
+        (round(least if len(piece) == 1 and score < kept else score, DIGITS), piece)
+        for piece, score in pieces
+    ]
+    settled.sort(key=lambda pair: (-pair[0], pair[1]))
+    vocabulary = told["model"]["vocab"][: len(special)] + [[p, score] for score, p in settled]
+    return {**told, "model": {**told["model"], "vocab": vocabulary}}
+
+
 def _learn_unigram(vocab_size: int, min_frequency: int, special: list[str]) -> object:
     """`min_frequency` has no meaning here: the likelihood of the text decides what stays."""
     from tokenizers import trainers
@@ -159,9 +200,18 @@ KINDS: dict[KindName, Kind] = {
     "words": Kind(_words, _learn_words, _bytes, least=8),
     "characters": Kind(_characters, _learn_words, _bytes, least=8),
     "wordpiece": Kind(
-        _wordpiece, _learn_wordpiece, lambda token: _bytes(token.removeprefix(CONTINUED)), least=8
+        _wordpiece,
+        _learn_wordpiece,
+        lambda token: _bytes(token.removeprefix(CONTINUED)),
+        least=8,
+        first=_continuations,
+        settled=_ordinary,
     ),
     "unigram": Kind(
-        _unigram, _learn_unigram, lambda token: _bytes(token.replace(SPACE, " ")), least=8
+        _unigram,
+        _learn_unigram,
+        lambda token: _bytes(token.replace(SPACE, " ")),
+        least=8,
+        settled=_ranked,
     ),
 }
