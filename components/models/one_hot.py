@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from components.block import Block
+from components.models.embedding import Embedding
 
 
-class OneHot(Block):
-    """Nothing is chosen: the vocabulary says it all."""
+class OneHot(Embedding):
+    """Nothing is learned: word n is 1 in place n and 0 elsewhere, and the vocabulary says it all."""
 
     family: Literal["one_hot"]
