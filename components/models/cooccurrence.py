@@ -27,7 +27,7 @@ class Cooccurrence:
 def count_pairs(rows: np.ndarray, offsets: np.ndarray, words: int, window: int) -> Cooccurrence:
     """X of Pennington et al. 2014, section 4.2: a pair of words d apart adds 1 / d, on both sides.
 
-    rows, offsets: a text as `ladder.text.Text` has it. Pairs do not cross documents.
+    rows, offsets: a text as `word_text.Text` has it. Pairs do not cross documents.
     """
     order = np.argsort(rows, kind="stable")  # occurrences, word by word
     begins = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=words))])

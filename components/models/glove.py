@@ -8,7 +8,7 @@ from pydantic import Field
 from components.models.embedding import LearnedEmbedding
 
 if TYPE_CHECKING:
-    from components.ladder.text import Text
+    from components.word_text import Text
 
 
 class Glove(LearnedEmbedding):
@@ -50,7 +50,7 @@ class GloveLearner:
         )
         loss = descend(
             *(self.rows, self.columns, self.values, order),
-            *(self.weights[0], self.weights[1], self.squares[0], self.squares[1]),
+            *(self.weights, self.squares),
             np.float32(self.block.learning_rate),
             np.float32(self.block.maximum),
             np.float32(self.block.exponent),

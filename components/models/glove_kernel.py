@@ -5,21 +5,19 @@ from numba import njit
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
-def descend(
-    rows, columns, values, order, words, contexts, word_squares, context_squares, rate, maximum, power
-):
+def descend(rows, columns, values, order, weights, squares, rate, maximum, power):
     """Step through the entries of X in `order`; return the sum of f(X) (difference)^2 before each
     entry's own step (Pennington et al. 2014, equation 8).
 
-    rows, columns, values: of X, [entries]. words, contexts: a vector and, in the last place, its
-    bias, [words, dimensions + 1]. word_squares, context_squares: the sums of squared gradients
-    (Duchi et al. 2011), of the same shape; they and the vectors are changed.
+    rows, columns, values: of X, [entries]. weights: of words and of contexts a vector and, in the
+    last place, its bias, [2, words, dimensions + 1]. squares: the sums of squared gradients (Duchi
+    et al. 2011), of the same shape; both are changed.
     """
-    size, total = words.shape[1] - 1, 0.0
+    size, total = weights.shape[2] - 1, 0.0
     for entry in order:
         x = values[entry]
-        word, context = words[rows[entry]], contexts[columns[entry]]
-        word_sum, context_sum = word_squares[rows[entry]], context_squares[columns[entry]]
+        word, context = weights[0, rows[entry]], weights[1, columns[entry]]
+        word_sum, context_sum = squares[0, rows[entry]], squares[1, columns[entry]]
         difference = word[size] + context[size] - np.log(x)
         for i in range(size):
             difference += word[i] * context[i]

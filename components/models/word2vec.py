@@ -9,7 +9,7 @@ from pydantic import Field
 from components.models.embedding import LearnedEmbedding
 
 if TYPE_CHECKING:
-    from components.ladder.text import Text
+    from components.word_text import Text
 
 LOWEST_RATE = 1e-4  # of the starting rate: where the linear decay ends, as in the authors' code
 LONGEST = 10_000  # words of a sentence that gensim reads; the rest would be lost

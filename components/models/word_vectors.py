@@ -55,23 +55,40 @@ class WordVectors:
         return [(self.words[row], float(cosines[row])) for row in best]
 
 
+def save_words(words: Sequence[str], counts: np.ndarray, config: dict, out: Path) -> None:
+    """Write the words of an embedding without vectors into `out`; see `open_words`."""
+    write_json(out / CONFIG, config)
+    write_json(out / WORDS, {"words": list(words), "counts": [int(count) for count in counts]})
+
+
 def save_vectors(vectors: WordVectors, config: dict, out: Path) -> None:
     """Write `vectors` into `out` in all three forms, beside `config`."""
     from safetensors.numpy import save_file
 
-    write_json(out / CONFIG, config)
-    write_json(out / WORDS, list(vectors.words))
-    save_file({"vectors": vectors.matrix, "counts": vectors.counts}, out / WEIGHTS)
+    save_words(vectors.words, vectors.counts, config, out)
+    save_file({"vectors": vectors.matrix}, out / WEIGHTS)
     _write_word2vec(vectors, out)
 
 
 def _write_word2vec(vectors: WordVectors, out: Path) -> None:
     from gensim.models import KeyedVectors
 
-    keyed = KeyedVectors(vectors.matrix.shape[1], count=0, dtype=np.float32)
+    keyed = KeyedVectors(vectors.matrix.shape[1], dtype=np.float32)
     keyed.add_vectors(list(vectors.words), vectors.matrix)
-    keyed.save_word2vec_format(str(out / TEXT), binary=False, write_header=True)
+    keyed.save_word2vec_format(str(out / TEXT), binary=False)
     keyed.save_word2vec_format(str(out / BINARY), binary=True)
+
+
+def open_words(folder: Path) -> tuple[list[str], np.ndarray]:
+    """The words of an embedding, the most frequent first, and the count of each, [words].
+
+    Raises:
+        ValueError: `folder` holds no embedding.
+    """
+    if not (folder / WORDS).is_file():
+        raise ValueError(f"{folder} holds no embedding; run 'dvc repro embedding@{folder.name}'")
+    held = read_json(folder / WORDS)
+    return held["words"], np.array(held["counts"], np.int64)
 
 
 def open_vectors(folder: Path) -> WordVectors:
@@ -82,12 +99,9 @@ def open_vectors(folder: Path) -> WordVectors:
     """
     from safetensors.numpy import load_file
 
-    if not (folder / WEIGHTS).is_file() or not (folder / WORDS).is_file():
-        raise ValueError(f"{folder} holds no word vectors; run 'dvc repro embedding@{folder.name}'")
-    held = load_file(folder / WEIGHTS)
-    return WordVectors(read_words(folder), held["counts"], held["vectors"])
-
-
-def read_words(folder: Path) -> list[str]:
-    """The words of an embedding, the most frequent first."""
-    return list(read_json(folder / WORDS))
+    words, counts = open_words(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(
+            f"{folder} holds words without vectors, as one-hot ones need none; name another rung"
+        )
+    return WordVectors(words, counts, load_file(folder / WEIGHTS)["vectors"])
