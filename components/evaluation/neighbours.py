@@ -23,7 +23,7 @@ MAPPED: Mapping[str, Sequence[str]] = {
 
 
 def neighbours(vectors: WordVectors, words: Sequence[str] = ASKED) -> dict[str, list]:
-    """For each of `words` that is known the nearest others, as [word, cosine], the nearest first."""
+    """For each of `words` that is known its nearest others, as [word, cosine], in order."""
     rows = {word: vectors.rows[word] for word in words if word in vectors.rows}
     return {
         word: [list(pair) for pair in vectors.nearest(vectors.unit[row], [row], NEAREST)]

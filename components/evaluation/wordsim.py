@@ -57,8 +57,9 @@ def compare(vectors: WordVectors, pairs: Sequence[Pair]) -> list[dict]:
 
 
 def score(records: Sequence[dict]) -> dict:
-    """Spearman's rho of cosines and judgements with its interval, None where it is undefined: of
-    fewer than two known pairs, or of cosines that are all equal. `n`: known pairs; `unknown`.
+    """Spearman's rho of cosines and judgements with its interval; None where it is undefined: of
+    fewer than two known pairs, of cosines that are all equal, and the interval of so few pairs that
+    a resample has no order. `n`: known pairs; `unknown`: the others.
     """
     from scipy.stats import bootstrap
 
@@ -67,16 +68,17 @@ def score(records: Sequence[dict]) -> dict:
     judged, cosines = (np.array([r[key] for r in known]) for key in ("judged", "cosine"))
     if len(known) < 2 or np.ptp(cosines) == 0 or np.ptp(judged) == 0:
         return {"score": None, "interval": None, **counts}
-    found = bootstrap(
-        (judged, cosines),
-        spearman,
-        paired=True,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    interval = [float(found.low), float(found.high)]
+    with np.errstate(invalid="ignore"):
+        found = bootstrap(
+            (judged, cosines),
+            spearman,
+            paired=True,
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    interval = [float(found.low), float(found.high)] if np.isfinite(found).all() else None
     return {"score": float(spearman(judged, cosines)), "interval": interval, **counts}
 
 
