@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from components.models.cooccurrence import count_pairs
-from components.models.glove import Glove, GloveLearner
+from components.models.glove import TILE, Glove, GloveLearner
 from components.models.glove_kernel import descend
 from components.reporter import Silent
 from components.training.checkpoint import Checkpoints
@@ -38,6 +38,18 @@ def dense(text: Text, window: int) -> np.ndarray:
                 if 0 < abs(i - j) <= window:
                     found[word, other] += 1 / abs(i - j)
     return found
+
+
+def test_each_entry_is_visited_once(text: Text):
+    """Words enough for several tiles, the last of them smaller than the others."""
+    words = 2 * TILE + 5
+    rows = np.random.default_rng(0).integers(words, size=5000, dtype=np.int32)
+    many = Text([str(n) for n in range(words)], np.ones(words), rows, np.array([0, len(rows)]))
+    learner = GloveLearner(BLOCK, many, seed=1)
+    found = count_pairs(rows, many.offsets, words, WINDOW)
+    entries = zip(learner.rows, learner.columns, learner.values, strict=True)
+    expected = np.repeat(np.arange(words), np.diff(found.starts))
+    assert sorted(entries) == list(zip(expected, found.columns, found.values, strict=True))
 
 
 @pytest.mark.parametrize("window", [1, WINDOW, 100])
@@ -71,11 +83,10 @@ def test_the_loss_is_that_of_the_paper(text: Text):
 def test_steps_are_those_of_torch(text: Text):
     """Autograd for the gradients, `torch.optim.Adagrad` for the steps, one entry after another."""
     learner = GloveLearner(BLOCK, text, seed=2)
-    order = np.random.default_rng(0).permutation(len(learner.values)).astype(np.int32)
     weights = torch.tensor(learner.weights, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adagrad([weights], lr=0.05, initial_accumulator_value=1.0, eps=0.0)
     total = 0.0
-    for entry in order:
+    for entry in range(len(learner.values)):
         x = float(learner.values[entry])
         w, c = weights[0, learner.rows[entry]], weights[1, learner.columns[entry]]
         difference = w[:-1] @ c[:-1] + w[-1] + c[-1] - np.log(x)
@@ -85,7 +96,7 @@ def test_steps_are_those_of_torch(text: Text):
         optimizer.step()
         total += loss.item()
     found = descend(
-        *(learner.rows, learner.columns, learner.values, order),
+        *(learner.rows, learner.columns, learner.values),
         *(learner.weights, learner.squares),
         *(np.float32(0.05), np.float32(BLOCK.maximum), np.float32(BLOCK.exponent)),
     )

@@ -10,6 +10,8 @@ from components.models.embedding import LearnedEmbedding
 if TYPE_CHECKING:
     from components.word_text import Text
 
+TILE = 512  # words of a tile's side: their vectors and AdaGrad's sums take 0.8 MB of 100 dimensions
+
 
 class Glove(LearnedEmbedding):
     """AdaGrad on sum_ij f(X_ij) (w_i . c_j + b_i + d_j - log X_ij)^2, equation 8.
@@ -30,11 +32,14 @@ class GloveLearner:
     def __init__(self, block: Glove, text: "Text", seed: int) -> None:
         from components.models.cooccurrence import count_pairs
 
-        self.block, self.seed, words = block, seed, len(text.words)
+        self.block, words = block, len(text.words)
         found = count_pairs(text.rows, text.offsets, words, block.window)
-        self.columns, self.values = found.columns, found.values  # [entries]
-        self.rows = np.repeat(np.arange(words, dtype=np.int32), np.diff(found.starts))
         random = np.random.default_rng(seed)
+        rows = np.repeat(np.arange(words, dtype=np.int32), np.diff(found.starts))
+        order = _tiled(rows, found.columns, words, random)
+        # the entries of X, in the order in which they are visited; each [entries]
+        self.rows, self.columns = rows[order], found.columns[order]
+        self.values = found.values[order]
         # w and its bias in the last place, then c and its own; small and around 0, as in the
         # authors' code
         shape = (2, words, block.dimensions + 1)
@@ -42,15 +47,11 @@ class GloveLearner:
         self.squares = np.ones(shape, np.float32)  # AdaGrad's sums; from 1 as in the authors' code
 
     def epoch(self, number: int) -> dict[str, float]:
-        """Visit each entry of X that is not zero once, in an order of the epoch's own."""
+        """Visit each entry of X that is not zero once."""
         from components.models.glove_kernel import descend
 
-        order = np.random.default_rng((self.seed, number)).permutation(
-            np.arange(len(self.values), dtype=np.int32 if len(self.values) < 2**31 else np.int64)
-        )
         loss = descend(
-            *(self.rows, self.columns, self.values, order),
-            *(self.weights, self.squares),
+            *(self.rows, self.columns, self.values, self.weights, self.squares),
             np.float32(self.block.learning_rate),
             np.float32(self.block.maximum),
             np.float32(self.block.exponent),
@@ -67,3 +68,18 @@ class GloveLearner:
     def vectors(self) -> np.ndarray:
         """w + c in the order of the text's words, float32, [words, dimensions]."""
         return np.ascontiguousarray(self.weights.sum(axis=0)[:, :-1])
+
+
+def _tiled(
+    rows: np.ndarray, columns: np.ndarray, words: int, random: np.random.Generator
+) -> np.ndarray:
+    """An order of the entries: tiles of X one after another, at random, and at random within each.
+
+    The vectors of a tile stay in the processor's cache: a step is 4.7 times as fast as when all
+    entries are visited at random (measured, 34,448 words of 100 dimensions; bench/glove.py).
+    """
+    order = random.permutation(np.arange(len(rows), dtype=np.min_scalar_type(len(rows))))
+    across = words // TILE + 1
+    place = random.permutation(across * across).astype(np.int32)
+    tiles = place[rows[order] // TILE * across + columns[order] // TILE]
+    return order[np.argsort(tiles, kind="stable")]

@@ -5,16 +5,16 @@ from numba import njit
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
-def descend(rows, columns, values, order, weights, squares, rate, maximum, power):
-    """Step through the entries of X in `order`; return the sum of f(X) (difference)^2 before each
-    entry's own step (Pennington et al. 2014, equation 8).
+def descend(rows, columns, values, weights, squares, rate, maximum, power):
+    """Step through the entries of X, one after another; return the sum of f(X) (difference)^2, each
+    before its own step (Pennington et al. 2014, equation 8).
 
     rows, columns, values: of X, [entries]. weights: of words and of contexts a vector and, in the
     last place, its bias, [2, words, dimensions + 1]. squares: the sums of squared gradients (Duchi
     et al. 2011), of the same shape; both are changed.
     """
     size, total = weights.shape[2] - 1, 0.0
-    for entry in order:
+    for entry in range(values.shape[0]):
         x = values[entry]
         word, context = weights[0, rows[entry]], weights[1, columns[entry]]
         word_sum, context_sum = squares[0, rows[entry]], squares[1, columns[entry]]
