@@ -7,11 +7,12 @@ from pydantic import Field, model_validator
 
 from components.block import Block
 from components.ladder.training import Training
+from components.models.bert import Bert
 from components.models.llama import Decoder
 from components.models.one_hot import OneHot
 from components.tokenizer import Tokenizer
 
-ModelBlock = Annotated[OneHot | Decoder, Field(discriminator="family")]
+ModelBlock = Annotated[OneHot | Decoder | Bert, Field(discriminator="family")]
 # which stages make a rung of a family; those of one group read, train and measure alike
 GROUPS = {
     "embedding": ("one_hot", "word2vec", "glove"),
