@@ -9,9 +9,12 @@ from components.block import Block
 from components.ladder.training import Training
 from components.models.llama import Decoder
 from components.models.one_hot import OneHot
+from components.models.translation import Seq2SeqModel, TransformerModel
 from components.tokenizer import Tokenizer
 
-ModelBlock = Annotated[OneHot | Decoder, Field(discriminator="family")]
+ModelBlock = Annotated[
+    OneHot | Decoder | Seq2SeqModel | TransformerModel, Field(discriminator="family")
+]
 # which stages make a rung of a family; those of one group read, train and measure alike
 GROUPS = {
     "embedding": ("one_hot", "word2vec", "glove"),
