@@ -13,7 +13,8 @@ from components.dataset import Dataset
 from components.ingest import ingest
 from components.ladder import translator
 from components.ladder.alignments import alignment_error_rate, error_rate, word_weights
-from components.ladder.block import Rung
+from components.ladder.block import Rung, key
+from components.ladder.climb import Climb
 from components.ladder.ground import Ground
 from components.ladder.heads import PHRASE, lookup, roles
 from components.ladder.meanings import projection, sentences_of
@@ -22,6 +23,9 @@ from components.ladder.translating import judged_sentences, spaced, translate
 from components.ladder.vocabulary import make_vocabulary
 from components.lineage import read_json, read_jsonl
 from components.models import translation
+from components.report.ladder import seq2seq, transformer
+from components.report.ladder.book import write_book
+from components.report.ladder.seeds import over_seeds
 from components.reporter import Silent
 from components.tokenizer import Tokenizer
 from components.training.translation import Pair, Translation
@@ -32,6 +36,7 @@ MODELS = {
     "seq2seq": {"family": "seq2seq", "width": 48, "dropout": 0, "attention": "multiplicative"},
     "transformer": {"family": "transformer", "width": 48, "dropout": 0, "heads": 4, "layers": 2},
 }
+RATES = {"seq2seq": 0.01, "transformer": 0.004}
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +61,27 @@ def rung(name: str, **training: object) -> Rung:
     return Rung.model_validate({**keys, "training": TRAINING | training})
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def climbed(request, folders, tmp_path_factory) -> tuple[str, Path, Path]:
+@pytest.fixture(scope="module")
+def climb(folders, tmp_path_factory) -> Climb:
+    """Both families, trained and measured."""
+    top = tmp_path_factory.mktemp("artifacts")
+    # the Transformer bears a lower rate than the LSTM
+    rungs = {name: rung(name, learning_rate=rate) for name, rate in RATES.items()}
+    for name, block in rungs.items():
+        trained, measured = (top / kind / key(name, 1) for kind in ("rungs", "measures"))
+        for folder in (trained, measured):
+            folder.mkdir(parents=True)
+        given = ground(folders, top / "checkpoints" / name)
+        translator.train(block, given, trained)
+        translator.measure(block, given, trained, measured)
+    return Climb("ladder", top, rungs, 1, [])
+
+
+@pytest.fixture(params=MODELS)
+def climbed(request: pytest.FixtureRequest, climb: Climb) -> tuple[str, Path, Path]:
     """A family, its trained model and its measures."""
-    top = tmp_path_factory.mktemp(request.param)
-    trained, measured = top / "rung", top / "measure"
-    trained.mkdir(), measured.mkdir()
-    # the paper's rate falls with the width; the LSTM bears a higher one
-    rate = {"seq2seq": 0.01, "transformer": 0.004}[request.param]
-    block = rung(request.param, learning_rate=rate)
-    translator.train(block, ground(folders, top / "checkpoints"), trained)
-    translator.measure(block, ground(folders, top / "checkpoints"), trained, measured)
-    return request.param, trained, measured
+    name = request.param
+    return name, climb.trained(name)[name][0], climb.measured(name)[name][0]
 
 
 def test_it_learns_to_translate_and_to_align(climbed):
@@ -290,3 +304,27 @@ def test_a_bag_of_words_cannot_tell_who_acts(folders):
     orders, reordered = sentences_of(list(read_jsonl(folders["corpus"] / "test.jsonl")))
     assert len(orders) == 8 and len(reordered) == 3
     assert projection(Bag(), vocabulary, orders)["same"] == 0.0
+
+
+def test_the_pages_show_what_was_measured(climb, tmp_path):
+    figures = write_book(climb, tmp_path, Silent())
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert figures["pages"] == 2
+    for name in ("bleu_over_length_pairs", "alignment_seq2seq_1", "heads_transformer"):
+        assert (tmp_path / "pictures" / f"{name}.png").is_file()
+    for name in MODELS:
+        score = read_json(climb.measured(name)[name][0] / "metrics.json")["beam"]["bleu"]["score"]
+        assert f"{100 * score:.1f} (" in text
+
+
+def test_a_ladder_without_them_has_no_such_page():
+    empty = Climb("ladder", Path("."), {}, 1, [])
+    assert seq2seq.page(empty) is None and transformer.page(empty) is None
+
+
+def test_one_seed_keeps_its_interval_and_several_have_their_own():
+    """Student's interval of 1, 2, 3: 2 ± 4.303 x 1 / √3 (tables of the distribution)."""
+    found = [{"score": score, "interval": [score - 9, score + 9]} for score in (1.0, 2.0, 3.0)]
+    assert over_seeds(found[:1]) == found[0]
+    low, high = over_seeds(found)["interval"]
+    assert (low, high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
