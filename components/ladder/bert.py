@@ -160,9 +160,9 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     write_jsonl(out / "pronouns.jsonl", answered)
     pronoun, interval = score_of(answered, "accuracy")
     figures: dict[str, Any] = {
-        "masked_accuracy": {"value": told[0], "interval": told[1]},
-        "senses": {"value": meanings["accuracy"], "interval": meanings["interval"]},
-        "pronouns": {"value": pronoun, "interval": interval, "n": len(answered)},
+        "masked_accuracy": {"score": told[0], "interval": told[1]},
+        "senses": {"score": meanings["score"], "interval": meanings["interval"]},
+        "pronouns": {"score": pronoun, "interval": interval, "n": len(answered)},
     }
     if (trained / PRETRAINED).is_dir():
         labels = _labels(ground)
@@ -170,10 +170,10 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
             records = _classified(bert.load_classifier(trained / place), ground, labels)
             write_jsonl(out / f"{place}.jsonl", records)
             value, interval = score_of(records, "accuracy")
-            figures[name] = {"value": value, "interval": interval, "n": len(records)}
+            figures[name] = {"score": value, "interval": interval, "n": len(records)}
     about = read_json(trained / "training.json")
     write_json(out / "metrics.json", {**figures, "parameters": about["parameters"]})
-    return {name: figure["value"] for name, figure in figures.items()}
+    return {name: figure["score"] for name, figure in figures.items()}
 
 
 def _told(
@@ -212,12 +212,27 @@ def word_vectors(
     with torch.no_grad():
         for text in texts:
             encoding = engine.encode(text)
-            states = model.bert(input_ids=torch.tensor([[opening, *encoding.ids]]))
+            ids = _fitting(model, [opening, *encoding.ids], text)
+            states = model.bert(input_ids=torch.tensor([ids]))
             begin = senses.place_of(text)
             end = begin + len(senses.WORD)
             own = [n for n, (a, b) in enumerate(encoding.offsets, 1) if a < end and b > begin]
             found.append(states.last_hidden_state[0, own].mean(0))
     return torch.stack(found).numpy()
+
+
+def _fitting(model: "BertForMaskedLM", ids: list[int], text: str) -> list[int]:
+    """`ids`, which the model has positions for.
+
+    Raises:
+        ValueError: it has not; a cut sentence would be another question.
+    """
+    if len(ids) > model.config.max_position_embeddings:
+        raise ValueError(
+            f"{text!r} has {len(ids)} tokens, and the model positions for "
+            f"{model.config.max_position_embeddings}; raise model.context"
+        )
+    return ids
 
 
 def _answered(
@@ -251,7 +266,7 @@ def _likelihood(
     begin = text.index(pronouns.GAP)
     end = begin + len(word)
     own = [n for n, (a, b) in enumerate(encoding.offsets, 1) if a < end and b > begin]
-    ids = torch.tensor([[engine.token_to_id(END), *encoding.ids]])
+    ids = torch.tensor([_fitting(model, [engine.token_to_id(END), *encoding.ids], filled)])
     targets = ids[0, own]
     ids[0, own] = bert.mask_of(model)
     with torch.no_grad():

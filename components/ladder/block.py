@@ -10,9 +10,12 @@ from components.ladder.training import Training
 from components.models.bert import Bert
 from components.models.llama import Decoder
 from components.models.one_hot import OneHot
+from components.models.translation import Seq2SeqModel, TransformerModel
 from components.tokenizer import Tokenizer
 
-ModelBlock = Annotated[OneHot | Decoder | Bert, Field(discriminator="family")]
+ModelBlock = Annotated[
+    OneHot | Decoder | Bert | Seq2SeqModel | TransformerModel, Field(discriminator="family")
+]
 # which stages make a rung of a family; those of one group read, train and measure alike
 GROUPS = {
     "embedding": ("one_hot", "word2vec", "glove"),

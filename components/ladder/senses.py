@@ -89,7 +89,7 @@ def told_apart(vectors: np.ndarray, senses: Sequence[str]) -> dict[str, Any]:
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     plane = centred @ axes[:2].T
     return {
-        "accuracy": score,
+        "score": score,
         "interval": interval,
         "n": len(senses),
         "points": [[round(float(x), 4) for x in point] for point in plane],
