@@ -8,13 +8,15 @@ from pydantic import Field, model_validator
 from components.block import Block
 from components.ladder.training import Training
 from components.models.bert import Bert
+from components.models.blocks import LSTMBlock, NGramBlock, RNNBlock
 from components.models.llama import Decoder
 from components.models.one_hot import OneHot
 from components.models.translation import Seq2SeqModel, TransformerModel
 from components.tokenizer import Tokenizer
 
 ModelBlock = Annotated[
-    OneHot | Decoder | Bert | Seq2SeqModel | TransformerModel, Field(discriminator="family")
+    OneHot | NGramBlock | RNNBlock | LSTMBlock | Decoder | Bert | Seq2SeqModel | TransformerModel,
+    Field(discriminator="family"),
 ]
 # which stages make a rung of a family; those of one group read, train and measure alike
 GROUPS = {
