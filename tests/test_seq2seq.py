@@ -80,7 +80,7 @@ def test_the_encoder_is_two_lstms_each_way(sentences):
     source, _ = sentences
     model = build("additive", layers=1)
     states, mask, hidden, _ = model.start(source)
-    embedded, lstm = model.embedding(source), model.encoder.lstm
+    embedded, lstm = model._embed(source), model.encoder.lstm
     half = WIDTH // 2
     for way, suffix in enumerate(("", "_reverse")):
         one = torch.nn.LSTM(WIDTH, half, batch_first=True)

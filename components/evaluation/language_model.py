@@ -7,10 +7,15 @@ from the best possible model it is.
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from components.evaluation.document_nats import document_nats
-from components.lineage import read_json, read_jsonl, write_json, write_jsonl
+from components.evaluation.document_nats import Reader, document_nats, reader_of
+from components.lineage import read_jsonl, write_json, write_jsonl
 from components.reporter import Reporter
+from components.tokenizer import open_engine
+
+if TYPE_CHECKING:
+    import tokenizers
 
 # of the test split, evenly spaced: the figures' error is below 1 %
 DOCUMENTS = 2000
@@ -27,16 +32,35 @@ def evaluate_language_model(
     from transformers import AutoTokenizer
 
     from components.models import llama
-    from components.tokenizer import open_engine
 
-    model = llama.load(base)
+    reader = reader_of(llama.load(base))
     end = AutoTokenizer.from_pretrained(base).eos_token_id
-    engine = open_engine(base)
-    test = read_json(corpus / "report.json")["splits"]["test"]
-    every = max(1, math.ceil(test["rows"] / DOCUMENTS), math.ceil(test["characters"] / CHARACTERS))
-    rows = [row for n, row in enumerate(read_jsonl(corpus / "test.jsonl")) if n % every == 0]
+    rows = sample(corpus / "test.jsonl")
+    records = read_documents(reader, open_engine(base), end, rows, report)
+    write_jsonl(out / "records.jsonl", records)
+    figures = figures_of(records)
+    kinds = sorted({record["kind"] for record in records})
+    by_kind = {kind: figures_of([r for r in records if r["kind"] == kind]) for kind in kinds}
+    described = {**figures, "documents": len(records), "split": "test"}
+    write_json(out / "metrics.json", {**described, "by_kind": by_kind})
+    return figures
+
+
+def sample(file: Path) -> list[dict]:
+    """Rows of a split, evenly spaced: all of a small one."""
+    lengths = [len(row["text"]) for row in read_jsonl(file)]
+    every = max(1, math.ceil(len(lengths) / DOCUMENTS), math.ceil(sum(lengths) / CHARACTERS))
+    return [row for n, row in enumerate(read_jsonl(file)) if n % every == 0]
+
+
+def read_documents(
+    reader: Reader, engine: "tokenizers.Tokenizer", end: int, rows: list[dict], report: Reporter
+) -> list[dict]:
+    """A record for each row: its nats, what it has of tokens, bytes and words, and its exact nats
+    where they are known. end: the token between documents.
+    """
     encoded = [[end, *e.ids, end] for e in engine.encode_batch_fast([r["text"] for r in rows])]
-    nats = document_nats(model, encoded, report)
+    nats = document_nats(reader, encoded, report)
     records = []
     for row, value, ids in zip(rows, nats, encoded, strict=True):
         record = {
@@ -48,16 +72,10 @@ def evaluate_language_model(
         }
         exact = {"exact_nats": -row["logprob"]} if "logprob" in row else {}
         records.append({**record, **exact})
-    write_jsonl(out / "records.jsonl", records)
-    figures = _figures(records)
-    kinds = sorted({record["kind"] for record in records})
-    by_kind = {kind: _figures([r for r in records if r["kind"] == kind]) for kind in kinds}
-    described = {**figures, "documents": len(records), "split": "test"}
-    write_json(out / "metrics.json", {**described, "by_kind": by_kind})
-    return figures
+    return records
 
 
-def _figures(records: list[dict]) -> dict[str, float]:
+def figures_of(records: list[dict]) -> dict[str, float]:
     nats, tokens, size, words = (
         sum(record[key] for record in records) for key in ("nats", "tokens", "bytes", "words")
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.adapters.encoding import as_text
-from components.evaluation.document_nats import document_nats
+from components.evaluation.document_nats import document_nats, reader_of
 from components.evaluation.subject import Record, Row, Subject
 from components.reporter import Silent
 
@@ -23,7 +23,7 @@ def judge(subject: Subject, rows: Sequence[Row]) -> list[Record]:
     texts = [row["answer"] for row in rows]
     documents = [[end, *as_text(subject.tokenizer, text), end] for text in texts]
     found = []
-    nats = document_nats(subject.model, documents, Silent())
+    nats = document_nats(reader_of(subject.model), documents, Silent())
     for row, text, value in zip(rows, texts, nats, strict=True):
         size, words = len(text.encode()), len(text.split())
         record = {"id": row["id"], "label": row["label"], "prediction": "", "truncated": False}

@@ -4,6 +4,8 @@ Shapes: batch sentences, source and target tokens, width of a state. Source and 
 vocabulary, and so one table of embeddings, which is the output matrix too (Press & Wolf 2017).
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -67,6 +69,12 @@ class Seq2Seq(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens) -> (batch, tokens, width), each number about 1 in size: the table's own
+        are smaller, for logits (Vaswani et al. 2017, section 3.4).
+        """
+        return self.dropout(self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim))
+
     def start(self, source: Tensor) -> State:
         """What decoding begins with. source: (batch, source), padded on the right.
 
@@ -74,8 +82,7 @@ class Seq2Seq(nn.Module):
         decoder's hidden and cell state (batch, layers, width).
         """
         mask = source != self.pad
-        embedded = self.dropout(self.embedding(source))
-        states, hidden, cell = self.encoder(embedded, mask)
+        states, hidden, cell = self.encoder(self._embed(source), mask)
         return states, mask, hidden.transpose(0, 1), cell.transpose(0, 1)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
@@ -86,8 +93,7 @@ class Seq2Seq(nn.Module):
         """tokens: (batch, target), the next ones after `state`."""
         states, mask, hidden, cell = state
         began = hidden.transpose(0, 1).contiguous(), cell.transpose(0, 1).contiguous()
-        embedded = self.dropout(self.embedding(tokens))
-        made, (hidden, cell) = self.decoder(embedded, began)  # (batch, target, width)
+        made, (hidden, cell) = self.decoder(self._embed(tokens), began)  # (batch, target, width)
         weights = None
         if self.score is not None:
             scores = self.score(made, states)  # (batch, target, source)

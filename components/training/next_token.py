@@ -36,23 +36,23 @@ class Loss(torch.nn.Module):
         return summed_loss(hidden.flatten(0, 1), weight, rows[:, 1:].flatten()) / self.scale
 
 
-class NextToken:
-    """Batches of `windows` for a model, and its loss on held-out tokens. See `loop.Objective`.
+class StatesLoss(Loss):
+    """That of a model that gives its states itself, as the ladder's do."""
 
-    apart: a token sees none of the document before its own.
+    def _states(self, ids: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
+        return self.model.states(ids)
+
+
+class Sequences:
+    """Batches of `windows` for the loss of a language model, and that on held-out tokens.
+
+    loss: takes rows of tokens, (sequences, context + 1), and divides by its `scale`. See
+    `loop.Objective`.
     """
 
-    def __init__(
-        self,
-        model: "PreTrainedModel",
-        windows: Windows,
-        held_out: np.ndarray,
-        rows: int,
-        apart: bool,
-    ) -> None:
-        self.windows, self.rows, self.apart = windows, rows, apart
-        self.end = model.config.eos_token_id
-        self.module = Loss(model, rows * windows.context).to(machine.device())
+    def __init__(self, loss: Loss, windows: Windows, held_out: np.ndarray, rows: int) -> None:
+        self.windows, self.rows = windows, rows
+        self.module = loss.to(machine.device())
         self._held_out = _spread(held_out, windows.context)
 
     def batch(self, step: int, rows: range) -> tuple[torch.Tensor, ...]:
@@ -61,12 +61,14 @@ class NextToken:
 
     def _batch(self, cut: np.ndarray) -> tuple[torch.Tensor, ...]:
         device = machine.device()
-        tensors = [torch.from_numpy(cut)]
-        if self.apart:
-            tensors.append(torch.from_numpy(places(cut[:, :-1], self.end)))
+        tensors = [torch.from_numpy(array) for array in self._arrays(cut)]
         if device.type == "cuda":  # pinned memory is copied while the device works
             return tuple(t.pin_memory().to(device, non_blocking=True) for t in tensors)
         return tuple(tensors)
+
+    def _arrays(self, cut: np.ndarray) -> list[np.ndarray]:
+        """What the loss takes."""
+        return [cut]
 
     def validate(self) -> float:
         """The mean loss over evenly spaced windows of the held-out tokens, nats per token."""
@@ -78,6 +80,30 @@ class NextToken:
 
     def describe(self, step: int) -> str:
         return self.windows.documents(range(step * self.rows, (step + 1) * self.rows))
+
+    def row_bytes(self, _precision: machine.Precision) -> float:
+        return 0.0  # small models: where a batch does not fit the loop halves it
+
+    def prepare(self, _precision: machine.Precision, _compiled: bool) -> None:
+        """As they are: the libraries' recurrent layers are compiled already."""
+
+
+class NextToken(Sequences):
+    """Those of a decoder. apart: a token sees none of the document before its own."""
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        windows: Windows,
+        held_out: np.ndarray,
+        rows: int,
+        apart: bool,
+    ) -> None:
+        self.end, self.apart = model.config.eos_token_id, apart
+        super().__init__(Loss(model, rows * windows.context), windows, held_out, rows)
+
+    def _arrays(self, cut: np.ndarray) -> list[np.ndarray]:
+        return [cut, places(cut[:, :-1], self.end)] if self.apart else [cut]
 
     def row_bytes(self, precision: machine.Precision) -> float:
         config = self.module.model.config

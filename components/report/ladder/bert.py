@@ -1,0 +1,83 @@
+"""The page of BERT: a word's vector depends on the words on both sides."""
+
+from pathlib import Path
+
+from components.ladder import senses
+from components.ladder.climb import Climb
+from components.lineage import read_jsonl
+from components.report.ladder import language_plots
+from components.report.ladder.measured import count, figures, has, shown
+from components.report.ladder.page import Page, Picture, Table
+
+SHOWN = 8  # pronouns
+
+
+def page(climb: Climb) -> Page | None:
+    """None where the ladder has no such rung."""
+    measured = climb.measured("bert")
+    if not measured:
+        return None
+    name, folders = next(iter(measured.items()))
+    others = climb.measured("ngram", "lstm", "decoder")
+    planes = {name: folders[0], **{other: found[0] for other, found in others.items()}}
+    told = {n: figures(f, "senses") for n, f in {**measured, **others}.items()}
+    one_vector = {"score": 0.5, "interval": [0.5, 0.5]}
+    told |= dict.fromkeys(climb.of("word2vec", "glove")[:1], one_vector)
+    return Page(
+        title="BERT",
+        what="An encoder of the Transformer learns to tell words that are hidden from it, and so "
+        "reads what stands before a word and behind it (Devlin et al. 2019). Its vector of a word "
+        "is that of the word in this sentence.",
+        finding=_finding(name, folders),
+        pictures=[
+            Picture(
+                "bert_senses",
+                language_plots.planes(planes, senses.WORD),
+                "Each point is the word in one sentence, in the plane of the two principal "
+                "components. Models that read from left to right have not yet seen what stands "
+                "behind it, as 'river' in 'the bank of the river'.",
+            ),
+            Picture(
+                "bert_told_apart",
+                language_plots.scores(
+                    told, f"Meanings of '{senses.WORD}' told apart", "share of the sentences"
+                ),
+                "Each sentence's vector is given the meaning whose other vectors are nearest. "
+                "Word2vec and GloVe have one vector for the word, so they can only guess.",
+            ),
+        ],
+        tables=[_table(climb), _pronouns(folders[0])],
+        following="An encoder fills gaps and judges texts, but it does not write. What if the "
+        "other half of the Transformer, the decoder, is all that is kept?",
+    )
+
+
+def _finding(name: str, folders: list[Path]) -> str:
+    said = f"{name} tells {shown(figures(folders, 'masked_accuracy'))} of the hidden tokens of "
+    said += "the test text."
+    if has(folders, "accuracy"):
+        taught, untaught = figures(folders, "accuracy"), figures(folders, "accuracy_untaught")
+        said += f" Fitted to labels, it is right in {shown(taught)} of the test texts; the same "
+        said += f"model without pretraining in {shown(untaught)}."
+    return said
+
+
+def _table(climb: Climb) -> Table:
+    rows = []
+    columns = ("masked_accuracy", "senses", "pronouns", "accuracy", "accuracy_untaught")
+    for name, folders in climb.measured("bert").items():
+        cells = [shown(figures(folders, c)) if has(folders, c) else "–" for c in columns]
+        rows.append((name, count(folders, "parameters"), *cells))
+    head = ("rung", "parameters", "hidden tokens told", "meanings told apart", "pronouns")
+    return Table((*head, "labels given", "labels, not pretrained"), rows)
+
+
+def _pronouns(folder: Path) -> Table:
+    rows = []
+    for record in list(read_jsonl(folder / "pronouns.jsonl"))[:SHOWN]:
+        right, wrong = record["candidates"]
+        chosen = right if record["correct"] else wrong
+        nats = "  ".join(f"{value:.2f}" for value in record["nats"])
+        rows.append((record["text"], right, wrong, nats, chosen))
+    head = ("sentence", "right", "wrong", "log-probability a token, nats", "chosen")
+    return Table(head, rows, "What stands in the gap? The last word decides.")

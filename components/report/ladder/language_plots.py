@@ -1,0 +1,94 @@
+"""The pictures of the rungs that say what comes next."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.lineage import read_json
+from components.report import canvas
+from components.report.ladder.measured import curve, series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HEIGHT = 3.6  # inches
+LEAST = 1e-6  # of a logarithmic axis: less is nothing
+
+
+def losses(trained: Mapping[str, Sequence[Path]]) -> "Figure":
+    """Validation loss over tokens read, the range over seeds shaded."""
+    figure, axes = canvas.figure_with_axes("Validation loss over what was read", HEIGHT)
+    for color, (name, folders) in zip(canvas.SERIES, trained.items(), strict=False):
+        tokens, means, (lows, highs) = curve(folders, "validation_loss")
+        axes.plot(tokens, means, "o-", color=color, label=name, markersize=3)
+        axes.fill_between(tokens, lows, highs, color=color, alpha=0.15, linewidth=0)
+    axes.set(xlabel="tokens", ylabel="nats a token")
+    axes.xaxis.set_major_formatter(canvas.short)
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def over_distance(
+    measured: Mapping[str, Sequence[Path]], key: str, title: str, label: str
+) -> "Figure":
+    """A figure of `reach.json` over the distance in tokens, both on logarithmic axes."""
+    figure, axes = canvas.figure_with_axes(title, HEIGHT)
+    for color, (name, folders) in zip(canvas.SERIES, measured.items(), strict=False):
+        distances = read_json(folders[0] / "reach.json")["distances"]
+        _band(axes, distances, series(folders, "reach.json", key), color, name)
+    axes.set(xscale="log", yscale="log", xlabel="tokens back", ylabel=label)
+    axes.set_xticks(distances, [str(distance) for distance in distances])
+    axes.minorticks_off()
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def _band(
+    axes: "Axes", across: Sequence[float], found: Sequence[Mapping], color: str, name: str
+) -> None:
+    """A line with its interval; it ends where there is nothing left."""
+    kept = [(x, one) for x, one in zip(across, found, strict=True) if one["score"] > LEAST]
+    places = [x for x, _ in kept]
+    axes.plot(places, [f["score"] for _, f in kept], "o-", color=color, label=name, markersize=3)
+    lows = [max(f["interval"][0], LEAST) for _, f in kept]
+    highs = [max(f["interval"][1], LEAST) for _, f in kept]
+    axes.fill_between(places, lows, highs, color=color, alpha=0.15, linewidth=0)
+
+
+def scores(figures: Mapping[str, Mapping[str, Any]], title: str, label: str) -> "Figure":
+    """A point with its interval for each name."""
+    figure, axes = canvas.figure_with_axes(title, canvas.ROW * len(figures) + 1.1)
+    canvas.rows(axes, list(figures))
+    for place, told in enumerate(figures.values()):
+        axes.plot(told["interval"], [place, place], color=canvas.BLUE, linewidth=2, alpha=0.5)
+        axes.plot(told["score"], place, "o", color=canvas.BLUE)
+        low, high = told["interval"]
+        canvas.beside(axes, place, f"{told['score']:.4g}  [{low:.4g}, {high:.4g}]")
+    axes.set_xlabel(label)
+    return figure
+
+
+def planes(folders: Mapping[str, Path], word: str) -> "Figure":
+    """The vectors of a word in sentences, by its meaning, one plane a model."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(canvas.WIDTH, 3.2 * -(-len(folders) // 2)))
+    grid = figure.subplots(-(-len(folders) // 2), 2, squeeze=False).flat
+    for axes, (name, folder) in zip(grid, folders.items(), strict=False):
+        _plane(axes, read_json(folder / "senses.json"), name)
+    for axes in list(grid)[len(folders) :]:
+        axes.set_visible(False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    figure.suptitle(f"'{word}' in sentences", color=canvas.INK, fontsize=11, weight="bold")
+    return figure
+
+
+def _plane(axes: "Axes", told: Mapping[str, Any], name: str) -> None:
+    for color, sense in zip((canvas.BLUE, canvas.ORANGE), ("river", "money"), strict=True):
+        points = [p for p, s in zip(told["points"], told["senses"], strict=True) if s == sense]
+        across, up = zip(*points, strict=True)
+        axes.scatter(across, up, s=16, color=color, label=sense, alpha=0.8)
+    axes.set_title(f"{name}: {told['score']:.0%} told apart", fontsize=10)
+    axes.set(xticks=[], yticks=[])

@@ -1,0 +1,91 @@
+"""The page of n-gram, RNN and LSTM: what comes next, and how long they remember."""
+
+from components.ladder.climb import Climb
+from components.report.ladder import language_plots
+from components.report.ladder.measured import count, figures, shown
+from components.report.ladder.page import Page, Picture, Table
+
+FAMILIES = ("ngram", "rnn", "lstm")
+
+
+def page(climb: Climb) -> Page | None:
+    """None where the ladder has no such rung."""
+    measured = climb.measured(*FAMILIES)
+    if not measured:
+        return None
+    perplexity = {name: figures(found, "perplexity_per_word") for name, found in measured.items()}
+    best = min(perplexity, key=lambda name: perplexity[name]["score"])
+    return Page(
+        title="Neural language models",
+        what="A language model says how probable each next word is. The n-gram model sees a few "
+        "words (Bengio et al. 2003); the RNN and the LSTM carry all that they have read in one "
+        "state (Mikolov et al. 2010, Hochreiter & Schmidhuber 1997).",
+        finding=f"The least perplexed is {best}: {shown(perplexity[best], '%.1f')} a word. The "
+        "gradient of the RNN dies on its way back through the words, so that it cannot learn "
+        "from what lies far behind; the n-gram model is blind beyond its window.",
+        pictures=[
+            Picture(
+                "language_losses",
+                language_plots.losses(climb.trained(*FAMILIES)),
+                "All read the same text in the same order.",
+            ),
+            Picture(
+                "language_gradient",
+                language_plots.over_distance(
+                    measured,
+                    "gradient",
+                    "How much is learned from a word that lies back",
+                    "gradient norm, nearest = 1",
+                ),
+                "The norm of the gradient of one prediction's loss by the vector of a token, over "
+                "its distance; both axes are logarithmic. A line ends where nothing is left.",
+            ),
+            Picture(
+                "language_memory",
+                language_plots.over_distance(
+                    measured,
+                    "memory",
+                    "How much of a word that lies back is remembered",
+                    "change of the prediction, nats",
+                ),
+                "A token is exchanged for another, and the divergence of the prediction measured.",
+            ),
+        ],
+        tables=[table(climb, list(measured))],
+        following="A state of fixed size must hold a whole sentence before the first word of its "
+        "translation is written. Can it?",
+    )
+
+
+def table(climb: Climb, names: list[str]) -> Table:
+    """Perplexity and bits of the test split, for models of any vocabulary."""
+    rows = []
+    for name in names:
+        found = climb.measured(climb.rungs[name].model.family)[name]
+        rows.append(
+            (
+                name,
+                climb.rungs[name].model.family,
+                climb.rungs[name].vocabulary,
+                count(found, "parameters"),
+                count(found, "tokens"),
+                shown(figures(found, "perplexity_per_word"), "%.1f"),
+                shown(figures(found, "bits_per_byte")),
+                _unknown(found),
+            )
+        )
+    head = ("rung", "family", "vocabulary", "parameters", "tokens read", "perplexity per word")
+    return Table(
+        (*head, "bits per byte", "unknown"),
+        rows,
+        "On the same test text. Unknown: the share of test tokens that the vocabulary lacks. A "
+        "model pays for naming them all 'unknown' and no more, so where that share is not zero, "
+        "its figures flatter it.",
+    )
+
+
+def _unknown(found: list) -> str:
+    from components.lineage import read_json
+
+    share = read_json(found[0] / "metrics.json")["unknown"]
+    return "none" if not share else f"{share:.1%}"

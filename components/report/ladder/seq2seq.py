@@ -1,0 +1,58 @@
+"""The page of encoder and decoder: one vector for a sentence, and then attention."""
+
+from components.ladder.climb import Climb
+from components.report.ladder.page import Page, Picture, Table
+from components.report.ladder.translation import (
+    alignments,
+    by_corpus,
+    longest_bucket,
+    over_length,
+    percent,
+    score_table,
+    vectors,
+)
+
+MAPS = 2  # heat maps of a model
+
+
+def page(climb: Climb) -> Page | None:
+    """None where the ladder has no such rung."""
+    corpora = by_corpus(climb, "seq2seq")
+    if not corpora:
+        return None
+    names = climb.of("seq2seq")
+    pictures: list[Picture] = [over_length(climb, corpus) for corpus in corpora]
+    tables: list[Table] = [score_table(climb, names)]
+    for rungs in corpora.values():
+        attending = [name for name in rungs if _attention(climb, name) != "none"]
+        pictures += [p for name in attending[:1] for p in alignments(climb, name, MAPS)]
+    first = names[0]
+    picture, sentences = vectors(climb, first)
+    return Page(
+        title="Sequence to sequence, and attention",
+        what="An encoder LSTM reads a sentence and a decoder LSTM writes its translation, from "
+        "one vector alone (Sutskever et al. 2014). With attention, the decoder looks back at all "
+        "states of the encoder for each word that it writes (Bahdanau et al. 2015, Luong et al. "
+        "2015).",
+        finding=" ".join(_finding(climb, corpus, rungs) for corpus, rungs in corpora.items()),
+        pictures=[*pictures, picture],
+        tables=[*tables, sentences],
+        following="An LSTM must read one word after the other, and what it read long ago has "
+        "passed through every state since. If attention finds what matters anyway, is it all "
+        "you need?",
+    )
+
+
+def _attention(climb: Climb, name: str) -> str:
+    return climb.rungs[name].model.attention
+
+
+def _finding(climb: Climb, corpus: str, rungs: list[str]) -> str:
+    """What attention changes where sentences are longest."""
+    said = []
+    for name in rungs:
+        bucket = longest_bucket(climb, name)
+        said.append(f"{name} {percent([bucket])}")
+    low, high = longest_bucket(climb, rungs[0])["length"]
+    range_ = f"{low} words or more" if high > 100 else f"{low} to {high} words"
+    return f"BLEU on the longest sources of {corpus} ({range_}): {', '.join(said)}."
