@@ -228,7 +228,8 @@ def test_the_map_is_that_of_principal_components():
     words = [f"w{n}" for n in range(9)]
     matrix = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     vectors = WordVectors(words, np.ones(9), matrix)
-    found = plane(vectors, {"a": words[:4], "b": [*words[4:], "missing"]})
+    found = plane(vectors, {"a": ["w0 w1", "w2 missing", "w3"], "b": ["w4 w5", *words[6:]]})
+    assert found["pairs"] == [[0, 1], [4, 5]]
     places = np.array([[point["x"], point["y"]] for point in found["words"]])
     fitted = PCA(2).fit(vectors.unit)
     np.testing.assert_allclose(np.abs(places), np.abs(fitted.transform(vectors.unit)), atol=1e-5)

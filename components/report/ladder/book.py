@@ -6,13 +6,19 @@ from pathlib import Path
 
 from components.ladder.climb import Climb
 from components.report import canvas
-from components.report.ladder import seq2seq, transformer
+from components.report.ladder import codes, embeddings, seq2seq, tokenizers, transformer
 from components.report.ladder.page import Page
 from components.report.page import address, environment
 from components.reporter import Reporter
 
 TEMPLATE = "ladder/book.html"
-PAGES: tuple[Callable[[Climb], Page | None], ...] = (seq2seq.page, transformer.page)
+PAGES: tuple[Callable[[Climb], Page | None], ...] = (
+    codes.page,
+    embeddings.page,
+    tokenizers.page,
+    seq2seq.page,
+    transformer.page,
+)
 
 
 def write_book(climb: Climb, out: Path, report: Reporter) -> dict[str, float]:
