@@ -333,7 +333,7 @@ def test_lengths_are_drawn_where_they_differ(climb, tmp_path):
         write_json(file, {**metrics, "by_length": [point, {**point, "words": 12.0}]})
     (picture,) = over_length(replace(climb, artifacts=tmp_path), "pairs")
     axes = picture.figure.axes[0]
-    assert [label for label in axes.get_legend_handles_labels()[1]] == list(MODELS)
+    assert axes.get_legend_handles_labels()[1] == list(MODELS)
 
 
 def test_a_ladder_without_them_has_no_such_page():
