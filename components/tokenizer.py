@@ -1,19 +1,22 @@
-"""Byte-level BPE (Sennrich et al. 2016 on bytes, as in GPT-2): any text, no unknown tokens.
+"""Tokenizers: trained on a corpus, into a folder that `AutoTokenizer` opens.
 
-The folder is one that `AutoTokenizer` opens, written without importing transformers.
+It is written without importing transformers. What the kinds are stands in `tokenizer_kinds`.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.block import Block
 from components.lineage import read_jsonl, write_json
 from components.reporter import Reporter
+from components.splits import SPLITS, document
+from components.tokenizer_kinds import KINDS, UNKNOWN, Kind, KindName
 
 if TYPE_CHECKING:
     import tokenizers
@@ -34,15 +37,35 @@ CHAT_TEMPLATE = (
     "{% if message['role'] == 'assistant' %}<|endoftext|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-SPLITS = ("train", "validation", "test")
 BATCH = 256  # documents encoded at once
 
 
 class Tokenizer(Block):
-    """vocab_size: bytes and special tokens included. min_frequency: a merge's least count."""
+    """kind: bpe loses nothing; the others have an unknown token. vocab_size: at most so many, the
+    special tokens included. min_frequency: the least count of a merge or a word. lowercase: read
+    all text so; what a tokenizer decodes is then in lower case.
+    """
 
-    vocab_size: int = Field(ge=300, description="256 bytes, the special tokens, and merges")
+    kind: KindName = "bpe"
+    vocab_size: int = Field(ge=1, description="of bpe 300 or more: 256 bytes, special ones, merges")
     min_frequency: int = Field(default=2, ge=1)
+    lowercase: bool = False
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> "Tokenizer":
+        least = KINDS[self.kind].least
+        if self.vocab_size < least:
+            raise ValueError(
+                f"vocab_size {self.vocab_size} of kind {self.kind} is less than {least}"
+            )
+        if self.kind == "unigram" and "min_frequency" in self.model_fields_set:
+            raise ValueError("min_frequency has no meaning for kind unigram; drop the key")
+        return self
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every text comes back as it was."""
+        return not KINDS[self.kind].unknown and not self.lowercase
 
 
 def train_tokenizer(
@@ -50,27 +73,28 @@ def train_tokenizer(
 ) -> dict[str, float]:
     """Train on `train.jsonl` of `corpus`, into `out`: tokenizer files and `statistics.json`.
 
-    A small corpus may give fewer merges than asked for; the statistics say how many.
+    A small corpus may give fewer tokens than asked for; the statistics say how many. Texts that do
+    not come back are counted there.
 
     Raises:
-        ValueError: `corpus` lacks a split, or a text of the validation split does not come back as
-            it was.
+        ValueError: `corpus` lacks a split, gives no vocabulary, or a text of the validation split
+            does not come back as it was from a tokenizer that loses nothing.
     """
     for split in SPLITS:
         if not (corpus / f"{split}.jsonl").is_file():
             raise ValueError(f"{corpus / f'{split}.jsonl'}: no such file; run 'dvc repro'")
-    engine = _untrained()
-    report.progress(0, 2, "merging")
-    engine.train_from_iterator(_texts(corpus, "train"), _trainer(block))
+    kind = KINDS[block.kind]
+    report.progress(0, 2, "training")
+    engine = _trained(block, kind, corpus)
     engine.save(str(out / "tokenizer.json"))
-    _write_settings(out)
+    _write_settings(out, kind)
     if engine.get_vocab_size() < block.vocab_size:
         report.params({"vocab_size_reached": engine.get_vocab_size()})
     report.progress(1, 2, "measuring")
-    statistics = _measure(open_engine(out), corpus)
+    statistics = _measure(open_engine(out), kind, corpus)
     write_json(out / "statistics.json", statistics)
     report.progress(2, 2, f"{statistics['vocab_size']:,} tokens")
-    if statistics["round_trip_failures"]:
+    if block.lossless and statistics["round_trip_failures"]:
         raise ValueError(
             f"{statistics['round_trip_failures']} validation texts of {corpus} do not survive "
             "encoding and decoding: the tokenizer would lose text; report this as a bug"
@@ -82,26 +106,32 @@ def train_tokenizer(
     }
 
 
-def _untrained() -> "tokenizers.Tokenizer":
-    from tokenizers import Tokenizer as Engine
-    from tokenizers import decoders, models, pre_tokenizers
+def _trained(block: Tokenizer, kind: Kind, corpus: Path) -> "tokenizers.Tokenizer":
+    special = [*SPECIAL, UNKNOWN] if kind.unknown else list(SPECIAL)
+    engine = kind.untrained()
+    if block.lowercase:
+        from tokenizers import normalizers
 
-    engine = Engine(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    engine.decoder = decoders.ByteLevel()
+        engine.normalizer = normalizers.Lowercase()
+    first = kind.first(_characters(engine, corpus)) if kind.first else []
+    learner = kind.learner(block.vocab_size, block.min_frequency, [*special, *first])
+    engine.train_from_iterator(texts_of(corpus, "train"), learner)
+    if kind.settled:
+        engine = engine.from_str(json.dumps(kind.settled(json.loads(engine.to_str()), special)))
+    if engine.get_vocab_size() <= len(special):
+        raise ValueError(
+            f"{corpus / 'train.jsonl'} gives an empty vocabulary: nothing in it is there "
+            f"{block.min_frequency} times; lower min_frequency, or give it more text"
+        )
     return engine
 
 
-def _trainer(block: Tokenizer) -> "tokenizers.trainers.BpeTrainer":
-    from tokenizers import pre_tokenizers, trainers
-
-    return trainers.BpeTrainer(
-        vocab_size=block.vocab_size,
-        min_frequency=block.min_frequency,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
+def _characters(engine: "tokenizers.Tokenizer", corpus: Path) -> list[str]:
+    """Those of train, as the tokenizer sees them, in order."""
+    seen: set[str] = set()
+    for text in texts_of(corpus, "train"):
+        seen.update(engine.normalizer.normalize_str(text) if engine.normalizer else text)
+    return sorted(seen)
 
 
 def open_engine(folder: Path) -> "tokenizers.Tokenizer":
@@ -119,12 +149,15 @@ def open_engine(folder: Path) -> "tokenizers.Tokenizer":
     return engine
 
 
-def _texts(corpus: Path, split: str) -> Iterator[str]:
-    return (row["text"] for row in read_jsonl(corpus / f"{split}.jsonl"))
+def texts_of(corpus: Path, split: str) -> Iterator[str]:
+    """The documents of a split, one at a time; of pairs both sides."""
+    return (document(row) for row in read_jsonl(corpus / f"{split}.jsonl"))
 
 
-def _write_settings(out: Path) -> None:
+def _write_settings(out: Path, kind: Kind) -> None:
     special = {"bos_token": END, "eos_token": END, "pad_token": PAD}
+    if kind.unknown:
+        special["unk_token"] = UNKNOWN
     write_json(out / "special_tokens_map.json", special)
     write_json(
         out / "tokenizer_config.json",
@@ -139,12 +172,12 @@ def _write_settings(out: Path) -> None:
 
 
 def _batches(corpus: Path, split: str) -> Iterator[list[str]]:
-    texts = _texts(corpus, split)
+    texts = texts_of(corpus, split)
     while batch := list(islice(texts, BATCH)):
         yield batch
 
 
-def _measure(engine: "tokenizers.Tokenizer", corpus: Path) -> dict:
+def _measure(engine: "tokenizers.Tokenizer", kind: Kind, corpus: Path) -> dict:
     """What the tokenizer makes of each split, all of it.
 
     bytes_per_token: higher is more text in a context. vocabulary_used: share of the tokens that
@@ -165,8 +198,8 @@ def _measure(engine: "tokenizers.Tokenizer", corpus: Path) -> dict:
                 failures += sum(a != b for a, b in zip(texts, decoded, strict=True))
         bytes_per_token[split] = round(size / max(tokens, 1), 4)
     vocabulary = engine.get_vocab()
-    # byte-level: one letter of a token stands for one byte
-    lengths = Counter(len(token) for token in vocabulary if token not in SPECIAL)
+    special = (*SPECIAL, UNKNOWN) if kind.unknown else SPECIAL
+    lengths = Counter(kind.size(token) for token in vocabulary if token not in special)
     return {
         "vocab_size": len(vocabulary),
         "bytes_per_token": bytes_per_token,

@@ -3,6 +3,9 @@
 `tests/test_architecture.py` says so where the graphs and the imports differ.
 """
 
+from copy import deepcopy
+from functools import cache
+
 import grimp
 
 from components.adapters import METHODS
@@ -73,6 +76,7 @@ PAGES = {
 }
 OF_METHOD = {f"components.adapters.{name}" for name in METHODS}
 CODE = "        - ${root}/"
+CLIMBED = {"ladder", *(f"{step}{group}" for group in GROUPS for step in ("", "measure_"))}
 
 
 def code_of(stage: str, imports: grimp.ImportGraph) -> list[str]:
@@ -81,6 +85,8 @@ def code_of(stage: str, imports: grimp.ImportGraph) -> list[str]:
     Of the adapters' methods only that of the stage's own block: the others' files are imported, but
     none of their functions is called.
     """
+    if stage in CLIMBED:  # a rung's block names all families, and a stage makes one
+        imports = without_blocks(imports)
     reached = set(ENTRY[stage])
     for entry in ENTRY[stage]:
         reached |= imports.find_upstream_modules(entry)
@@ -90,6 +96,13 @@ def code_of(stage: str, imports: grimp.ImportGraph) -> list[str]:
         files.add("components/adapters/${item.method}.py")
     files |= {f"components/report/{name}" for name in PAGES.get(stage, ())}
     return sorted([*files, *(f"components/versions/{name}" for name in STAGES[stage].libraries)])
+
+
+@cache
+def without_blocks(imports: grimp.ImportGraph) -> grimp.ImportGraph:
+    pruned = deepcopy(imports)
+    pruned.remove_module("components.ladder.block")
+    return pruned
 
 
 def file_of(module: str) -> str:

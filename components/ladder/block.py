@@ -9,15 +9,17 @@ from components.block import Block
 from components.ladder.training import Training
 from components.models.bert import Bert
 from components.models.blocks import LSTMBlock, NGramBlock, RNNBlock
+from components.models.glove import Glove
 from components.models.llama import Decoder
 from components.models.one_hot import OneHot
 from components.models.translation import Seq2SeqModel, TransformerModel
+from components.models.word2vec import Word2Vec
 from components.tokenizer import Tokenizer
 
-ModelBlock = Annotated[
-    OneHot | NGramBlock | RNNBlock | LSTMBlock | Decoder | Bert | Seq2SeqModel | TransformerModel,
-    Field(discriminator="family"),
-]
+Words = OneHot | Word2Vec | Glove
+Texts = NGramBlock | RNNBlock | LSTMBlock | Decoder | Bert
+Pairs = Seq2SeqModel | TransformerModel
+ModelBlock = Annotated[Words | Texts | Pairs, Field(discriminator="family")]
 # which stages make a rung of a family; those of one group read, train and measure alike
 GROUPS = {
     "embedding": ("one_hot", "word2vec", "glove"),
