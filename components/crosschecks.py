@@ -52,16 +52,15 @@ def _references(catalogue: Catalogue) -> Iterator[Mistake]:
 
 def _ladders(catalogue: Catalogue) -> Iterator[Mistake]:
     """Names that vocabularies, rungs and ladders use."""
-    for name, vocabulary in catalogue.vocabularies.items():
-        place = ("vocabularies", name, "corpus")
-        yield from _known(catalogue, place, vocabulary.corpus, "datasets")
+    for block in ("vocabularies", "rungs"):
+        for name, reader in getattr(catalogue, block).items():
+            yield from _known(catalogue, (block, name, "corpus"), reader.corpus, "datasets")
+            if reader.also is not None:
+                yield from _known(catalogue, (block, name, "also"), reader.also, "datasets")
+            if reader.also == reader.corpus:
+                said = f"'{reader.also}' is the corpus already; drop it, or name another data set"
+                yield Mistake((block, name, "also"), said)
     for name, rung in catalogue.rungs.items():
-        yield from _known(catalogue, ("rungs", name, "corpus"), rung.corpus, "datasets")
-        if rung.also is not None:
-            yield from _known(catalogue, ("rungs", name, "also"), rung.also, "datasets")
-        if rung.also == rung.corpus:
-            said = f"'{rung.also}' is the corpus already; drop it, or name another data set"
-            yield Mistake(("rungs", name, "also"), said)
         yield from _known(catalogue, ("rungs", name, "vocabulary"), rung.vocabulary, "vocabularies")
     for name, ladder in catalogue.ladders.items():
         for rung_name in ladder.rungs:

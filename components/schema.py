@@ -175,7 +175,7 @@ class Catalogue(Block):
         rungs = self.ladders[ladder].rungs
         vocabularies = self.vocabularies_of(ladder)
         read = [name for rung in rungs for name in self.rungs[rung].corpora]
-        read += [self.vocabularies[name].corpus for name in vocabularies]
+        read += [read for name in vocabularies for read in self.vocabularies[name].corpora]
         stages = [f"dataset@{name}" for name in dict.fromkeys(read)]
         stages += [f"vocabulary@{name}" for name in vocabularies]
         for name, seed in keys(rungs, self.seeds):
@@ -239,7 +239,7 @@ def _of_rung(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
 
 
 def _of_vocabulary(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
-    return catalogue.vocabularies[name].model_dump(mode="json", exclude={"corpus"})
+    return catalogue.vocabularies[name].model_dump(mode="json", exclude={"corpus", "also"})
 
 
 def _of_ladder(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:

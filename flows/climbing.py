@@ -15,7 +15,8 @@ def _vocabulary(work: Work) -> dict[str, float]:
     from components.ladder.vocabulary import make_vocabulary
 
     block = work.catalogue.vocabularies[work.name]
-    return make_vocabulary(block, work.artifact(f"datasets/{block.corpus}"), work.out, work.report)
+    corpus, *also = [work.artifact(f"datasets/{name}") for name in block.corpora]
+    return make_vocabulary(block, corpus, work.out, work.report, *also)
 
 
 def _rung(group: str, work: Work) -> dict[str, float]:
@@ -66,9 +67,12 @@ def _climbed(group: str, libraries: tuple[str, ...], measured: tuple[str, ...] =
 
 STAGES: dict[str, Stage] = {
     "vocabulary": Stage(
-        _vocabulary, "vocabularies/{name}", ("datasets/{corpus}",), ("tokenizers",)
+        _vocabulary,
+        "vocabularies/{name}",
+        ("datasets/{corpus}", "datasets/{also}"),
+        ("tokenizers",),
     ),
-    **_climbed("embedding", ("tokenizers",)),
+    **_climbed("embedding", ("tokenizers", "gensim", "numba")),
     **_climbed("language", TORCH),
     **_climbed("bert", TORCH),
     **_climbed("translator", ("torch", "tokenizers"), ("sacrebleu",)),

@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from components.ladder.block import FILES, key, keys
+from components.ladder.block import FILES, Reader, key, keys
 from components.schema import Catalogue
 
 GRAPH = Path(__file__).with_name("graph.yaml")
@@ -85,7 +85,7 @@ def _of_ladders(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     groups: dict[str, dict[str, Any]] = {}
     for ladder, block in catalogue.ladders.items():
         for name in catalogue.vocabularies_of(ladder):
-            vocabularies[name] = {"corpus": catalogue.vocabularies[name].corpus}
+            vocabularies[name] = _read_by(catalogue.vocabularies[name])
         for name, seed in keys(block.rungs, catalogue.seeds):
             group, item = catalogue.rungs[name].group, _of_rung(catalogue, name)
             for step in ("", "measure_"):
@@ -94,14 +94,20 @@ def _of_ladders(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     return {"vocabulary": vocabularies, **groups, "ladder": ladders}
 
 
-def _of_rung(catalogue: Catalogue, name: str) -> dict[str, str]:
-    """What stands in a rung's templates. A template's list has a fixed length, so where a rung
-    reads less, the place is filled with what it reads anyhow, by another path.
+def _read_by(reader: Reader) -> dict[str, str]:
+    """The data sets in a template. Its list has a fixed length, so where there is no second one,
+    the place is filled with what is read anyhow, by another path.
     """
+    corpus = f"artifacts/datasets/{reader.corpus}"
+    also = f"artifacts/datasets/{reader.also}" if reader.also else f"{corpus}/train.jsonl"
+    return {"corpus": corpus, "also": also}
+
+
+def _of_rung(catalogue: Catalogue, name: str) -> dict[str, str]:
+    """What stands in a rung's templates, filled up as by `_read_by`."""
     rung = catalogue.rungs[name]
-    corpus = f"artifacts/datasets/{rung.corpus}"
-    also = f"artifacts/datasets/{rung.also}" if rung.also else f"{corpus}/train.jsonl"
-    item = {"rung": name, "corpus": corpus, "also": also, "vocabulary": rung.vocabulary}
+    item = {"rung": name, "vocabulary": rung.vocabulary, **_read_by(rung)}
+    corpus = item["corpus"]
     idle = [f"{corpus}/{split}.jsonl" for split in ("validation", "test")]
     files = [*rung.files.values(), *idle][:FILES]
     return item | {f"file_{number}": path for number, path in enumerate(files, 1)}

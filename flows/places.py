@@ -68,7 +68,9 @@ def _words(catalogue: Catalogue, kind: str, name: str) -> dict[str, str]:
         rung = catalogue.rungs[catalogue.rung(name)[0]]
         return {"corpus": rung.corpus, "also": rung.also or "", "vocabulary": rung.vocabulary}
     block = _blocks(catalogue, kind)[name]
-    return {key: getattr(block, key, "") for key in ("pipeline", "task", "dataset", "corpus")}
+    return {
+        key: getattr(block, key, "") for key in ("pipeline", "task", "dataset", "corpus", "also")
+    }
 
 
 def pipeline_of(catalogue: Catalogue, stage: str) -> str:

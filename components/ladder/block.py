@@ -16,10 +16,11 @@ from components.models.translation import Seq2SeqModel, TransformerModel
 from components.models.word2vec import Word2Vec
 from components.tokenizer import Tokenizer
 
-Words = OneHot | Word2Vec | Glove
-Texts = NGramBlock | RNNBlock | LSTMBlock | Decoder | Bert
-Pairs = Seq2SeqModel | TransformerModel
-ModelBlock = Annotated[Words | Texts | Pairs, Field(discriminator="family")]
+Embedding = OneHot | Word2Vec | Glove
+LanguageModel = NGramBlock | RNNBlock | LSTMBlock | Decoder | Bert
+ModelBlock = Annotated[
+    Embedding | LanguageModel | Seq2SeqModel | TransformerModel, Field(discriminator="family")
+]
 # which stages make a rung of a family; those of one group read, train and measure alike
 GROUPS = {
     "embedding": ("one_hot", "word2vec", "glove"),
@@ -31,13 +32,22 @@ UNTRAINED = "embedding"  # by steps: these count epochs, or learn nothing
 FILES = 2  # that a rung may be measured by
 
 
-class Vocabulary(Tokenizer):
-    """A tokenizer of its own. corpus: the data set whose texts it is trained on."""
+class Reader(Block):
+    """What reads data sets: `corpus`, and `also` a second one."""
 
     corpus: str
+    also: str | None = None
+
+    @property
+    def corpora(self) -> list[str]:
+        return [self.corpus, *([self.also] if self.also else [])]
 
 
-class Rung(Block):
+class Vocabulary(Tokenizer, Reader):
+    """A tokenizer of its own, trained on the texts of `corpus`, and of `also` if there is one."""
+
+
+class Rung(Reader):
     """A model of the ladder.
 
     corpus: the data set that it reads. also: a second one, for the families that know what to do
@@ -45,8 +55,6 @@ class Rung(Block):
     split. training: how it is trained; the seed is that of the stage.
     """
 
-    corpus: str
-    also: str | None = None
     vocabulary: str
     files: dict[str, str] = Field(default_factory=dict, max_length=FILES)
     model: ModelBlock
@@ -69,10 +77,6 @@ class Rung(Block):
     def group(self) -> str:
         """What its stages are called."""
         return next(group for group, known in GROUPS.items() if self.model.family in known)
-
-    @property
-    def corpora(self) -> list[str]:
-        return [self.corpus, *([self.also] if self.also else [])]
 
 
 class Ladder(Block):
