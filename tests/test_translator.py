@@ -206,6 +206,7 @@ def test_long_sentences_are_cut_with_a_count(name, folders):
     built = translation.build(model, vocabulary.size, vocabulary.pad, seed=1).eval()
     texts, cut = translate(built, vocabulary, ["the dog " * 9, "the dog"], 6, "beam")
     assert cut == 1 and len(texts) == 2
+    assert [vocabulary.fits(6, text) for text in ("the dog " * 9, "the dog")] == [False, True]
 
 
 def test_error_rate_is_och_and_neys():
@@ -312,7 +313,8 @@ def test_a_bag_of_words_cannot_tell_who_acts(folders):
 def test_the_pages_show_what_was_measured(climb, tmp_path):
     figures = write_book(climb, tmp_path, Silent())
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert figures["pages"] == 2
+    assert "The Transformer" in text and "Sequence to sequence" in text
+    assert figures["pictures"] == len(list((tmp_path / "pictures").iterdir()))
     for name in ("vectors_seq2seq", "alignment_seq2seq_1", "heads_transformer"):
         assert (tmp_path / "pictures" / f"{name}.png").is_file()
     for name in MODELS:
