@@ -14,7 +14,8 @@ def make_vocabulary(
     block: Tokenizer, dataset: Path, out: Path, report: Reporter, also: Path | None = None
 ) -> dict[str, float]:
     """Train on the texts of `dataset`, and of `also` behind them, into `out`; of pairs on both
-    sides; see `train_tokenizer`. Beside it stands what vocabularies are compared by; see `measure_tokenizer`.
+    sides; see `train_tokenizer`. Beside it stands what vocabularies are compared by; see
+    `measure_tokenizer`.
 
     Raises:
         ValueError: a data set lacks a split, or the tokenizer cannot be trained on them.

@@ -6,13 +6,16 @@ from pathlib import Path
 
 from components.ladder.climb import Climb
 from components.report import canvas
-from components.report.ladder import seq2seq, transformer
+from components.report.ladder import bert, beyond, gpt, neural, seq2seq, transformer
 from components.report.ladder.page import Page
 from components.report.page import address, environment
 from components.reporter import Reporter
 
 TEMPLATE = "ladder/book.html"
-PAGES: tuple[Callable[[Climb], Page | None], ...] = (seq2seq.page, transformer.page)
+PAGES: tuple[Callable[[Climb], Page | None], ...] = (
+    *(neural.page, seq2seq.page, transformer.page),
+    *(bert.page, gpt.page, beyond.page),
+)
 
 
 def write_book(climb: Climb, out: Path, report: Reporter) -> dict[str, float]:
