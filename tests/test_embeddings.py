@@ -13,8 +13,9 @@ from components.ladder import embedding
 from components.ladder.block import Rung
 from components.ladder.ground import Ground
 from components.lineage import folder_hash, read_json, read_jsonl, write_jsonl
+from components.models.embedding import Word2Vec
 from components.models.one_hot import nearest_codes, sizes
-from components.models.word2vec import Word2Vec, Word2VecLearner
+from components.models.word2vec import Word2VecLearner
 from components.models.word_vectors import WordVectors, open_vectors, save_vectors
 from components.reporter import Silent
 from components.tokenizer import Tokenizer, train_tokenizer

@@ -1,7 +1,9 @@
 """Training and measuring models that translate, on the world, whose alignments are known."""
 
 import json
+import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,12 @@ from components.ladder.meanings import projection, sentences_of
 from components.ladder.pairs import encode, open_vocabulary
 from components.ladder.translating import judged_sentences, spaced, translate
 from components.ladder.vocabulary import make_vocabulary
-from components.lineage import read_json, read_jsonl
+from components.lineage import read_json, read_jsonl, write_json
 from components.models import translation
 from components.report.ladder import seq2seq, transformer
 from components.report.ladder.book import write_book
 from components.report.ladder.seeds import over_seeds
+from components.report.ladder.translation import over_length
 from components.reporter import Silent
 from components.tokenizer import Tokenizer
 from components.training.translation import Pair, Translation
@@ -203,6 +206,7 @@ def test_long_sentences_are_cut_with_a_count(name, folders):
     built = translation.build(model, vocabulary.size, vocabulary.pad, seed=1).eval()
     texts, cut = translate(built, vocabulary, ["the dog " * 9, "the dog"], 6, "beam")
     assert cut == 1 and len(texts) == 2
+    assert [vocabulary.fits(6, text) for text in ("the dog " * 9, "the dog")] == [False, True]
 
 
 def test_error_rate_is_och_and_neys():
@@ -309,12 +313,29 @@ def test_a_bag_of_words_cannot_tell_who_acts(folders):
 def test_the_pages_show_what_was_measured(climb, tmp_path):
     figures = write_book(climb, tmp_path, Silent())
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert figures["pages"] == 2
-    for name in ("bleu_over_length_pairs", "alignment_seq2seq_1", "heads_transformer"):
+    assert "The Transformer" in text and "Sequence to sequence" in text
+    assert figures["pictures"] == len(list((tmp_path / "pictures").iterdir()))
+    for name in ("vectors_seq2seq", "alignment_seq2seq_1", "heads_transformer"):
         assert (tmp_path / "pictures" / f"{name}.png").is_file()
     for name in MODELS:
         score = read_json(climb.measured(name)[name][0] / "metrics.json")["beam"]["bleu"]["score"]
         assert f"{100 * score:.1f} (" in text
+
+
+def test_lengths_are_drawn_where_they_differ(climb, tmp_path):
+    """The world's pairs have 7 words each: one point is no line."""
+    assert over_length(climb, "pairs") == []
+    for name in MODELS:
+        shutil.copytree(
+            climb.artifacts / "measures" / key(name, 1), tmp_path / "measures" / key(name, 1)
+        )
+        file = tmp_path / "measures" / key(name, 1) / "metrics.json"
+        metrics = read_json(file)
+        point = metrics["by_length"][0]
+        write_json(file, {**metrics, "by_length": [point, {**point, "words": 12.0}]})
+    (picture,) = over_length(replace(climb, artifacts=tmp_path), "pairs")
+    axes = picture.figure.axes[0]
+    assert axes.get_legend_handles_labels()[1] == list(MODELS)
 
 
 def test_a_ladder_without_them_has_no_such_page():

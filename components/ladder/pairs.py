@@ -28,6 +28,10 @@ class Vocabulary:
         """The tokens of each text, without an end."""
         return [found.ids for found in self.engine.encode_batch_fast(list(texts))]
 
+    def fits(self, longest: int, *texts: str) -> bool:
+        """Whether each of `texts` has at most `longest` tokens, its end counted in."""
+        return all(len(tokens) < longest for tokens in self.encode(texts))
+
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         texts = self.engine.decode_batch([list(row) for row in rows], skip_special_tokens=True)
         return [text.strip() for text in texts]

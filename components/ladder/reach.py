@@ -22,8 +22,8 @@ def measure(
 ) -> dict[str, Any]:
     """For each distance in tokens, with intervals over sequences: `gradient`, the norm of the
     last loss's gradient by the vector of the token that far back, relative to the nearest one's
-    mean (Pascanu et al. 2013, section 2: it vanishes); `memory`, how the prediction changes where that
-    token is exchanged for another of the text, as a divergence in nats.
+    mean (Pascanu et al. 2013, section 2: it vanishes); `memory`, how the prediction changes where
+    that token is exchanged for another of the text, as a divergence in nats.
     """
     text = np.concatenate([np.array(document, dtype=np.int64) for document in documents])
     length = min(context, DISTANCES[-1] + 1, len(text))

@@ -101,7 +101,8 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     write_json(out / "metrics.json", metrics)
     orders, reordered = sentences_of(rows)
     texts, _ = translate(model, vocabulary, reordered, block.longest, HEADLINE)
-    maps = heat_maps(model, vocabulary, list(zip(reordered, texts, strict=True)))
+    pairs = [p for p in zip(reordered, texts, strict=True) if vocabulary.fits(block.longest, *p)]
+    maps = heat_maps(model, vocabulary, pairs)
     write_json(out / "alignments.json", maps)
     write_json(out / "projection.json", projection(model, vocabulary, orders))
     if block.family == "transformer":
@@ -120,7 +121,8 @@ def _look_inside(
     train = vocabulary.encode([row["source"] for row in read_jsonl(corpus / "train.jsonl")])
     frequency = Counter(token for tokens in train for token in tokens)
     relations = RELATIONS if "alignment" in rows[0] else {}
-    texts = spaced([row["source"] for row in rows], LOOKED_AT)
+    short = [row["source"] for row in rows if vocabulary.fits(model.longest, row["source"])]
+    texts = spaced(short, LOOKED_AT)
     write_json(out / "heads.json", roles(model, vocabulary, texts, frequency, relations))
     write_json(out / "lookup.json", lookup(model, vocabulary))
     np.save(out / "positions.npy", model.positions.numpy(), allow_pickle=False)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from components.models.seq2seq import Seq2Seq
     from components.models.transformer import Transformer
 
+# batches are padded to a multiple of so many tokens: few shapes, or the heap would get holes of
+# as many sizes as there are batches, and grow
+LENGTHS = 4
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -38,11 +42,14 @@ class Loss(torch.nn.Module):
     def forward(self, source: Tensor, target: Tensor, whole: int) -> Tensor:
         """source: (pairs, tokens). target: (pairs, tokens + 1). whole: tokens of the step."""
         made = self.model(source, target[:, :-1])  # (pairs, tokens, width)
-        real = target[:, 1:] != self.model.pad
-        logits = self.model.logits(made[real])  # (real tokens, vocabulary)
+        logits = self.model.logits(made.flatten(0, 1)).float()  # (pairs x tokens, vocabulary)
         smoothing = self.smoothing if self.training else 0.0
         loss = functional.cross_entropy(
-            logits.float(), target[:, 1:][real], reduction="sum", label_smoothing=smoothing
+            logits,
+            target[:, 1:].flatten(),
+            ignore_index=self.model.pad,
+            reduction="sum",
+            label_smoothing=smoothing,
         )
         return loss / whole
 
@@ -73,8 +80,9 @@ class Translation:
         return self._batch([chosen[place] for place in rows], whole)
 
     def _batch(self, pairs: Sequence[Pair], whole: int) -> tuple[Tensor, Tensor, int]:
-        source = padded([pair.source for pair in pairs], self.pad)
-        return source, padded([pair.target for pair in pairs], self.pad), whole
+        source = padded([pair.source for pair in pairs], self.pad, LENGTHS)
+        # one more: the first token is not predicted, and the last one predicts none
+        return source, padded([pair.target for pair in pairs], self.pad, LENGTHS, more=1), whole
 
     def validate(self) -> float:
         """The mean loss over the held-out pairs, nats per target token, without smoothing."""
@@ -94,7 +102,12 @@ class Translation:
         """Not compiled: batches differ in length, and each length would be compiled anew."""
 
 
-def padded(rows: Sequence[Sequence[int]], pad: int) -> Tensor:
-    """Rows of tokens as one tensor (rows, longest), padded on the right."""
+def padded(rows: Sequence[Sequence[int]], pad: int, multiple: int = 1, more: int = 0) -> Tensor:
+    """Rows of tokens as one tensor (rows, tokens), padded on the right.
+
+    tokens: those of the longest row, rounded up to `more` beyond a multiple.
+    """
     tensors = [torch.tensor(row) for row in rows]
-    return pad_sequence(tensors, batch_first=True, padding_value=pad).to(machine.device())
+    found = pad_sequence(tensors, batch_first=True, padding_value=pad)
+    missing = -(found.shape[1] - more) % multiple
+    return functional.pad(found, (0, missing), value=pad).to(machine.device())

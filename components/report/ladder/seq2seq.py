@@ -21,7 +21,7 @@ def page(climb: Climb) -> Page | None:
     if not corpora:
         return None
     names = climb.of("seq2seq")
-    pictures: list[Picture] = [over_length(climb, corpus) for corpus in corpora]
+    pictures: list[Picture] = [p for corpus in corpora for p in over_length(climb, corpus)]
     tables: list[Table] = [score_table(climb, names)]
     for rungs in corpora.values():
         attending = [name for name in rungs if _attention(climb, name) != "none"]

@@ -44,7 +44,8 @@ def _finding(told: Mapping[str, dict[str, Any]]) -> str:
         else ("Each of them meets something in the test text that it does not know.")
     )
     each = _of(told[shortest], "tokens_per_word")
-    return f"The shortest texts are those of {shortest}, with {shown(each, '%.2f')} tokens a word. {none}"
+    tokens = f"The shortest texts are those of {shortest}: {shown(each, '%.2f')} tokens a word."
+    return f"{tokens} {none}"
 
 
 def _of(one: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def page(climb: Climb) -> Page | None:
         pictures += [_heads(name, folder), *alignments(climb, name, MAPS)]
     picture, sentences = vectors(climb, names[0])
     if not by_corpus(climb, "seq2seq"):  # whose page shows all models in these pictures
-        pictures = [*(over_length(climb, corpus) for corpus in corpora), *pictures]
+        pictures = [*(p for corpus in corpora for p in over_length(climb, corpus)), *pictures]
     return Page(
         title="The Transformer",
         what="Every word looks at every other in one step: a soft dictionary lookup, several at a "

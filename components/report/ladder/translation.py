@@ -72,15 +72,13 @@ def percent(found: list[dict[str, Any]]) -> str:
     return f"{100 * one['score']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def over_length(climb: Climb, corpus: str) -> Picture:
-    """All models that translate `corpus`, in one picture."""
+def over_length(climb: Climb, corpus: str) -> list[Picture]:
+    """All models that translate `corpus`, in one picture; none where all sentences are as long."""
     lines = {name: length_line(climb, name) for name in by_corpus(climb, *FAMILIES)[corpus]}
-    return Picture(
-        f"bleu_over_length_{corpus}",
-        plots.bleu_over_length(corpus, lines),
-        "BLEU (beam 4) of test sentences by the number of words of their source. A model that "
-        "reads through one vector falls behind where sentences are long.",
-    )
+    if all(len(points) < 2 for points in lines.values()):
+        return []
+    caption = "BLEU (beam 4) of test sentences by the number of words of their source."
+    return [Picture(f"bleu_over_length_{corpus}", plots.bleu_over_length(corpus, lines), caption)]
 
 
 def length_line(climb: Climb, name: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ CELL = 0.34  # inches of a word in a heat map
 HEAD_CELL = (0.95, 0.3)  # inches of a head's share
 DARK = 0.55  # above it, numbers in a cell are white
 CENTRED = {"ha": "center", "va": "center", "fontsize": 8.5}
+ROLES = ("previous", "next", "rarest")  # shown first; then relations
 POSITIONS = 40  # rows of the position encoding that are shown
 
 
@@ -40,6 +41,7 @@ def bleu_over_length(corpus: str, lines: Mapping[str, Sequence[Mapping[str, Any]
             capsize=2,
             label=name,
         )
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="words of the source (mean of a bucket)", ylabel="BLEU", ylim=(0, None))
     figure.legend(loc="outside lower center", ncols=min(len(lines), 3))
     return figure
@@ -63,7 +65,7 @@ def projection(name: str, found: Mapping[str, Any]) -> "Figure":
 
     Sutskever et al. 2014, figure 2.
     """
-    explained = sum(found["explained"])
+    one, two = found["explained"]
     title = f"{name}: vectors of the same words in other orders"
     figure, axes = canvas.figure_with_axes(title, 3.4, 5.2)
     actors = list(dict.fromkeys(sentence["acts"] for sentence in found["sentences"]))
@@ -72,7 +74,7 @@ def projection(name: str, found: Mapping[str, Any]) -> "Figure":
         axes.scatter(*zip(*own, strict=True), color=colour, s=42, label=f"the {actor} acts")
     for number, sentence in enumerate(found["sentences"], 1):
         canvas.note(axes, str(number), tuple(sentence["point"]), (5, 4))
-    axes.set(xlabel="component 1", ylabel=f"component 2 (both: {explained:.0%} of the variance)")
+    axes.set(xlabel=f"component 1 ({one:.0%} of the variance)", ylabel=f"component 2 ({two:.0%})")
     axes.margins(0.15)
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -94,7 +96,8 @@ def heads(name: str, found: Mapping[str, Any]) -> "Figure":
     layers = len(found["confidence"])
     count = len(found["confidence"][0])
     names = [f"layer {n // count + 1}, head {n % count + 1}" for n in range(layers * count)]
-    roles = list(found["shares"])
+    relations = [role for role in found["shares"] if role not in ROLES]
+    roles = [*(role for role in ROLES if role in found["shares"]), *relations]
     table = [
         [found["shares"][role][n // count][n % count] for role in roles] for n in range(len(names))
     ]

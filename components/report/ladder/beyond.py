@@ -1,0 +1,215 @@
+"""The last page: what changes with size, and what only seems to."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components.ladder.climb import Climb
+from components.lineage import read_json
+from components.report import canvas
+from components.report.ladder.measured import count, curve, figures, shown
+from components.report.ladder.page import Page, Picture, Table
+from components.report.ladder.seeds import over_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FEWEST = 4  # sizes of a law with three constants
+HEIGHT = 3.6  # inches
+
+
+def swept(climb: Climb) -> dict[str, list[str]]:
+    """Decoders that read one corpus in several sizes, from the smallest, by corpus."""
+    found: dict[str, list[str]] = {}
+    for name in climb.of("decoder"):
+        found.setdefault(climb.rungs[name].corpus, []).append(name)
+    return {corpus: names for corpus, names in found.items() if len(names) >= FEWEST}
+
+
+def page(climb: Climb) -> Page | None:
+    """None where no corpus is read by enough sizes."""
+    sweeps = swept(climb)
+    if not sweeps:
+        return None
+    corpus, names = next(iter(sweeps.items()))
+    names = sorted(names, key=lambda name: _parameters(climb, name))
+    sizes = [_parameters(climb, name) for name in names]
+    trained = climb.trained("decoder")
+    last = [_last(trained[name]) for name in names]
+    law = fitted(np.array(sizes), np.array(last))
+    pictures = [
+        Picture(
+            "scaling_tokens",
+            _over_tokens({name: trained[name] for name in names}, sizes),
+            "The darker, the larger. Each line is one training.",
+        ),
+        Picture(
+            "scaling_law",
+            _over_sizes(sizes, last, law),
+            "Below: what the law leaves over, in nats.",
+        ),
+    ]
+    solved = {name: climb.measured("decoder")[name] for name in names}
+    abilities = all((folders[0] / "arithmetic.json").is_file() for folders in solved.values())
+    if abilities:
+        pictures.append(
+            Picture(
+                "emergence",
+                _emergence(solved, sizes),
+                "The same answers, by two metrics. Exact match wants every token right, and so "
+                "stands at nothing for long and then leaps; the probability of the answers has "
+                "risen all the while (Schaeffer et al. 2023).",
+            )
+        )
+    return Page(
+        title="Beyond: size",
+        what="The same decoder in several sizes, on the same text. Its loss falls as a power of "
+        "its size (Kaplan et al. 2020, Hoffmann et al. 2022), and abilities seem to appear from "
+        "some size on (Wei et al. 2022).",
+        finding=_finding(law, corpus, len(names)),
+        pictures=pictures,
+        tables=[_table(climb, names, abilities)],
+    )
+
+
+def _parameters(climb: Climb, name: str) -> int:
+    return int(read_json(climb.trained("decoder")[name][0] / "training.json")["parameters"])
+
+
+def _last(folders: Sequence[Path]) -> float:
+    """The last validation loss, the mean over seeds."""
+    return curve(folders, "validation_loss")[1][-1]
+
+
+def fitted(sizes: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
+    """loss = floor + scale x size ^ -power, by least squares with none of the three below zero.
+
+    sizes, losses: shape (sizes,). Returns the constants, `residuals` in nats, shape (sizes,), and
+    `sound`: whether the fit found all three within their bounds. The law is Hoffmann et al. 2022,
+    equation 2, at one amount of data.
+    """
+    from scipy.optimize import curve_fit
+
+    def law(size: np.ndarray, floor: float, scale: float, power: float) -> np.ndarray:
+        return floor + scale * (size / sizes[0]) ** -power
+
+    floor = max(0.0, losses.min() * 0.8)
+    start = (floor, losses.max() - floor, 0.5)
+    bounds = ([0, 0, 0], [losses.min(), np.inf, 4])
+    (floor, scale, power), _ = curve_fit(law, sizes, losses, start, bounds=bounds, maxfev=20_000)
+    residuals = losses - law(sizes, floor, scale, power)
+    return {
+        "floor": float(floor),
+        "scale": float(scale),
+        "power": float(power),
+        "residuals": [float(value) for value in residuals],
+        "sound": bool(1e-3 < power < 3.9 and floor > 1e-3),
+    }
+
+
+def _finding(law: Mapping[str, Any], corpus: str, sizes: int) -> str:
+    worst = max(abs(value) for value in law["residuals"])
+    said = f"Over {sizes} sizes on {corpus} the last validation loss is {law['floor']:.3f} + "
+    said += f"{law['scale']:.3f} x (N / smallest) ^ -{law['power']:.2f} nats a token, to within "
+    said += f"{worst:.3f}."
+    if not law["sound"]:
+        said += " A constant stands at its bound, so these sizes do not determine the law."
+    return said
+
+
+def _shades(number: int) -> list[Any]:
+    from matplotlib import colormaps
+
+    return [colormaps["Blues"](0.35 + 0.6 * place / max(1, number - 1)) for place in range(number)]
+
+
+def _over_tokens(trained: Mapping[str, Sequence[Path]], sizes: Sequence[int]) -> "Figure":
+    figure, axes = canvas.figure_with_axes("Loss over tokens read, by size", HEIGHT)
+    for color, (_, folders), size in zip(_shades(len(sizes)), trained.items(), sizes, strict=True):
+        tokens, means, _ = curve(folders, "validation_loss")
+        axes.plot(tokens, means, color=color, label=_short(size))
+    axes.set(xscale="log", yscale="log", xlabel="tokens", ylabel="validation loss, nats a token")
+    _plain_numbers(axes)
+    figure.legend(loc="outside lower center", ncols=4, title="parameters")
+    return figure
+
+
+def _short(size: float) -> str:
+    return f"{size / 1e6:.2g} M" if size >= 1e6 else f"{size / 1e3:.3g} k"
+
+
+def _plain_numbers(axes: "Axes") -> None:
+    """Numbers as they are on a logarithmic axis that spans less than a decade or two."""
+    from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _over_sizes(sizes: Sequence[int], losses: Sequence[float], law: Mapping[str, Any]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(canvas.WIDTH, HEIGHT + 1.2))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    along = np.geomspace(sizes[0], sizes[-1], 100)
+    fit = law["floor"] + law["scale"] * (along / sizes[0]) ** -law["power"]
+    above.plot(along, fit, color=canvas.GREY, label="fitted law")
+    above.plot(sizes, losses, "o", color=canvas.BLUE, label="measured")
+    above.set(xscale="log", yscale="log", ylabel="validation loss,\nnats a token")
+    above.set_title("Loss over parameters")
+    _plain_numbers(above)
+    above.legend()
+    below.axhline(0, color=canvas.GREY, linewidth=0.8)
+    below.plot(sizes, law["residuals"], "o", color=canvas.BLUE)
+    below.set(xlabel="parameters", ylabel="residual")
+    below.set_xticks(sizes, [_short(size) for size in sizes])
+    below.minorticks_off()
+    return figure
+
+
+def _emergence(solved: Mapping[str, Sequence[Path]], sizes: Sequence[int]) -> "Figure":
+    """Exact match and the probability of answers, by number of steps, over sizes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(canvas.WIDTH, HEIGHT))
+    left, right = figure.subplots(1, 2)
+    told = {
+        name: [read_json(f / "arithmetic.json") for f in found] for name, found in solved.items()
+    }
+    steps = list(next(iter(told.values()))[0]["by_steps"])
+    for color, step in zip(canvas.SERIES, steps, strict=False):
+        groups = [[one["by_steps"][step] for one in told[name]] for name in solved]
+        for axes, metric in ((left, "exact_match"), (right, "nats")):
+            found = [over_seeds([group[metric] for group in seeds]) for seeds in groups]
+            lows, highs = zip(*(one["interval"] for one in found), strict=True)
+            axes.plot(sizes, [one["score"] for one in found], "o-", color=color, label=step)
+            axes.fill_between(sizes, lows, highs, color=color, alpha=0.12, linewidth=0)
+    for axes, title in ((left, "Exact match"), (right, "-log p of the answer, nats")):
+        axes.set_title(title)
+        axes.set(xscale="log", xlabel="parameters")
+        axes.set_xticks(sizes, [_short(size) for size in sizes], rotation=45, fontsize=8)
+        axes.minorticks_off()
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, title="steps of the sum")
+    return figure
+
+
+def _table(climb: Climb, names: Sequence[str], abilities: bool) -> Table:
+    rows = []
+    for name in names:
+        measured = climb.measured("decoder")[name]
+        cells = [name, count(measured, "parameters"), count(measured, "tokens")]
+        cells.append(shown(figures(measured, "bits_per_byte")))
+        if abilities:
+            answers = [read_json(folder / "arithmetic.json")["all"] for folder in measured]
+            cells += [shown(over_seeds([a[key] for a in answers])) for key in ABILITIES]
+        rows.append(cells)
+    head = ["rung", "parameters", "tokens read", "bits per byte"]
+    return Table([*head, *(ABILITIES.values() if abilities else ())], rows)
+
+
+ABILITIES = {"exact_match": "sums right", "nats": "nats of an answer"}

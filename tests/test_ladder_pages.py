@@ -1,0 +1,29 @@
+"""What the pages of the ladder compute beside what they draw."""
+
+import numpy as np
+import pytest
+
+from components.report.ladder.beyond import fitted
+from components.report.ladder.seeds import over_seeds
+
+
+def test_a_law_is_found_again():
+    sizes = np.array([1e5, 3e5, 1e6, 3e6, 1e7, 3e7])
+    losses = 1.5 + 2.0 * (sizes / sizes[0]) ** -0.35
+    law = fitted(sizes, losses)
+    for name, value in (("floor", 1.5), ("scale", 2.0), ("power", 0.35)):
+        assert law[name] == pytest.approx(value, rel=1e-3)
+    assert max(map(abs, law["residuals"])) < 1e-4 and law["sound"]
+
+
+def test_a_law_at_its_bounds_is_told():
+    sizes = np.array([1e5, 3e5, 1e6, 3e6, 1e7, 3e7])
+    assert not fitted(sizes, np.full(6, 2.0))["sound"]
+
+
+def test_several_seeds_give_students_interval():
+    one = [{"score": 0.5, "interval": [0.4, 0.6]}]
+    assert over_seeds(one) == {"score": 0.5, "interval": [0.4, 0.6]}
+    three = over_seeds([{"score": s, "interval": [0, 1]} for s in (0.4, 0.5, 0.6)])
+    # t(0.975, 2) = 4.3027 times 0.1 / sqrt(3)
+    assert three["interval"] == pytest.approx([0.5 - 0.24841, 0.5 + 0.24841], abs=1e-4)
