@@ -13,7 +13,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from components.dataset import Dataset
 from components.ingest import ingest
-from components.ladder import translator
+from components.ladder import translator, translator_measures
 from components.ladder.alignments import alignment_error_rate, error_rate, word_weights
 from components.ladder.block import Rung, key
 from components.ladder.climb import Climb
@@ -76,7 +76,7 @@ def climb(folders, tmp_path_factory) -> Climb:
             folder.mkdir(parents=True)
         given = ground(folders, top / "checkpoints" / name)
         translator.train(block, given, trained)
-        translator.measure(block, given, trained, measured)
+        translator_measures.measure(block, given, trained, measured)
     return Climb("ladder", top, rungs, 1, [])
 
 

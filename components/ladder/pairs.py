@@ -83,3 +83,9 @@ def encode(
     if not pairs:
         raise ValueError(f"none of {len(rows)} pairs has fewer than {longest} tokens a side")
     return pairs, len(rows) - len(pairs)
+
+
+def spaced(rows: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of `rows`, evenly spaced."""
+    count = min(most, len(rows))
+    return [rows[number * len(rows) // count] for number in range(count)]

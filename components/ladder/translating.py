@@ -55,12 +55,6 @@ def judged_sentences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "whole": row["id"] in whole} for row in found if row["id"] in chosen]
 
 
-def spaced(rows: Sequence[Item], most: int) -> list[Item]:
-    """At most so many of `rows`, evenly spaced."""
-    count = min(most, len(rows))
-    return [rows[number * len(rows) // count] for number in range(count)]
-
-
 def of_length(rows: Sequence[Mapping[str, Any]], length: tuple[int, int]) -> list:
     return [row for row in rows if length[0] <= row["words"] <= length[1]]
 
