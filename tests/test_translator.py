@@ -20,8 +20,8 @@ from components.ladder.climb import Climb
 from components.ladder.ground import Ground
 from components.ladder.heads import PHRASE, lookup, roles
 from components.ladder.meanings import projection, sentences_of
-from components.ladder.pairs import encode, open_vocabulary
-from components.ladder.translating import judged_sentences, spaced, translate
+from components.ladder.pairs import encode, open_vocabulary, spaced
+from components.ladder.translating import judged_sentences, translate
 from components.ladder.vocabulary import make_vocabulary
 from components.lineage import read_json, read_jsonl, write_json
 from components.models import translation

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.tokenizer import END, PAD, open_engine
 from components.training.translation import Pair
+
+Item = TypeVar("Item")
 
 if TYPE_CHECKING:
     import tokenizers

@@ -8,7 +8,7 @@ import torch
 
 from components.evaluation.metrics import score_of
 from components.evaluation.text_scores import judge_texts, signature
-from components.ladder.pairs import Vocabulary
+from components.ladder.pairs import Vocabulary, spaced
 from components.models.beam import beam_search, greedy
 from components.training.translation import padded
 
