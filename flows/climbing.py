@@ -27,7 +27,8 @@ def _rung(group: str, work: Work) -> dict[str, float]:
 def _measure(group: str, work: Work) -> dict[str, float]:
     rung, ground = _ground(work)
     trained = work.artifact(f"rungs/{work.name}")
-    return import_module(f"components.ladder.{group}").measure(rung, ground, trained, work.out)
+    module = import_module(f"components.ladder.{group}_measures")
+    return module.measure(rung, ground, trained, work.out)
 
 
 def _ground(work: Work) -> tuple[Rung, Ground]:

@@ -38,7 +38,7 @@ ENTRY = {
     "comparison": ["components.comparison.result"],
     "vocabulary": ["components.ladder.vocabulary"],
     **{g: [f"components.ladder.{g}"] for g in GROUPS},
-    **{f"measure_{g}": [f"components.ladder.{g}"] for g in GROUPS},
+    **{f"measure_{g}": [f"components.ladder.{g}_measures"] for g in GROUPS},
     "ladder": ["components.report.ladder.book"],
 }
 # imported, yet no dependency of any stage, each for its reason

@@ -10,7 +10,7 @@ import torch
 from components.dataset import Dataset
 from components.ingest import ingest
 from components.ladder import bert as rung_of_bert
-from components.ladder import pronouns, senses
+from components.ladder import bert_measures, pronouns, senses
 from components.ladder.block import Rung, Vocabulary
 from components.ladder.ground import Ground
 from components.ladder.vocabulary import make_vocabulary
@@ -146,7 +146,7 @@ def test_the_rung_is_measured_by_all_that_the_page_shows(folders, tmp_path):
     measures.mkdir()
     block = rung(context=64)
     rung_of_bert.train(block, ground(folders, tmp_path), out)
-    figures = rung_of_bert.measure(block, ground(folders, tmp_path), out, measures)
+    figures = bert_measures.measure(block, ground(folders, tmp_path), out, measures)
     told = read_json(measures / "metrics.json")
     for name in ("masked_accuracy", "senses", "pronouns", "accuracy", "accuracy_untaught"):
         low, high = told[name]["interval"]
@@ -161,7 +161,7 @@ def test_a_sentence_longer_than_the_position_table_is_refused(folders, tmp_path)
     (tmp_path / "out").mkdir()
     rung_of_bert.train(rung(classifier=None), ground(folders, tmp_path), tmp_path / "out")
     with pytest.raises(ValueError, match=r"the model positions for 32; raise model\.context"):
-        rung_of_bert.measure(rung(), ground(folders, tmp_path), tmp_path / "out", tmp_path)
+        bert_measures.measure(rung(), ground(folders, tmp_path), tmp_path / "out", tmp_path)
 
 
 def test_labels_are_asked_for_where_there_are_none(folders, tmp_path):

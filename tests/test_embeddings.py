@@ -9,7 +9,7 @@ import pytest
 from components import world
 from components.evaluation import analogies, wordsim
 from components.evaluation.neighbours import neighbours, plane
-from components.ladder import embedding
+from components.ladder import embedding, embedding_measures
 from components.ladder.block import Rung
 from components.ladder.ground import Ground
 from components.lineage import folder_hash, read_json, read_jsonl, write_jsonl
@@ -187,7 +187,7 @@ def test_vectors_that_are_measured(corpus: Path, vocabulary: Path, trained: Path
     out = tmp_path / "measure"
     out.mkdir()
     model = rung(**MODELS[trained.parent.name.rstrip("0123456789")])
-    figures = embedding.measure(
+    figures = embedding_measures.measure(
         model, ground(corpus, vocabulary, tmp_path, wordsim=pairs), trained, out
     )
     metrics = read_json(out / "metrics.json")
@@ -215,7 +215,7 @@ def test_one_hot_vectors_are_all_as_far_apart(corpus: Path, vocabulary: Path, tm
     trained.mkdir(), measured.mkdir()
     given = ground(corpus, vocabulary, tmp_path)
     figures = embedding.train(rung(family="one_hot"), given, trained)
-    embedding.measure(rung(family="one_hot"), given, trained, measured)
+    embedding_measures.measure(rung(family="one_hot"), given, trained, measured)
     metrics = read_json(measured / "metrics.json")
     assert metrics["dimensions"] == figures["words"]
     assert metrics["tokens"] == figures["tokens"]

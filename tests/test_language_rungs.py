@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from components.dataset import Dataset
 from components.evaluation.document_nats import document_nats, reader_of
 from components.ingest import ingest
-from components.ladder import arithmetic, language, reach
+from components.ladder import arithmetic, language, language_measures, reach
 from components.ladder.block import Rung, Vocabulary
 from components.ladder.ground import Ground
 from components.ladder.vocabulary import make_vocabulary
@@ -136,7 +136,7 @@ def test_a_rung_is_trained_stopped_resumed_and_measured(folders, tmp_path, monke
     assert figures["tokens"] == 8 * 4 * 32
     measures = tmp_path / "measures"
     measures.mkdir()
-    told = language.measure(rung(family), ground(folders, tmp_path), out, measures)
+    told = language_measures.measure(rung(family), ground(folders, tmp_path), out, measures)
     kept = read_json(measures / "metrics.json")
     low, high = kept["perplexity_per_word"]["interval"]
     assert low < told["perplexity_per_word"] < high

@@ -219,6 +219,21 @@ def test_a_texts_own_unknown_is_the_unknown_token(kinds: dict[str, Path]):
     assert tokens_of(kinds["words"], "the.<unk>.<unk>")[:3] == ["the", ".", UNKNOWN]
 
 
+@pytest.mark.parametrize("kind", ["whitespace", "words", "characters"])
+def test_a_texts_own_unknown_leaves_no_gap_in_the_numbers(kind: str, corpus: Path, tmp_path: Path):
+    """It was learned as a word and took a second number: the last one was as large as the
+    vocabulary, which no matrix with a row for each token has.
+    """
+    for split in ("train", "validation", "test"):
+        write_jsonl(
+            tmp_path / f"{split}.jsonl", [{"text": "the <unk> was <unk> and the <unk>"}] * 3
+        )
+    train_tokenizer(Tokenizer(kind=kind, vocab_size=60), tmp_path, tmp_path, Silent())
+    vocabulary = open_engine(tmp_path).get_vocab()
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    assert vocabulary[UNKNOWN] == len(SPECIAL)
+
+
 @pytest.mark.parametrize("kind", LOSSY)
 def test_text_gives_no_commands_to_any_kind(kind: str, kinds: dict[str, Path]):
     """A vocabulary holds the special tokens; a text's own must be cut as any other text."""

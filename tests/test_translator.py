@@ -13,15 +13,15 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from components.dataset import Dataset
 from components.ingest import ingest
-from components.ladder import translator
+from components.ladder import translator, translator_measures
 from components.ladder.alignments import alignment_error_rate, error_rate, word_weights
 from components.ladder.block import Rung, key
 from components.ladder.climb import Climb
 from components.ladder.ground import Ground
 from components.ladder.heads import PHRASE, lookup, roles
 from components.ladder.meanings import projection, sentences_of
-from components.ladder.pairs import encode, open_vocabulary
-from components.ladder.translating import judged_sentences, spaced, translate
+from components.ladder.pairs import encode, open_vocabulary, spaced
+from components.ladder.translating import judged_sentences, translate
 from components.ladder.vocabulary import make_vocabulary
 from components.lineage import read_json, read_jsonl, write_json
 from components.models import translation
@@ -76,7 +76,7 @@ def climb(folders, tmp_path_factory) -> Climb:
             folder.mkdir(parents=True)
         given = ground(folders, top / "checkpoints" / name)
         translator.train(block, given, trained)
-        translator.measure(block, given, trained, measured)
+        translator_measures.measure(block, given, trained, measured)
     return Climb("ladder", top, rungs, 1, [])
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.tokenizer import END, PAD, open_engine
 from components.training.translation import Pair
+
+Item = TypeVar("Item")
 
 if TYPE_CHECKING:
     import tokenizers
@@ -83,3 +85,9 @@ def encode(
     if not pairs:
         raise ValueError(f"none of {len(rows)} pairs has fewer than {longest} tokens a side")
     return pairs, len(rows) - len(pairs)
+
+
+def spaced(rows: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of `rows`, evenly spaced."""
+    count = min(most, len(rows))
+    return [rows[number * len(rows) // count] for number in range(count)]

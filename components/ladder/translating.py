@@ -8,7 +8,7 @@ import torch
 
 from components.evaluation.metrics import score_of
 from components.evaluation.text_scores import judge_texts, signature
-from components.ladder.pairs import Vocabulary
+from components.ladder.pairs import Vocabulary, spaced
 from components.models.beam import beam_search, greedy
 from components.training.translation import padded
 
@@ -53,12 +53,6 @@ def judged_sentences(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for length in LENGTHS:
         chosen |= {row["id"] for row in spaced(of_length(found, length), OF_LENGTH)}
     return [{**row, "whole": row["id"] in whole} for row in found if row["id"] in chosen]
-
-
-def spaced(rows: Sequence[Item], most: int) -> list[Item]:
-    """At most so many of `rows`, evenly spaced."""
-    count = min(most, len(rows))
-    return [rows[number * len(rows) // count] for number in range(count)]
 
 
 def of_length(rows: Sequence[Mapping[str, Any]], length: tuple[int, int]) -> list:

@@ -1,0 +1,173 @@
+"""What BERT has learned: hidden words, meanings, pronouns, labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from components.evaluation.metrics import score_of
+from components.ladder import pronouns, senses
+from components.ladder.bert import PRETRAINED, UNTAUGHT, encoded, labels_of
+from components.ladder.block import Rung
+from components.ladder.ground import Ground
+from components.lineage import read_json, read_jsonl, write_json, write_jsonl
+from components.models import bert
+from components.splits import SPLITS
+from components.tokenizer import END, open_engine
+
+if TYPE_CHECKING:
+    import tokenizers
+    from transformers import BertForMaskedLM, BertForSequenceClassification
+
+
+WINDOWS = 400  # of the test split, in which hidden tokens are told
+TEXTS = 2000  # of a labelled split, judged
+BATCH = 32
+
+
+def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, float]:
+    """Hidden tokens told, two meanings told apart, pronouns understood, labels given."""
+    model = bert.load(trained)
+    engine = open_engine(ground.vocabulary)
+    told = _told(model, engine, ground)
+    test = ground.corpus / "test.jsonl"
+    sentences = senses.sentences(test)
+    vectors = word_vectors(model, engine, [row["text"] for row in sentences])
+    meanings = senses.told_apart(vectors, [row["sense"] for row in sentences])
+    write_json(out / "senses.json", {**meanings, "texts": [row["text"] for row in sentences]})
+    answered = _answered(model, engine, pronouns.questions(test))
+    write_jsonl(out / "pronouns.jsonl", answered)
+    pronoun, interval = score_of(answered, "accuracy")
+    figures: dict[str, Any] = {
+        "masked_accuracy": {"score": told[0], "interval": told[1]},
+        "senses": {"score": meanings["score"], "interval": meanings["interval"]},
+        "pronouns": {"score": pronoun, "interval": interval, "n": len(answered)},
+    }
+    if (trained / PRETRAINED).is_dir():
+        labels = labels_of(ground)
+        for name, place in (("accuracy", PRETRAINED), ("accuracy_untaught", UNTAUGHT)):
+            records = _classified(bert.load_classifier(trained / place), ground, labels)
+            write_jsonl(out / f"{place}.jsonl", records)
+            value, interval = score_of(records, "accuracy")
+            figures[name] = {"score": value, "interval": interval, "n": len(records)}
+    about = read_json(trained / "training.json")
+    write_json(out / "metrics.json", {**figures, "parameters": about["parameters"]})
+    return {name: figure["score"] for name, figure in figures.items()}
+
+
+def _told(
+    model: "BertForMaskedLM", engine: "tokenizers.Tokenizer", ground: Ground
+) -> tuple[float, list[float]]:
+    """How many of the hidden tokens of test windows are told, and the interval over windows."""
+    import torch
+
+    from components.training.masked import chosen_logits, hide
+
+    context, opening = model.config.max_position_embeddings, engine.token_to_id(END)
+    texts = (row["text"] for row in read_jsonl(ground.corpus / f"{SPLITS[-1]}.jsonl"))
+    ids = [token for text in texts for token in (opening, *engine.encode(text).ids)]
+    starts = np.unique(np.linspace(0, max(0, len(ids) - context), WINDOWS).astype(int))
+    generator = torch.Generator().manual_seed(0)
+    shares: list[dict[str, float]] = []
+    with torch.no_grad():
+        for first in range(0, len(starts), BATCH):
+            rows = [ids[start : start + context] for start in starts[first : first + BATCH]]
+            cut = torch.tensor(rows)
+            cut[:, 0] = opening
+            hidden, places, targets = hide(cut, bert.mask_of(model), generator)
+            right = chosen_logits(model, hidden, places).argmax(-1) == targets
+            share = right.float().view(len(rows), -1).mean(1)
+            shares += [{"correct": value} for value in share.tolist()]
+    return score_of(shares, "accuracy")
+
+
+def word_vectors(
+    model: "BertForMaskedLM", engine: "tokenizers.Tokenizer", texts: Sequence[str]
+) -> np.ndarray:
+    """The state of the word of `senses` in each text, the mean over its tokens. (texts, width)."""
+    import torch
+
+    opening, found = engine.token_to_id(END), []
+    with torch.no_grad():
+        for text in texts:
+            encoding = engine.encode(text)
+            ids = _fitting(model, [opening, *encoding.ids], text)
+            states = model.bert(input_ids=torch.tensor([ids]))
+            begin = senses.place_of(text)
+            end = begin + len(senses.WORD)
+            own = [n for n, (a, b) in enumerate(encoding.offsets, 1) if a < end and b > begin]
+            found.append(states.last_hidden_state[0, own].mean(0))
+    return torch.stack(found).numpy()
+
+
+def _fitting(model: "BertForMaskedLM", ids: list[int], text: str) -> list[int]:
+    """`ids`, which the model has positions for.
+
+    Raises:
+        ValueError: it has not; a cut sentence would be another question.
+    """
+    if len(ids) > model.config.max_position_embeddings:
+        raise ValueError(
+            f"{text!r} has {len(ids)} tokens, and the model positions for "
+            f"{model.config.max_position_embeddings}; raise model.context"
+        )
+    return ids
+
+
+def _answered(
+    model: "BertForMaskedLM",
+    engine: "tokenizers.Tokenizer",
+    questions: Sequence[pronouns.Question],
+) -> list[dict[str, Any]]:
+    """For each question the log-probability of its candidates behind masks, in nats a token."""
+    records = []
+    for question in questions:
+        likely = [_likelihood(model, engine, question.text, word) for word in question.candidates]
+        records.append(
+            {
+                "text": question.text,
+                "candidates": list(question.candidates),
+                "nats": [round(value, 4) for value in likely],
+                "correct": float(likely[0] > likely[1]),
+            }
+        )
+    return records
+
+
+def _likelihood(
+    model: "BertForMaskedLM", engine: "tokenizers.Tokenizer", text: str, word: str
+) -> float:
+    """The mean log-probability of `word`'s tokens, all hidden, where the gap of `text` is."""
+    import torch
+
+    filled = text.replace(pronouns.GAP, word)
+    encoding = engine.encode(filled)
+    begin = text.index(pronouns.GAP)
+    end = begin + len(word)
+    own = [n for n, (a, b) in enumerate(encoding.offsets, 1) if a < end and b > begin]
+    ids = torch.tensor([_fitting(model, [engine.token_to_id(END), *encoding.ids], filled)])
+    targets = ids[0, own]
+    ids[0, own] = bert.mask_of(model)
+    with torch.no_grad():
+        logprobs = model(input_ids=ids).logits[0, own].log_softmax(-1)
+    return float(logprobs.gather(1, targets[:, None]).mean())
+
+
+def _classified(
+    model: "BertForSequenceClassification", ground: Ground, labels: list[str]
+) -> "list[dict[str, Any]]":
+    import torch
+
+    from components.training.classes import padded
+
+    texts = encoded(ground, labels, "test", model.config.max_position_embeddings)[:TEXTS]
+    records: list[dict[str, Any]] = []
+    with torch.no_grad():
+        for first in range(0, len(texts), BATCH):
+            ids, mask, truth = padded(texts[first : first + BATCH], model.config.pad_token_id)
+            given = model(input_ids=ids, attention_mask=mask).logits.argmax(-1)
+            for right, told in zip(truth.tolist(), given.tolist(), strict=True):
+                pair = {"label": labels[right], "prediction": labels[told]}
+                records.append({**pair, "correct": float(right == told)})
+    return records
