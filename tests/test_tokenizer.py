@@ -332,6 +332,31 @@ def test_each_kind_is_the_same_in_another_process(kind, kinds, corpus: Path, tmp
         assert (tmp_path / name).read_bytes() == (kinds[kind] / name).read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_rare_characters_are_ranked_alike_in_every_process(kind: str, tmp_path: Path):
+    """The library's hash has another seed in each process. By it WordPiece's inner characters were
+    numbered, signs that are no punctuation among them, and Unigram's rare ones had their scores.
+    """
+    rare = [chr(n) for n in range(0xA1, 0x17F) if chr(n).isprintable()]
+    rows = [{"text": f"word{sign}word good{sign}word {sign}x"} for sign in rare]
+    for split in ("train", "validation", "test"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    code = (
+        "import sys; from pathlib import Path; from components.reporter import Silent\n"
+        "from components.tokenizer import Tokenizer, train_tokenizer\n"
+        "block = Tokenizer(kind=sys.argv[1], vocab_size=600)\n"
+        "train_tokenizer(block, *map(Path, sys.argv[2:]), Silent())"
+    )
+    made = set()
+    for number in range(3):
+        out = tmp_path / str(number)
+        out.mkdir()
+        command = [sys.executable, "-c", code, kind, str(tmp_path), str(out)]
+        subprocess.run(command, cwd=ROOT, check=True)
+        made.add((out / "tokenizer.json").read_bytes())
+    assert len(made) == 1
+
+
 def test_lower_case_is_one_vocabulary_entry(corpus: Path, tmp_path: Path):
     block = Tokenizer(kind="words", vocab_size=60, lowercase=True)
     train_tokenizer(block, corpus, tmp_path, Silent())
