@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from components.catalogue import CatalogueError, load, suggestion
-from flows import cli_data, cli_keys, cli_registry, settings
+from flows import cli_data, cli_keys, cli_ladder, cli_registry, settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(cli_registry.app, name="registry")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_keys.app, name="keys")
+app.command()(cli_ladder.analogy)
 
 EXPECTED = (ValueError, OSError, RuntimeError)  # what a user can mend; anything else is a defect
 MEGABYTE = 10**6

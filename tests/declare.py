@@ -56,6 +56,7 @@ EXEMPT = {
     "components.ladder.block": "blocks: a rung's own is one of its stage's params",
     "components.ladder.ground": "paths, without behaviour",
     "components.ladder.climb": "paths, without behaviour",
+    "components.models.embedding": "blocks: a rung's own is one of its stage's params",
     "components.ladder.training": "a block, as training.settings",
     "components.training.settings": "blocks: what they hold is one of the stage's params",
 }

@@ -13,8 +13,9 @@ from components.ladder import embedding, embedding_measures
 from components.ladder.block import Rung
 from components.ladder.ground import Ground
 from components.lineage import folder_hash, read_json, read_jsonl, write_jsonl
+from components.models.embedding import Word2Vec
 from components.models.one_hot import nearest_codes, sizes
-from components.models.word2vec import Word2Vec, Word2VecLearner
+from components.models.word2vec import Word2VecLearner
 from components.models.word_vectors import WordVectors, open_vectors, save_vectors
 from components.reporter import Silent
 from components.tokenizer import Tokenizer, train_tokenizer
@@ -228,7 +229,8 @@ def test_the_map_is_that_of_principal_components():
     words = [f"w{n}" for n in range(9)]
     matrix = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     vectors = WordVectors(words, np.ones(9), matrix)
-    found = plane(vectors, {"a": words[:4], "b": [*words[4:], "missing"]})
+    found = plane(vectors, {"a": ["w0 w1", "w2 missing", "w3"], "b": ["w4 w5", *words[6:]]})
+    assert found["pairs"] == [[0, 1], [4, 5]]
     places = np.array([[point["x"], point["y"]] for point in found["words"]])
     fitted = PCA(2).fit(vectors.unit)
     np.testing.assert_allclose(np.abs(places), np.abs(fitted.transform(vectors.unit)), atol=1e-5)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from components.models.cooccurrence import count_pairs
-from components.models.glove import TILE, Glove, GloveLearner
+from components.models.embedding import Glove
+from components.models.glove import TILE, GloveLearner
 from components.models.glove_kernel import descend
 from components.reporter import Silent
 from components.training.checkpoint import Checkpoints

@@ -4,6 +4,7 @@
 question, the one whose vector has the highest cosine with king - man + woman, each at length 1.
 """
 
+import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ SECTION = ":"  # begins a line that names what follows
 SYNTACTIC = "gram"  # how the sections of word2vec's questions on word forms begin
 RESTRICT = 30_000  # the most frequent words: those that are asked about and may be answers
 CHUNK = 512  # questions answered by one product
+NEAR = 3  # spellings named to whoever asks for an unknown word
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,26 @@ def _record(
         "correct": best is not None and vectors.rows[vectors.words[best].lower()] == rows[3],
         "unknown": [word for word, row in zip(words, rows, strict=True) if row is None],
     }
+
+
+def calculate(
+    vectors: WordVectors, terms: Sequence[tuple[int, str]], count: int
+) -> list[tuple[str, float]]:
+    """What `terms` add up to: the nearest words but their own, with their cosines.
+
+    terms: (1 or -1, word), as (1, king), (-1, man), (1, woman); each vector at length 1.
+
+    Raises:
+        ValueError: a word has no vector; the message names near spellings.
+    """
+    for _, word in terms:
+        if word.lower() not in vectors.rows:
+            near = difflib.get_close_matches(word.lower(), vectors.rows, n=NEAR)
+            told = f"; near it are {', '.join(near)}" if near else ", and none is spelled like it"
+            raise ValueError(f"'{word}' is none of the {len(vectors.words):,} words{told}")
+    rows = [vectors.rows[word.lower()] for _, word in terms]
+    signs = np.array([sign for sign, _ in terms], np.float32)
+    return vectors.nearest(signs @ vectors.unit[rows], rows, count)
 
 
 def score(records: Iterable[dict]) -> dict:

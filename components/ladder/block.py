@@ -9,11 +9,9 @@ from components.block import Block
 from components.ladder.training import Training
 from components.models.bert import Bert
 from components.models.blocks import LSTMBlock, NGramBlock, RNNBlock
-from components.models.glove import Glove
+from components.models.embedding import Glove, OneHot, Word2Vec
 from components.models.llama import Decoder
-from components.models.one_hot import OneHot
 from components.models.translation import Seq2SeqModel, TransformerModel
-from components.models.word2vec import Word2Vec
 from components.tokenizer import Tokenizer
 
 Embedding = OneHot | Word2Vec | Glove

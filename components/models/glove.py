@@ -1,29 +1,15 @@
 """GloVe: vectors whose products tell how often words meet (Pennington et al. 2014, section 3)."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field
 
-from components.models.embedding import LearnedEmbedding
+from components.models.embedding import Glove
 
 if TYPE_CHECKING:
     from components.word_text import Text
 
 TILE = 512  # words of a tile's side: their vectors and AdaGrad's sums take 0.8 MB of 100 dimensions
-
-
-class Glove(LearnedEmbedding):
-    """AdaGrad on sum_ij f(X_ij) (w_i . c_j + b_i + d_j - log X_ij)^2, equation 8.
-
-    maximum, exponent: f(x) = min(1, (x / maximum)^exponent), equation 9. A word's vector is w + c
-    (section 4.2).
-    """
-
-    family: Literal["glove"]
-    learning_rate: float = Field(default=0.05, gt=0)
-    maximum: float = Field(default=10.0, gt=0)
-    exponent: float = Field(default=0.75, gt=0)
 
 
 class GloveLearner:

@@ -2,17 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
-
-from components.models.embedding import Embedding
 
 NUMBER = 4  # bytes of a float32 or an int32
-
-
-class OneHot(Embedding):
-    """Nothing is learned: word n is 1 in place n and 0 elsewhere."""
-
-    family: Literal["one_hot"]
 
 
 def sizes(words: int, tokens: int) -> dict[str, float]:

@@ -1,34 +1,17 @@
 """word2vec: vectors that foretell the words around a word (Mikolov et al. 2013a, b), by gensim."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field
 
-from components.models.embedding import LearnedEmbedding
+from components.models.embedding import Word2Vec
 
 if TYPE_CHECKING:
     from components.word_text import Text
 
 LOWEST_RATE = 1e-4  # of the starting rate: where the linear decay ends, as in the authors' code
 LONGEST = 10_000  # words of a sentence that gensim reads; the rest would be lost
-
-
-class Word2Vec(LearnedEmbedding):
-    """Negative sampling (Mikolov et al. 2013b, section 2.2) with one of two architectures.
-
-    architecture: skip_gram foretells each word around from the word in the middle, cbow the middle
-    from the mean of those around (2013a, figure 1). negative: random words that each pair is told
-    apart from. sample: words more frequent than this share of the text are passed over at times
-    (2013b, section 2.3); 0: never.
-    """
-
-    family: Literal["word2vec"]
-    architecture: Literal["skip_gram", "cbow"]
-    negative: int = Field(default=5, ge=1)
-    sample: float = Field(default=1e-4, ge=0, lt=1)
-    learning_rate: float = Field(default=0.025, gt=0)
 
 
 class Word2VecLearner:

@@ -6,13 +6,24 @@ from pathlib import Path
 
 from components.ladder.climb import Climb
 from components.report import canvas
-from components.report.ladder import bert, beyond, gpt, neural, seq2seq, transformer
+from components.report.ladder import (
+    bert,
+    beyond,
+    codes,
+    embeddings,
+    gpt,
+    neural,
+    seq2seq,
+    tokenizers,
+    transformer,
+)
 from components.report.ladder.page import Page
 from components.report.page import address, environment
 from components.reporter import Reporter
 
 TEMPLATE = "ladder/book.html"
 PAGES: tuple[Callable[[Climb], Page | None], ...] = (
+    *(codes.page, embeddings.page, tokenizers.page),
     *(neural.page, seq2seq.page, transformer.page),
     *(bert.page, gpt.page, beyond.page),
 )

@@ -30,7 +30,11 @@ def has(folders: Sequence[Path], name: str) -> bool:
 
 def count(folders: Sequence[Path], name: str) -> str:
     """A number of things, such as parameters, in short."""
-    value = read_json(folders[0] / "metrics.json")[name]
+    return short(read_json(folders[0] / "metrics.json")[name])
+
+
+def short(value: float) -> str:
+    """`12.3 M`."""
     for size, letter in UNITS:
         if value >= size:
             return f"{value / size:.3g} {letter}"
