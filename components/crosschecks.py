@@ -15,6 +15,7 @@ FOLDERS = (
     *("datasets", "tasks", "controls", "comparisons"),
     *("vocabularies", "rungs", "measures"),
 )
+OF_WORDS = ("whitespace", "words")  # kinds of tokenizers
 FLOW = "flows.pipeline:pipeline"  # the entry point whose parameters are known here
 NAMED = (
     *("datasets", "prompts", "pipelines", "tasks", "adapters", "gates", "comparisons"),
@@ -62,12 +63,25 @@ def _ladders(catalogue: Catalogue) -> Iterator[Mistake]:
                 yield Mistake((block, name, "also"), said)
     for name, rung in catalogue.rungs.items():
         yield from _known(catalogue, ("rungs", name, "vocabulary"), rung.vocabulary, "vocabularies")
+        yield from _whole_words(catalogue, name)
     for name, ladder in catalogue.ladders.items():
         for rung_name in ladder.rungs:
             yield from _known(catalogue, ("ladders", name, "rungs"), rung_name, "rungs")
         for vocabulary_name in ladder.vocabularies:
             place = ("ladders", name, "vocabularies")
             yield from _known(catalogue, place, vocabulary_name, "vocabularies")
+
+
+def _whole_words(catalogue: Catalogue, name: str) -> Iterator[Mistake]:
+    """Vectors of words, and the questions about them, need a vocabulary of words."""
+    rung = catalogue.rungs[name]
+    vocabulary = catalogue.vocabularies.get(rung.vocabulary)
+    if rung.group == "embedding" and vocabulary and vocabulary.kind not in OF_WORDS:
+        said = (
+            f"'{rung.vocabulary}' is of kind {vocabulary.kind}, and family {rung.model.family} "
+            f"learns whole words; name a vocabulary of kind {' or '.join(OF_WORDS)}"
+        )
+        yield Mistake(("rungs", name, "vocabulary"), said)
 
 
 def _known(

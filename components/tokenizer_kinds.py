@@ -31,7 +31,7 @@ class Kind:
     The library hashes with a seed of each process, which shows in what two kinds learn; the same
     text must give the same bytes. first: of the characters of a text, the pieces that the
     vocabulary begins with, lest they be numbered at random. settled: the tokenizer as JSON, and its
-    special tokens, to the same without what is left of chance.
+    special tokens, to the same without what is left of chance, and without gaps in its numbers.
     """
 
     untrained: Callable[[], "tokenizers.Tokenizer"]
@@ -136,6 +136,18 @@ def _learn_words(vocab_size: int, min_frequency: int, special: list[str]) -> obj
     )
 
 
+def _numbered(told: dict[str, Any], special: list[str]) -> dict[str, Any]:
+    """Numbers without gaps, special tokens first. A text's own `<unk>` is learned as a word too and
+    takes a second number, so that the last one would be as large as the vocabulary.
+    """
+    words = sorted(told["model"]["vocab"].items(), key=lambda pair: pair[1])
+    ordered = [*special, *(word for word, _ in words if word not in special)]
+    numbers = {word: number for number, word in enumerate(ordered)}
+    added = [{**token, "id": numbers[token["content"]]} for token in told["added_tokens"]]
+    added.sort(key=lambda token: token["id"])
+    return {**told, "added_tokens": added, "model": {**told["model"], "vocab": numbers}}
+
+
 def _learn_wordpiece(vocab_size: int, min_frequency: int, special: list[str]) -> object:
     from tokenizers import trainers
 
@@ -196,9 +208,9 @@ def _bytes(token: str) -> int:
 KINDS: dict[KindName, Kind] = {
     # one letter of a byte-level token stands for one byte; 256 of them and some merges
     "bpe": Kind(_bpe, _learn_bpe, len, least=300, unknown=False),
-    "whitespace": Kind(_whitespace, _learn_words, _bytes, least=8),
-    "words": Kind(_words, _learn_words, _bytes, least=8),
-    "characters": Kind(_characters, _learn_words, _bytes, least=8),
+    "whitespace": Kind(_whitespace, _learn_words, _bytes, least=8, settled=_numbered),
+    "words": Kind(_words, _learn_words, _bytes, least=8, settled=_numbered),
+    "characters": Kind(_characters, _learn_words, _bytes, least=8, settled=_numbered),
     "wordpiece": Kind(
         _wordpiece,
         _learn_wordpiece,

@@ -11,11 +11,12 @@ def installed(libraries: tuple[str, ...]) -> dict[str, str]:
     """The installed versions of `libraries`, which must be those that DVC's key states.
 
     Raises:
-        ValueError: a version differs from its file in `components/versions/`, so that a result
-            would be cached under a version that did not make it.
+        ValueError: a library is missing, or its version differs from its file in
+            `components/versions/`, so that a result would be cached under a version that did not
+            make it.
     """
     pins = pinned()
-    found = {name: metadata.version(name).split("+")[0] for name in libraries}
+    found = {name: _version(name) for name in libraries}
     wrong = [f"{n} {v} (pinned: {pins[n]})" for n, v in found.items() if v != pins[n]]
     if wrong:
         raise ValueError(
@@ -23,6 +24,15 @@ def installed(libraries: tuple[str, ...]) -> dict[str, str]:
             "'pip install -c constraints.txt -e .', or change components/versions"
         )
     return found
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name).split("+")[0]
+    except metadata.PackageNotFoundError:
+        raise ValueError(
+            f"{sys.executable} has no {name}; run 'pip install -c constraints.txt {name}'"
+        ) from None
 
 
 def pinned() -> dict[str, str]:

@@ -150,6 +150,21 @@ def test_mistakes_between_blocks_are_named(old, new, line, said):
     assert said in str(refused.value)
 
 
+def test_vectors_of_words_need_a_vocabulary_of_words():
+    rungs = """
+vocabularies:
+  pieces: {corpus: tales, kind: bpe, vocab_size: 320}
+rungs:
+  skip_gram:
+    corpus: tales
+    vocabulary: pieces
+    model: {family: word2vec, architecture: skip_gram}
+"""
+    with pytest.raises(CatalogueError, match="'pieces' is of kind bpe, and family word2vec learns"):
+        parse(TEXT + rungs)
+    parse(TEXT + rungs.replace("kind: bpe", "kind: words"))
+
+
 def test_an_address_is_set_in_quotes(tmp_path: Path):
     """In `{...}` a bare HOST:PORT is refused by one of YAML's parsers, and taken by the other."""
     (tmp_path / "pipelines.yaml").write_text(TEXT)

@@ -142,6 +142,16 @@ def test_cosines_that_are_all_equal_rank_nothing():
     assert wordsim.score(wordsim.compare(vectors, pairs))["score"] is None
 
 
+def test_sections_that_all_pairs_agree_on_have_an_exact_interval():
+    """Five pairs that are all right do not show that every pair would be (Clopper & Pearson)."""
+    words = [[f"a{n}", "b", "c", "d"] for n in range(5) for _ in range(3)]
+    rows = [{"section": "s", "kind": "semantic", "words": w, "unknown": []} for w in words]
+    right = analogies.score([{**row, "correct": True} for row in rows])["all"]
+    wrong = analogies.score([{**row, "correct": False} for row in rows])["all"]
+    assert right["interval"] == pytest.approx([0.025 ** (1 / 5), 1.0])
+    assert wrong["interval"] == pytest.approx([0.0, 1 - 0.025 ** (1 / 5)])
+
+
 def test_gensim_opens_both_forms(trained: Path):
     from gensim.models import KeyedVectors
 

@@ -219,6 +219,21 @@ def test_a_texts_own_unknown_is_the_unknown_token(kinds: dict[str, Path]):
     assert tokens_of(kinds["words"], "the.<unk>.<unk>")[:3] == ["the", ".", UNKNOWN]
 
 
+@pytest.mark.parametrize("kind", ["whitespace", "words", "characters"])
+def test_a_texts_own_unknown_leaves_no_gap_in_the_numbers(kind: str, corpus: Path, tmp_path: Path):
+    """It was learned as a word and took a second number: the last one was as large as the
+    vocabulary, which no matrix with a row for each token has.
+    """
+    for split in ("train", "validation", "test"):
+        write_jsonl(
+            tmp_path / f"{split}.jsonl", [{"text": "the <unk> was <unk> and the <unk>"}] * 3
+        )
+    train_tokenizer(Tokenizer(kind=kind, vocab_size=60), tmp_path, tmp_path, Silent())
+    vocabulary = open_engine(tmp_path).get_vocab()
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    assert vocabulary[UNKNOWN] == len(SPECIAL)
+
+
 @pytest.mark.parametrize("kind", LOSSY)
 def test_text_gives_no_commands_to_any_kind(kind: str, kinds: dict[str, Path]):
     """A vocabulary holds the special tokens; a text's own must be cut as any other text."""
@@ -315,6 +330,31 @@ def test_each_kind_is_the_same_in_another_process(kind, kinds, corpus: Path, tmp
     assert done.returncode == 0, done.stderr
     for name in ("tokenizer.json", "statistics.json"):
         assert (tmp_path / name).read_bytes() == (kinds[kind] / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
+def test_rare_characters_are_ranked_alike_in_every_process(kind: str, tmp_path: Path):
+    """The library's hash has another seed in each process. By it WordPiece's inner characters were
+    numbered, signs that are no punctuation among them, and Unigram's rare ones had their scores.
+    """
+    rare = [chr(n) for n in range(0xA1, 0x17F) if chr(n).isprintable()]
+    rows = [{"text": f"word{sign}word good{sign}word {sign}x"} for sign in rare]
+    for split in ("train", "validation", "test"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    code = (
+        "import sys; from pathlib import Path; from components.reporter import Silent\n"
+        "from components.tokenizer import Tokenizer, train_tokenizer\n"
+        "block = Tokenizer(kind=sys.argv[1], vocab_size=600)\n"
+        "train_tokenizer(block, *map(Path, sys.argv[2:]), Silent())"
+    )
+    made = set()
+    for number in range(3):
+        out = tmp_path / str(number)
+        out.mkdir()
+        command = [sys.executable, "-c", code, kind, str(tmp_path), str(out)]
+        subprocess.run(command, cwd=ROOT, check=True)
+        made.add((out / "tokenizer.json").read_bytes())
+    assert len(made) == 1
 
 
 def test_lower_case_is_one_vocabulary_entry(corpus: Path, tmp_path: Path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from components import world_words
-from components.evaluation.metrics import bootstrap_interval
+from components.evaluation.metrics import bootstrap_interval, score_of
 from components.models.word_vectors import WordVectors
 
 SECTION = ":"  # begins a line that names what follows
@@ -175,5 +175,12 @@ def _score(records: Sequence[dict]) -> dict:
     counts = {"n": known, "unknown": len(records) - known}
     if not known:
         return {"score": None, "interval": None, **counts}
-    low, high = bootstrap_interval(sums, score=lambda total: total[..., 0] / total[..., 1])
-    return {"score": float(sums[:, 0].sum() / known), "interval": [low, high], **counts}
+    share = float(sums[:, 0].sum() / known)
+    return {"score": share, "interval": _interval(sums, share), **counts}
+
+
+def _interval(sums: np.ndarray, share: float) -> list[float]:
+    """sums: of each pair its correct questions and all of them, [pairs, 2]."""
+    if share in (0.0, 1.0):  # all pairs agree, so the bootstrap has nothing to draw: exact instead
+        return score_of([{"correct": share}] * len(sums), "accuracy")[1]
+    return [*bootstrap_interval(sums, score=lambda total: total[..., 0] / total[..., 1])]
