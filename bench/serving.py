@@ -67,7 +67,7 @@ def serve(engine: BatchedEngine, jobs: Sequence[Job]) -> int:
         for name, ids, limit in jobs:
             taken = engine.alone
             if name != BASE:
-                taken = held.enter_context(engine.shelf.use(engine.shelf.find(name, None)))
+                taken = held.enter_context(engine.shelf.use(engine.shelf.find(name)))
             asked.append(engine.begin(taken, ids, Sampling(limit, 0.0)))
         for request in asked:
             while (told := request.answers.get()) is not None:

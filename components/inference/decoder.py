@@ -18,12 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from components.inference.attention_kernel import ATTEND, PLACE, room
 from components.inference.blocks import Pool
 from components.inference.checkpoint import SITES
-from components.inference.delta_kernel import ADD_DELTAS, MOST_RANK
+from components.inference.delta_kernel import ADD_DELTAS, MOST_LOW
 from components.inference.deltas import Slots
-from components.inference.kernels import ADD_AND_NORM, ATTEND, GATE, PLACE
+from components.inference.kernels import ADD_AND_NORM, GATE
 from components.inference.threads import Bound
+from components.inference.tiles import LANES, ROWS
 from components.inference.weights import Layer, Weights
 
 LIGHT = 1 << 14  # numbers; norms and gates of fewer are done before a second thread has heard of it
@@ -31,20 +33,28 @@ LIGHT = 1 << 14  # numbers; norms and gates of fewer are done before a second th
 
 @dataclass
 class Step:
-    """What a step reads; arrays have a place for each token, int32, or for each with a delta.
+    """What a step reads; arrays have a place for each token, int32.
 
     tokens: ids; vectors: (place, vectors) of virtual tokens, which stand in for those ids.
-    rows, positions: as drawn above. of_delta: places of tokens with a delta; slots: theirs.
+    rows, positions, slots: as drawn above, 0 for no delta; a row's tokens follow each other.
     wanted: places whose next token is asked for.
     """
 
     tokens: np.ndarray
     rows: np.ndarray
     positions: np.ndarray
-    of_delta: np.ndarray
     slots: np.ndarray
     wanted: np.ndarray
     vectors: list[tuple[int, np.ndarray]]
+
+
+def tiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of equal values, none longer than ROWS: where each begins, and how long it is."""
+    places = np.arange(len(values))
+    begins = np.append(True, values[1:] != values[:-1])
+    within = places - np.maximum.accumulate(np.where(begins, places, 0))
+    firsts = np.flatnonzero(within % ROWS == 0)
+    return firsts, np.diff(firsts, append=len(values))
 
 
 class Decoder:
@@ -64,12 +74,14 @@ class Decoder:
             "gate_up": 2 * ahead,
             "gated": ahead,
         }
-        self.buffers = {name: torch.zeros(most, size) for name, size in sizes.items()}
-        names = ("rows", "positions", "of_delta", "slots")
+        # the last tile may reach over the end
+        self.buffers = {name: torch.zeros(most + ROWS, size) for name, size in sizes.items()}
+        names = ("rows", "positions", "firsts", "counts", "of_delta", "deltas", "slots")
         self.told = {name: np.zeros(most, np.int32) for name in names}
         threads = torch.get_num_threads()
-        self._low = np.zeros((threads, MOST_RANK), np.float32)
-        self._scores = np.zeros((threads, pool.tables.shape[1] * pool.block), np.float32)
+        self._low = np.zeros((threads, ROWS, MOST_LOW), np.float32)
+        self._scores = np.zeros((threads, ROWS, pool.tables.shape[1] * pool.block), np.float32)
+        self._sums = np.zeros((threads, ROWS, LANES), np.float32)
         self._eps = np.array([shape.eps], np.float32)
         self._gate = Bound(GATE, self._array("gate_up"), self._array("gated"), ahead)
         self._layers = [self._bind(number) for number in range(shape.layers)]
@@ -84,19 +96,20 @@ class Decoder:
 
     def _bind(self, number: int) -> dict[str, Bound]:
         layer, shape, told = self.weights.layers[number], self.weights.shape, self.told
-        sizes = (shape.heads, shape.key_heads, shape.size)
+        sizes = (shape.heads, shape.key_heads, shape.size, room(shape.size))
         keys, values = self.pool.layer(number)
         tables = self.pool.tables
         placed = (told["rows"], told["positions"], tables, tables.shape[1], keys, values)
         norms = 0 if layer.head_norms is None else layer.head_norms
         turned = (self.weights.cos, self.weights.sin, shape.context)
-        scored = (self._scores, self._scores.shape[1], self._array("attended"))
+        scratch = (self._scores, self._sums, self._scores.shape[2])
+        split = (told["firsts"], told["counts"], *scratch, self._array("attended"))
         qkv = self._array("qkv")
         return {
             "first": self._norm(layer.norms[0]),
             "second": self._norm(layer.norms[1]),
-            "place": Bound(PLACE, qkv, *sizes, *turned, *placed, norms, self._eps),
-            "attend": Bound(ATTEND, qkv, *sizes, *placed, *scored),
+            "place": Bound(PLACE, qkv, *sizes, *placed, *turned, norms, self._eps),
+            "attend": Bound(ATTEND, qkv, *sizes, *placed, *split),
             **{site: self._delta(number, site) for site in SITES},
         }
 
@@ -108,6 +121,7 @@ class Decoder:
         return Bound(
             ADD_DELTAS,
             self.told["of_delta"],
+            self.told["deltas"],
             self.told["slots"],
             table,
             table.shape[0],
@@ -120,16 +134,15 @@ class Decoder:
             ends,
             len(ends),
             self._low,
+            self._sums,
         )
 
     def hidden(self, step: Step) -> torch.Tensor:
         """The normed features of the wanted tokens, (wanted, width), and their keys and values in
         the pool. The result is overwritten by the next step.
         """
-        count, deltas = len(step.tokens), len(step.of_delta)
-        for name, told in self.told.items():
-            values = getattr(step, name)
-            told[: len(values)] = values
+        count = len(step.tokens)
+        parts, deltas = self._tell(step)
         buffers = {name: buffer[:count] for name, buffer in self.buffers.items()}
         buffers["stream"].zero_()
         torch.index_select(
@@ -142,7 +155,7 @@ class Decoder:
             bound["first"](count, light)
             self._multiply(layer, bound, "qkv", buffers, deltas)
             bound["place"](count, light)
-            bound["attend"](count)
+            bound["attend"](parts)
             self._multiply(layer, bound, "out", buffers, deltas)
             bound["second"](count, light)
             self._multiply(layer, bound, "gate_up", buffers, deltas)
@@ -152,6 +165,17 @@ class Decoder:
         if np.array_equal(step.wanted, np.arange(count)):  # every row writes
             return buffers["normed"]
         return buffers["normed"].index_select(0, torch.from_numpy(step.wanted))
+
+    def _tell(self, step: Step) -> tuple[int, int]:
+        """Where kernels read it, write what they ask of a step: tiles of it, and with a delta."""
+        firsts, counts = tiles(step.rows)
+        of_delta, deltas = tiles(step.slots)
+        slots = step.slots[of_delta]
+        has = slots > 0
+        told = (step.rows, step.positions, firsts, counts, of_delta[has], deltas[has], slots[has])
+        for place, values in zip(self.told.values(), told, strict=True):
+            place[: len(values)] = values
+        return len(firsts), int(has.sum())
 
     def _multiply(
         self,
