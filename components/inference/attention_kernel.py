@@ -14,7 +14,7 @@ Up to ROWS consecutive tokens of one row are a tile: each block is loaded once f
 import numpy as np
 from numba import carray, njit
 
-from components.inference.kernels import FAST, exp, scaled
+from components.inference.kernels import FAST, scaled
 from components.inference.threads import (
     MANY,
     MOST_WORDS,
@@ -24,9 +24,10 @@ from components.inference.threads import (
     part,
     parts,
 )
-from components.inference.tiles import LANES, ROWS, multiply
+from components.inference.tiles import LANES, ROWS, multiply, soften
 
 BLOCK = LANES  # positions in a block of the key/value pool
+BEHIND = np.float32(-1e30)  # the score of what a token must not see
 
 
 def room(size: int) -> int:
@@ -74,27 +75,12 @@ def place(words):
 
 
 @njit(**FAST)
-def _weigh(scores, length, scale):
-    """Scores of the first `length` positions to weights, of the others to 0; the weights' sum."""
-    largest = np.float32(-np.inf)
-    for j in range(length):
-        largest = max(largest, scores[j])
-    total = np.float32(0.0)
-    for j in range(length):
-        weight = exp((scores[j] - largest) * scale)
-        scores[j] = weight
-        total += weight
-    scores[length:] = np.float32(0.0)
-    return total
-
-
-@njit(**FAST)
-def _attend(queries, count, position, table, keys, values, scores, made, out):
+def _attend(queries, count, position, table, keys, values, scores, sums, out):
     """One head of `count` tokens from `position` on: softmax(q K^T / sqrt(size)) V.
 
     queries: (ROWS or 1, size), of which those behind `count` are others' and ignored; table: the
     row's blocks; keys, values: (blocks, size, BLOCK), (blocks, BLOCK, room); scores: (ROWS, a
-    row's positions); made: (ROWS, LANES); out: (count, size).
+    row's positions); sums: (ROWS + 1, LANES), the last line of weights; out: (count, size).
     """
     size, many = queries.shape[1], count > 1
     blocks = (position + count + BLOCK - 1) // BLOCK
@@ -102,17 +88,18 @@ def _attend(queries, count, position, table, keys, values, scores, made, out):
         multiply(queries, keys[table[b], :size], scores[:, b * BLOCK :], many, False)
     scale = np.float32(1.0) / np.sqrt(np.float32(size))
     for t in range(count):
-        total = _weigh(scores[t, : blocks * BLOCK], position + t + 1, scale)
-        share = np.float32(1.0) / total
-        for j in range(position + t + 1):
-            scores[t, j] *= share
+        of_token = scores[t]
+        for j in range(position + t + 1, blocks * BLOCK):
+            of_token[j] = BEHIND
+        sums[ROWS, t] = soften(of_token, blocks * BLOCK, scale)
     for first in range(0, size, LANES):
         for b in range(blocks):
             weights = scores[:, b * BLOCK : (b + 1) * BLOCK]
-            multiply(weights, values[table[b], :, first:], made, many, b > 0)
+            multiply(weights, values[table[b], :, first:], sums, many, b > 0)
         for t in range(count):
+            share = np.float32(1.0) / sums[ROWS, t]
             for i in range(min(LANES, size - first)):
-                out[t, first + i] = made[t, i]
+                out[t, first + i] = sums[t, i] * share
 
 
 def attend(words):
@@ -120,7 +107,7 @@ def attend(words):
 
     words: tiles, qkv, heads, key heads, size, room, rows, positions, tables, blocks of a row, keys,
     values, firsts and counts of the tiles' tokens, room for a tile's scores (ROWS, positions of a
-    row) and sums (ROWS, LANES) for each thread, positions of a row, out.
+    row) and sums (ROWS + 1, LANES) for each thread, positions of a row, out.
     """
     w = carray(words, (MOST_WORDS,))
     tiles, heads, kv, size = w[0], w[2], w[3], w[4]
@@ -131,13 +118,13 @@ def attend(words):
     firsts, counts = ints(w[12], (tiles,)), ints(w[13], (tiles,))
     me, length = part(), w[16]
     scores = floats(w[14] + me * ROWS * length * 4, (ROWS, length))
-    made = floats(w[15] + me * ROWS * LANES * 4, (ROWS, LANES))
-    for item in range(me, tiles * heads, parts()):
-        first, count, h = firsts[item // heads], counts[item // heads], item % heads
+    sums = floats(w[15] + me * (ROWS + 1) * LANES * 4, (ROWS + 1, LANES))
+    for item in range(me, tiles * heads, parts()):  # tiles of one row follow each other
+        first, count, h = firsts[item % tiles], counts[item % tiles], item // tiles
         head = h * kv // heads
         _attend(
             qkv[first : first + ROWS, h], count, positions[first], tables[rows[first]],
-            keys[:, head], values[:, head], scores, made, out[first : first + count, h],
+            keys[:, head], values[:, head], scores, sums, out[first : first + count, h],
         )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ class Decoder:
         threads = torch.get_num_threads()
         self._low = np.zeros((threads, ROWS, MOST_LOW), np.float32)
         self._scores = np.zeros((threads, ROWS, pool.tables.shape[1] * pool.block), np.float32)
-        self._sums = np.zeros((threads, ROWS, LANES), np.float32)
+        self._sums = np.zeros((threads, ROWS + 1, LANES), np.float32)
         self._eps = np.array([shape.eps], np.float32)
         self._gate = Bound(GATE, self._array("gate_up"), self._array("gated"), ahead)
         self._layers = [self._bind(number) for number in range(shape.layers)]

@@ -72,7 +72,7 @@ def add_deltas(words):
 
     words: tiles of tokens with one delta, the first tokens, counts and slots of them, table, slots,
     sites, site, x, inputs, y, outputs, ends of the segments, segments, room for (ROWS, MOST_LOW)
-    and (ROWS, LANES) floats for each thread.
+    and (ROWS + 1, LANES) floats for each thread.
     """
     w = carray(words, (MOST_WORDS,))
     tiles, inputs, outputs = w[0], w[9], w[11]
@@ -82,7 +82,7 @@ def add_deltas(words):
     ends = ints(w[12], (w[13],))
     me = part()
     low = floats(w[14] + me * ROWS * MOST_LOW * 4, (ROWS, MOST_LOW))
-    made = floats(w[15] + me * ROWS * LANES * 4, (ROWS, LANES))
+    made = floats(w[15] + me * (ROWS + 1) * LANES * 4, (ROWS, LANES))
     for tile in range(me, tiles, parts()):
         told, first, last = table[slots[tile], w[7]], firsts[tile], firsts[tile] + counts[tile]
         if counts[tile] == ROWS:

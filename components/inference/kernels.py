@@ -13,6 +13,11 @@ FAST = {"fastmath": True, "error_model": "numpy", "cache": True}
 LOG2_E = np.float32(1.4426950408889634)
 LN_2 = np.float32(0.6931471805599453)
 LOWEST = np.float32(-87.0)  # below that float32 has no normal exp
+SERIES = tuple(  # of (e^r - 1 - r) / r^2, the highest power first
+    np.float32(term)
+    for term in (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2,
+                 1.6666665459e-1, 5.0000001201e-1)
+)  # fmt: skip
 
 
 @njit(**FAST, inline="always")
@@ -24,12 +29,9 @@ def exp(x):
     x = max(x, LOWEST)
     n = np.floor(x * LOG2_E + np.float32(0.5))
     r = x - n * LN_2
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
+    p = SERIES[0]
+    for power in range(1, len(SERIES)):
+        p = p * r + SERIES[power]
     bits = (np.int32(n) + np.int32(127)) << np.int32(23)
     return (p * r * r + r + np.float32(1.0)) * np.int32(bits).view(np.float32)
 
