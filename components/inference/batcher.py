@@ -240,7 +240,7 @@ class Batcher:
         """Choose a token for each of those rows and hand it over."""
         chooser, count = self.chooser, len(numbers)
         logits = chooser.logits(count)
-        torch.mm(hidden, self.decoder.weights.head, out=logits)
+        self.decoder.weights.head.into(hidden, logits)
         rows = [self.rows[number] for number in numbers.tolist()]
         for row in rows:
             if row.request.wanted.constraint is not None:

@@ -29,8 +29,8 @@ class Pool:
     ) -> None:
         self.block = BLOCK
         of_row = -(-context // BLOCK)
-        # untouched pages take no memory
-        self._store = np.zeros((layers, 2, blocks, key_heads, BLOCK * room(size)), np.float32)
+        # untouched pages take no memory; a block lies in one piece, so that it touches few
+        self._store = np.zeros((blocks, layers, 2, key_heads, BLOCK * room(size)), np.float32)
         self.tables = np.zeros((rows, of_row), np.int32)
         self.blocks = blocks
         self._free = list(range(blocks - 1, -1, -1))
@@ -49,7 +49,7 @@ class Pool:
 
         room: a head's size, filled up. See `attention_kernel`.
         """
-        keys, values = self._store[number]
+        keys, values = self._store[:, number, 0], self._store[:, number, 1]
         blocks, heads, _ = keys.shape
         return keys.reshape(blocks, heads, -1, BLOCK), values.reshape(blocks, heads, BLOCK, -1)
 
@@ -111,7 +111,7 @@ class Pool:
 
     def copy(self, source: int, target: int) -> None:
         """One block into another, in all layers; a row reads no further than it has written."""
-        self._store[:, :, target] = self._store[:, :, source]
+        self._store[target] = self._store[source]
 
     def write(self, block: int, past: np.ndarray) -> None:
         """Keys and values of a block's first positions: (layers, 2, key heads, positions, size)."""

@@ -24,10 +24,11 @@ from components.inference.checkpoint import SITES
 from components.inference.delta_kernel import ADD_DELTAS, MOST_LOW
 from components.inference.deltas import Slots
 from components.inference.kernels import ADD_AND_NORM, GATE
-from components.inference.threads import Bound
+from components.inference.threads import Bound, set_crew
 from components.inference.tiles import LANES, ROWS
 from components.inference.weights import Layer, Weights
 
+SHARE = 300_000_000  # multiplications and additions of a step that are worth a thread: measured
 LIGHT = 1 << 14  # numbers; norms and gates of fewer are done before a second thread has heard of it
 
 
@@ -78,7 +79,9 @@ class Decoder:
         self.buffers = {name: torch.zeros(most + ROWS, size) for name, size in sizes.items()}
         names = ("rows", "positions", "firsts", "counts", "of_delta", "deltas", "slots")
         self.told = {name: np.zeros(most, np.int32) for name in names}
-        threads = torch.get_num_threads()
+        products = (held.weight for layer in weights.layers for held in layer.products.values())
+        self._work = 2 * sum(weight.numel() for weight in products)  # of a token
+        self._threads = threads = torch.get_num_threads()
         self._low = np.zeros((threads, ROWS, MOST_LOW), np.float32)
         self._scores = np.zeros((threads, ROWS, pool.tables.shape[1] * pool.block), np.float32)
         self._sums = np.zeros((threads, ROWS + 1, LANES), np.float32)
@@ -99,7 +102,8 @@ class Decoder:
         sizes = (shape.heads, shape.key_heads, shape.size, room(shape.size))
         keys, values = self.pool.layer(number)
         tables = self.pool.tables
-        placed = (told["rows"], told["positions"], tables, tables.shape[1], keys, values)
+        held = (tables, tables.shape[1], keys, values, 2 * shape.layers)
+        placed = (told["rows"], told["positions"], *held)
         norms = 0 if layer.head_norms is None else layer.head_norms
         turned = (self.weights.cos, self.weights.sin, shape.context)
         scratch = (self._scores, self._sums, self._scores.shape[2])
@@ -128,9 +132,9 @@ class Decoder:
             table.shape[1],
             number * len(SITES) + list(SITES).index(site),
             self._array(reads),
-            held.weight.shape[0],
+            self.buffers[reads].shape[1],
             self._array(writes),
-            held.weight.shape[1],
+            held.ends[-1],
             ends,
             len(ends),
             self._low,
@@ -142,6 +146,7 @@ class Decoder:
         the pool. The result is overwritten by the next step.
         """
         count = len(step.tokens)
+        set_crew(min(self._threads, 1 + count * self._work // SHARE))
         parts, deltas = self._tell(step)
         buffers = {name: buffer[:count] for name, buffer in self.buffers.items()}
         buffers["stream"].zero_()
@@ -186,16 +191,14 @@ class Decoder:
         deltas: int,
     ) -> None:
         reads, writes = FLOW[site]
-        held = layer.products[site]
-        if held.bias is None:
-            torch.mm(buffers[reads], held.weight, out=buffers[writes])
-        else:
-            torch.addmm(held.bias, buffers[reads], held.weight, out=buffers[writes])
+        layer.products[site].into(buffers[reads], buffers[writes])
         bound[site](deltas)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """What the output layer says. (tokens, width) to (tokens, vocabulary)."""
-        return torch.mm(hidden, self.weights.head)
+        said = torch.empty(len(hidden), self.weights.shape.vocabulary)
+        self.weights.head.into(hidden, said)
+        return said
 
 
 FLOW = {  # a product by the buffers that it reads and writes
