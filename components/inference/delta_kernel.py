@@ -48,23 +48,26 @@ def _expand(low, b, y, made, many):
 
 
 @njit(**FAST)
-def _add(told, ends, x, y, low, made, many):
-    """The delta of ROWS tokens or of one. x: (tokens, inputs); y: (tokens, outputs)."""
+def _add(told, ends, x, y, t, count, low, made):
+    """The delta of `count` tokens (ROWS or 1) from `t` on. x: (., inputs); y: (., outputs)."""
+    many = count == ROWS
     a = floats(told[AS], (told[PANELS], x.shape[1], NARROW))
     for panel in range(told[PANELS]):
-        multiply_narrow(x, a[panel], low[:, panel * NARROW :], many, False)
+        multiply_narrow(x[t:], a[panel], low[:, panel * NARROW :], many, False)
     first = offset = 0
     for segment in range(len(ends)):
         rank, last = told[RANKS + segment], ends[segment]
         if rank:
             b = floats(told[BS + segment], (MANY, rank, LANES))
-            _expand(low[:, offset : offset + rank], b, y[:, first:last], made, many)
+            outputs = y[t : t + count, first:last]
+            _expand(low[:, offset : offset + rank], b, outputs, made, many)
         first, offset = last, offset + rank
     if told[SCALES]:
         scale = floats(told[SCALES], (y.shape[1],))
-        for t in range(y.shape[0]):
-            for i in range(y.shape[1]):
-                y[t, i] *= scale[i]
+        for n in range(t, t + count):
+            row = y[n]  # an index in two dimensions would keep the loop from vectorising
+            for i in range(len(row)):
+                row[i] *= scale[i]
 
 
 def add_deltas(words):
@@ -85,11 +88,9 @@ def add_deltas(words):
     made = floats(w[15] + me * (ROWS + 1) * LANES * 4, (ROWS, LANES))
     for tile in range(me, tiles, parts()):
         told, first, last = table[slots[tile], w[7]], firsts[tile], firsts[tile] + counts[tile]
-        if counts[tile] == ROWS:
-            _add(told, ends, x[first:last], y[first:last], low, made, True)
-            continue
-        for t in range(first, last):
-            _add(told, ends, x[t : t + 1], y[t : t + 1], low, made, False)
+        count = ROWS if counts[tile] == ROWS else 1
+        for t in range(first, last, count):
+            _add(told, ends, x, y, t, count, low, made)
 
 
 ADD_DELTAS = kernel(add_deltas)
