@@ -14,6 +14,7 @@ so that one product serves all rows, and only attention and deltas look at the n
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -49,13 +50,29 @@ class Step:
     vectors: list[tuple[int, np.ndarray]]
 
 
-def tiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+class Told(NamedTuple):
+    """What kernels were told. count: tokens; tiles: of one row; deltas: tiles with one delta.
+
+    light: the threads of small kernels, 0 for all; buffers: as many lines of each as tokens.
+    """
+
+    count: int
+    tiles: int
+    deltas: int
+    light: int
+    buffers: Mapping[str, torch.Tensor]
+
+
+def tiles(*values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Runs of equal values, none longer than ROWS: where each begins, and how long it is."""
-    places = np.arange(len(values))
-    begins = np.append(True, values[1:] != values[:-1])
+    places = np.arange(len(values[0]))
+    begins = np.zeros(len(places), bool)
+    begins[:1] = True
+    for held in values:
+        begins[1:] |= held[1:] != held[:-1]
     within = places - np.maximum.accumulate(np.where(begins, places, 0))
     firsts = np.flatnonzero(within % ROWS == 0)
-    return firsts, np.diff(firsts, append=len(values))
+    return firsts, np.diff(firsts, append=len(places))
 
 
 class Decoder:
@@ -147,52 +164,71 @@ class Decoder:
         """
         count = len(step.tokens)
         set_crew(min(self._threads, 1 + count * self._work // SHARE))
-        parts, deltas = self._tell(step)
-        buffers = {name: buffer[:count] for name, buffer in self.buffers.items()}
-        buffers["stream"].zero_()
-        torch.index_select(
-            self.weights.embeddings, 0, torch.from_numpy(step.tokens), out=buffers["made"]
-        )
+        told = self._tell(step.rows, step.positions, step.slots)
+        told.buffers["stream"].zero_()
+        made = told.buffers["made"]
+        torch.index_select(self.weights.embeddings, 0, torch.from_numpy(step.tokens), out=made)
         for place, vectors in step.vectors:
-            buffers["made"][place : place + len(vectors)] = torch.from_numpy(vectors)
-        light = 1 if count * self.weights.shape.width < LIGHT else 0
-        for layer, bound in zip(self.weights.layers, self._layers, strict=True):
-            bound["first"](count, light)
-            self._multiply(layer, bound, "qkv", buffers, deltas)
-            bound["place"](count, light)
-            bound["attend"](parts)
-            self._multiply(layer, bound, "out", buffers, deltas)
-            bound["second"](count, light)
-            self._multiply(layer, bound, "gate_up", buffers, deltas)
-            self._gate(count, light)
-            self._multiply(layer, bound, "down", buffers, deltas)
-        self._last(count, light)
-        if np.array_equal(step.wanted, np.arange(count)):  # every row writes
-            return buffers["normed"]
-        return buffers["normed"].index_select(0, torch.from_numpy(step.wanted))
+            made[place : place + len(vectors)] = torch.from_numpy(vectors)
+        *before, last = zip(self.weights.layers, self._layers, strict=True)
+        for layer, bound in before:
+            self._take_in(layer, bound, told)
+            self._attend_and_gate(layer, bound, told)
+        self._take_in(*last, told)
+        told = self._only(step, told)  # others have given the keys and values that are read later
+        self._attend_and_gate(*last, told)
+        self._last(told.count, told.light)
+        return told.buffers["normed"]
 
-    def _tell(self, step: Step) -> tuple[int, int]:
-        """Where kernels read it, write what they ask of a step: tiles of it, and with a delta."""
-        firsts, counts = tiles(step.rows)
-        of_delta, deltas = tiles(step.slots)
-        slots = step.slots[of_delta]
-        has = slots > 0
-        told = (step.rows, step.positions, firsts, counts, of_delta[has], deltas[has], slots[has])
+    def _take_in(self, layer: Layer, bound: Mapping[str, Bound], told: Told) -> None:
+        """Queries of all tokens, and their keys and values into the pool."""
+        bound["first"](told.count, told.light)
+        self._multiply(layer, bound, "qkv", told)
+        bound["place"](told.count, told.light)
+
+    def _attend_and_gate(self, layer: Layer, bound: Mapping[str, Bound], told: Told) -> None:
+        """The rest of a layer, which each token does with the pool alone."""
+        bound["attend"](told.tiles)
+        self._multiply(layer, bound, "out", told)
+        bound["second"](told.count, told.light)
+        self._multiply(layer, bound, "gate_up", told)
+        self._gate(told.count, told.light)
+        self._multiply(layer, bound, "down", told)
+
+    def _only(self, step: Step, told: Told) -> Told:
+        """The wanted tokens alone, in front of the buffers."""
+        wanted = step.wanted
+        if np.array_equal(wanted, np.arange(told.count)):  # every row writes
+            return told
+        for name in ("stream", "qkv"):
+            held = told.buffers[name].index_select(0, torch.from_numpy(wanted))
+            self.buffers[name][: len(wanted)] = held
+        return self._tell(step.rows[wanted], step.positions[wanted], step.slots[wanted])
+
+    def _tell(self, rows: np.ndarray, positions: np.ndarray, slots: np.ndarray) -> Told:
+        """Write where kernels read it what they ask of tokens, and tiles of them."""
+        count = len(rows)
+        firsts, counts = tiles(rows, positions - np.arange(count))
+        of_delta, deltas = tiles(slots)
+        of_tiles = slots[of_delta]
+        has = of_tiles > 0
+        told = (rows, positions, firsts, counts, of_delta[has], deltas[has], of_tiles[has])
         for place, values in zip(self.told.values(), told, strict=True):
             place[: len(values)] = values
-        return len(firsts), int(has.sum())
+        buffers = {name: buffer[:count] for name, buffer in self.buffers.items()}
+        light = 1 if count * self.weights.shape.width < LIGHT else 0
+        return Told(count, len(firsts), int(has.sum()), light, buffers)
 
     def _multiply(
         self,
         layer: Layer,
         bound: Mapping[str, Bound],
         site: str,
-        buffers: Mapping[str, torch.Tensor],
-        deltas: int,
+        told: Told,
     ) -> None:
         reads, writes = FLOW[site]
-        layer.products[site].into(buffers[reads], buffers[writes])
-        bound[site](deltas)
+        layer.products[site].into(told.buffers[reads], told.buffers[writes])
+        bound[site](told.deltas)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """What the output layer says. (tokens, width) to (tokens, vocabulary)."""
