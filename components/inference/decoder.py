@@ -29,7 +29,7 @@ from components.inference.threads import Bound, set_crew
 from components.inference.tiles import LANES, ROWS
 from components.inference.weights import Layer, Weights
 
-SHARE = 300_000_000  # multiplications and additions of a step that are worth a thread: measured
+SHARE = 300_000_000  # of a step, in FLOP, for each thread: at half of it two were slower than one
 LIGHT = 1 << 14  # numbers; norms and gates of fewer are done before a second thread has heard of it
 
 
