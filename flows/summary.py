@@ -26,7 +26,7 @@ TOLD = {
     "final": ("score", "train_seconds"),
     "vocabulary": ("vocab_size", "bytes_per_token"),
     **dict.fromkeys(GROUPS, ("loss", "validation_loss", "parameters")),
-    "measure_embedding": ("analogies", "similarity"),
+    "measure_embedding": ("analogies_semantic", "analogies_syntactic"),
     "measure_language": ("perplexity_per_word", "bits_per_byte"),
     "measure_bert": ("masked_accuracy", "accuracy"),
     "measure_translator": ("bleu", "chrf"),
