@@ -42,6 +42,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check $$(grep '^torch==' constraints.txt)
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/python -c 'import components.inference.batcher'  # compiles its kernels, kept for good
 	@touch $@
 
 # what tests and benchmarks need besides: pytest, ruff, peers, a cluster's engine

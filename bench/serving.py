@@ -1,10 +1,12 @@
 """Tokens a second of our engine beside its peers: `python bench/serving.py`.
 
 Peers are transformers' `generate` in batches of 16, its continuous batching, and PEFT's
-`adapter_names`. All take turns on the same requests; the medians of the rounds. Models have random
-weights: what is measured does not depend on what they learned, and nobody has to train them.
-`--json FILE` writes the table, `--plots DIR` draws throughput over requests at once and over
-adapters.
+`adapter_names`. All take turns on the same requests; the medians of the rounds. The base learns for
+some steps, so that what bfloat16 costs can be told; adapters have random weights. `--json FILE`
+writes the table, `--plots DIR` draws throughput over requests at once and over adapters.
+
+What takes long is asked for: `--adapters 1000` registers as many and compares with 32 of them,
+`--large` repeats the mix at 124 M parameters.
 """
 
 import argparse
@@ -18,12 +20,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from _adapters import make_adapters, make_base
+from _adapters import make_adapters, make_base, signed
+from _curves import draw
 from _peers import Job, PeftMixed, continuous, generate
+from _quality import learn, loss_of, said, windows
 from _world import prepare
 from transformers import LlamaConfig
 
 from components.inference.batcher import Limits
+from components.inference.product import BFLOAT16, FLOAT32
 from components.serving.batched_engine import BatchedEngine
 from components.serving.engine import BASE, Caller, Sampling
 
@@ -67,7 +72,7 @@ def serve(engine: BatchedEngine, jobs: Sequence[Job]) -> int:
         for name, ids, limit in jobs:
             taken = engine.alone
             if name != BASE:
-                taken = held.enter_context(engine.shelf.use(engine.shelf.find(name, None)))
+                taken = held.enter_context(engine.shelf.use(engine.shelf.find(name)))
             asked.append(engine.begin(taken, ids, Sampling(limit, 0.0)))
         for request in asked:
             while (told := request.answers.get()) is not None:
@@ -80,15 +85,17 @@ def serve(engine: BatchedEngine, jobs: Sequence[Job]) -> int:
 def rates(
     contestants: Mapping[str, Callable[[], int]], rounds: int, forget: Callable[[], None]
 ) -> dict[str, float]:
-    """Tokens a second of each; they take turns, and begin with no prompt in the cache."""
+    """Tokens a second of each; they take turns, and begin with no prompt in the cache.
+
+    Medians: with three rounds or more, that what the first one sets up does not count.
+    """
     taken: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(rounds + 1):  # the first warms up
+    for _ in range(rounds):
         for name, run in contestants.items():
             forget()
             started = time.perf_counter()
             tokens = run()
-            if turn:
-                taken[name].append(tokens / (time.perf_counter() - started))
+            taken[name].append(tokens / (time.perf_counter() - started))
     return {name: round(statistics.median(found), 1) for name, found in taken.items()}
 
 
@@ -101,36 +108,59 @@ class Bench:
         prepare(top / "world", 6000, 4096)
         self.base = top / "base"
         vocabulary = 4096
+        self.tokens = top / "world" / "tokens"
         self.model = make_base(self.base, top / "world" / "tokenizer", config_of(SMALL, vocabulary))
+        learn(self.model, self.tokens, given.steps)
+        self.model.save_pretrained(self.base)
+        signed(self.base)
         self.adapters = dict(make_adapters(self.base, top / "adapters", given.adapters))
 
-    def engine(self, adapters: Mapping[str, Path], rows: int = ROWS) -> BatchedEngine:
+    def engine(
+        self, adapters: Mapping[str, Path], rows: int = ROWS, precision: str = FLOAT32
+    ) -> BatchedEngine:
         limits = Limits(rows=rows, pool_bytes=1 << 28, adapters=2048)
-        engine = BatchedEngine(self.base, adapters, limits=limits, adapter_bytes=1 << 31)
+        engine = BatchedEngine(
+            self.base, adapters, limits=limits, adapter_bytes=1 << 31, precision=precision
+        )
         engine.warm()
         return engine
 
-    def against_generate(self, engine: BatchedEngine) -> None:
+    def beside_generate(self) -> None:
+        """One base in both precisions, and no adapter."""
+        engine, fast = self.engine({}), self.engine({}, precision=BFLOAT16)
+        self.what_bfloat16_costs(engine, fast)
+        self.template(engine)
+        self.against_generate(engine, fast)
+        fast.close()
+        engine.close()
+
+    def against_generate(self, engine: BatchedEngine, fast: BatchedEngine) -> None:
         """The mixed workload, and the same with equal lengths, which padding does not hurt."""
         jobs = workload(self.given.requests, [BASE], 1)
         equal = [(BASE, ids[:16] * 4, 64) for _, ids, _ in jobs[: 2 * ROWS]]
         found = rates(
             {
                 "ours": lambda: serve(engine, jobs),
+                "ours_fast": lambda: serve(fast, jobs),
                 "generate": lambda: generate(self.model, jobs, ROWS),
                 "ours_equal": lambda: serve(engine, equal),
                 "generate_equal": lambda: generate(self.model, equal, ROWS),
                 "continuous": lambda: continuous(self.model, jobs[: 4 * ROWS], ROWS),
             },
             self.given.rounds,
-            engine.batcher.pool.forget,
+            lambda: [held.batcher.pool.forget() for held in (engine, fast)],
         )
         self.told |= {f"{name}_per_s": rate for name, rate in found.items()}
         self.told["ratio_to_generate_fp32"] = round(found["ours"] / found["generate"], 2)
+        self.told["ratio_to_generate_fast"] = round(found["ours_fast"] / found["generate"], 2)
         self.told["ratio_to_generate_equal_fp32"] = round(
             found["ours_equal"] / found["generate_equal"], 2
         )
         self.told["ratio_to_continuous"] = round(found["ours"] / found["continuous"], 2)
+
+    def what_bfloat16_costs(self, engine: BatchedEngine, fast: BatchedEngine) -> None:
+        texts = windows(self.tokens)
+        self.told["bfloat16"] = loss_of(said(engine, texts), said(fast, texts), texts)
 
     def against_peft(self) -> None:
         """Equal lengths, 8 adapters of rank 8 in a batch of 16."""
@@ -163,7 +193,7 @@ class Bench:
             every = list(engine.shelf.versions())
             spread = [(chance.choice(every), ids, limit) for _, ids, limit in mixed]
             contestants["mixed_all"] = lambda: serve(engine, spread)
-        return rates(contestants, self.given.rounds, lambda: None)
+        return rates(contestants, self.given.rounds, engine.batcher.pool.forget)
 
     def adapters_of_all_kinds(self) -> None:
         engine = self.engine(self.adapters)
@@ -204,7 +234,7 @@ class Bench:
         self.told["first_token_ms"] = round(medians[0] * 1e3, 2)
         self.told["template_512_ttft_ratio"] = round(medians[TEMPLATE] / medians[0], 2)
 
-    def curves(self) -> dict[str, dict[int, float]]:
+    def curves(self) -> None:
         """Tokens a second over requests at once, and over adapters that they are spread over."""
         over: dict[str, dict[int, float]] = {"requests at once": {}, "adapters": {}}
         for rows in (1, 2, 4, 8, 16, 32, 64):
@@ -219,32 +249,15 @@ class Bench:
                 found = rates({"ours": lambda j=jobs: serve(engine, j)}, 1, lambda: None)
                 over["adapters"][count] = found["ours"]
         engine.close()
-        return over
-
-
-def draw(curves: Mapping[str, Mapping[int, float]], folder: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    for name, points in curves.items():
-        figure, axes = pyplot.subplots(figsize=(5, 3.2))
-        axes.plot(list(points), list(points.values()), marker="o")
-        axes.set_xscale("log", base=2 if name != "adapters" else 10)
-        axes.set_xticks(list(points), [str(count) for count in points])
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(name)
-        axes.set_ylabel("tokens a second")
-        figure.tight_layout()
-        figure.savefig(folder / f"serving_{name.replace(' ', '_')}.png", dpi=120)
-        pyplot.close(figure)
+        self.told["curves"] = over
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--requests", type=int, default=256)
-    parser.add_argument("--adapters", type=int, default=1000)
+    parser.add_argument("--adapters", type=int, default=32)
+    parser.add_argument("--large", action="store_true", help="also at 124 M parameters")
+    parser.add_argument("--steps", type=int, default=60, help="that the base learns for")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--first-tokens", type=int, default=40)
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -252,17 +265,16 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(Path(name), given)
-        engine = bench.engine({})
-        bench.against_generate(engine)
-        bench.template(engine)
-        engine.close()
-        bench.against_peft()
-        bench.adapters_of_all_kinds()
-        bench.large()
-        if given.plots:
-            curves = bench.curves()
-            bench.told["curves"] = curves
-            draw(curves, given.plots)
+        parts = [bench.beside_generate, bench.against_peft, bench.adapters_of_all_kinds]
+        parts += [bench.large] if given.large else []
+        parts += [bench.curves] if given.plots else []
+        for part in parts:
+            known, started = set(bench.told), time.perf_counter()
+            part()
+            found = {key: value for key, value in bench.told.items() if key not in known}
+            print(f"{part.__name__}: {time.perf_counter() - started:.0f} s: {found}", flush=True)
+    if given.plots:
+        draw(bench.told["curves"], given.plots)
     print(json.dumps(bench.told, indent=1))
     if given.json:
         given.json.write_text(json.dumps(bench.told))

@@ -67,6 +67,12 @@ def _ladders(catalogue: Catalogue) -> Iterator[Mistake]:
     for name, ladder in catalogue.ladders.items():
         for rung_name in ladder.rungs:
             yield from _known(catalogue, ("ladders", name, "rungs"), rung_name, "rungs")
+        for number, expected in enumerate(ladder.expects):
+            for part in ("better", "than"):
+                if (rung_name := getattr(expected, part)) not in ladder.rungs:
+                    said = f"'{rung_name}' is no rung of this ladder"
+                    said += suggestion(rung_name, ladder.rungs)
+                    yield Mistake(("ladders", name, "expects", number, part), said)
         for vocabulary_name in ladder.vocabularies:
             place = ("ladders", name, "vocabularies")
             yield from _known(catalogue, place, vocabulary_name, "vocabularies")

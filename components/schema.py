@@ -187,7 +187,8 @@ class Catalogue(Block):
         """What the book of `ladder` is written from."""
         block = self.ladders[ladder]
         rungs = {name: self.rungs[name] for name in block.rungs}
-        return Climb(ladder, artifacts, rungs, self.seeds, self.vocabularies_of(ladder))
+        names = self.vocabularies_of(ladder)
+        return Climb(ladder, artifacts, rungs, self.seeds, names, block.expects)
 
     def rung(self, stage_name: str) -> tuple[str, int]:
         """The rung and the seed of a stage called `stage_name`.

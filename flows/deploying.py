@@ -81,7 +81,8 @@ class Registered:
         if before is not None and before.versions[BASE] == pointed.base:
             engine = before.engine
         else:
-            engine = engine_of(self.store.folder(f"{self.pipeline}.base", pointed.base))
+            base = self.store.folder(f"{self.pipeline}.base", pointed.base)
+            engine = engine_of(base, precision=load(self.workspace).serving.precision)
         names, refused = {}, {}
         for name, version in pointed.adapters.items():
             inner = f"{name}@{version}"

@@ -162,6 +162,18 @@ def test_adapters_prove_themselves_by_their_golden_prompts(kinds, judged, engine
     assert not engine.unavailable()
 
 
+def test_bfloat16_is_proven_too_and_says_nearly_the_same(kinds, judged, engine_of):
+    exact, fast = (
+        engine_of(kinds, judged, evaluations=judged, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    fast.warm()
+    assert not fast.unavailable() and fast.about()["precision"] == "bfloat16"
+    for name in ("lora", "prefix", "head", "full"):
+        (ours,), (expected,) = (e.classify(name, ["the film was a ."]) for e in (fast, exact))
+        assert ours != expected and ours == pytest.approx(expected, abs=0.05)
+
+
 def altered(folder: Path, target: Path, change) -> Path:
     shutil.copytree(folder, target)
     golden = read_json(target / "golden.json")

@@ -74,14 +74,14 @@ def batcher_of(tmp_path):
     """Makes a batcher and transformers' model of a config, random weights the same."""
     made = []
 
-    def make(config, limits=LIMITS):
+    def make(config, limits=LIMITS, precision="float32"):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config).eval()
         for name, values in model.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(values, std=0.1)
         model.save_pretrained(tmp_path)
-        made.append(Batcher(load(tmp_path), limits, threading.Lock()))
+        made.append(Batcher(load(tmp_path, precision), limits, threading.Lock()))
         return made[-1], model
 
     yield make
@@ -111,6 +111,30 @@ def test_greedy_tokens_and_logits_are_those_of_transformers(batcher_of, family):
     with torch.no_grad():
         expected = model(torch.tensor([prompts[2]])).logits[0, [0, 29]]
     assert (read.answers.get(timeout=30) - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("family", ["llama", "biased"])
+def test_bfloat16_says_what_rounded_weights_say(batcher_of, family):
+    """Held against transformers with the same weights, itself in float32."""
+    batcher, model = batcher_of(FAMILIES[family], precision="bfloat16")
+    for name, values in model.named_parameters():
+        if name.endswith("proj.weight") or name.startswith("lm_head"):
+            values.data = values.data.bfloat16().float()
+    if model.config.tie_word_embeddings:  # read as they are, and rounded only as the output layer
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.bfloat16().float())
+    product = batcher.decoder.weights.layers[1].products["down"]
+    assert torch.equal(product.weight.t(), model.model.layers[1].mlp.down_proj.weight)
+    ids = np.random.default_rng(1).integers(0, 300, 40).tolist()
+    read = batcher.submit(Request(ids, Reading(range(40), batcher.decoder.logits)))
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0]
+    off = (read.answers.get(timeout=30) - expected).abs()
+    assert 0 < off.mean() < 0.02 * expected.std()
+
+
+def test_a_precision_that_the_machine_lacks_is_refused(batcher_of):
+    with pytest.raises(ValueError, match="precision int4: this machine's products are of float32"):
+        batcher_of(FAMILIES["llama"], precision="int4")
 
 
 @pytest.mark.parametrize(

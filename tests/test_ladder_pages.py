@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from components.report.ladder.beyond import fitted
+from components.report.ladder.expected import CONTRADICTED, HELD, OPEN, judged
 from components.report.ladder.seeds import over_seeds
 
 
@@ -27,3 +28,12 @@ def test_several_seeds_give_students_interval():
     three = over_seeds([{"score": s, "interval": [0, 1]} for s in (0.4, 0.5, 0.6)])
     # t(0.975, 2) = 4.3027 times 0.1 / sqrt(3)
     assert three["interval"] == pytest.approx([0.5 - 0.24841, 0.5 + 0.24841], abs=1e-4)
+
+
+def test_an_expectation_is_held_only_where_the_intervals_do_not_meet():
+    low, high = {"score": 1, "interval": [0.5, 1.5]}, {"score": 3, "interval": [2.5, 3.5]}
+    wide = {"score": 1, "interval": [0.5, 2.6]}
+    assert judged(low, high, lower=True) == HELD
+    assert judged(high, low, lower=True) == CONTRADICTED
+    assert judged(high, low, lower=False) == HELD
+    assert judged(wide, high, lower=True) == judged(high, wide, lower=False) == OPEN

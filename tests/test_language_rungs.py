@@ -132,6 +132,7 @@ def test_a_rung_is_trained_stopped_resumed_and_measured(folders, tmp_path, monke
                 language.train(rung(family), ground(folders, work, report=report), out)
         figures = language.train(rung(family), ground(folders, work), out)
         hashes.append(folder_hash(out))
+        assert sorted(p.name for p in work.iterdir()) == ["checkpoints", "out"], "left behind"
     assert hashes[0] == hashes[1]
     assert figures["tokens"] == 8 * 4 * 32
     measures = tmp_path / "measures"

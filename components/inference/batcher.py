@@ -180,14 +180,11 @@ class Batcher:
                 finished.append(place + stop - start - 1)
             place += stop - start
         flat_rows = np.concatenate(rows)
-        slots = self._slot[flat_rows]
-        of_delta = np.flatnonzero(slots).astype(np.int32)
         step = Step(
             np.concatenate(tokens),
             flat_rows,
             np.concatenate(positions),
-            of_delta,
-            slots[of_delta],
+            self._slot[flat_rows],
             np.array(finished + read, np.int32),
             vectors,
         )
@@ -234,14 +231,16 @@ class Batcher:
             if isinstance(row.request.wanted, Reading):
                 self._end(row, _finished(row))
             else:
-                self._writing = np.append(self._writing, np.int32(row.number))
+                writing = np.append(self._writing, np.int32(row.number))
+                # rows with one delta side by side: it is read once for all of them
+                self._writing = writing[self._slot[writing].argsort(kind="stable")]
                 self._read[row.number] -= 1  # `_write` adds one for the token it makes
 
     def _write(self, numbers: np.ndarray, hidden: torch.Tensor) -> None:
         """Choose a token for each of those rows and hand it over."""
         chooser, count = self.chooser, len(numbers)
         logits = chooser.logits(count)
-        torch.mm(hidden, self.decoder.weights.head, out=logits)
+        self.decoder.weights.head.into(hidden, logits)
         rows = [self.rows[number] for number in numbers.tolist()]
         for row in rows:
             if row.request.wanted.constraint is not None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from components.inference.kernels import BLOCK
+from components.inference.attention_kernel import BLOCK, room
 
 
 class Pool:
@@ -29,8 +29,8 @@ class Pool:
     ) -> None:
         self.block = BLOCK
         of_row = -(-context // BLOCK)
-        # untouched pages take no memory
-        self._store = np.zeros((layers, 2, blocks, key_heads, BLOCK, size), np.float32)
+        # untouched pages take no memory; a block lies in one piece, so that it touches few
+        self._store = np.zeros((blocks, layers, 2, key_heads, BLOCK * room(size)), np.float32)
         self.tables = np.zeros((rows, of_row), np.int32)
         self.blocks = blocks
         self._free = list(range(blocks - 1, -1, -1))
@@ -42,11 +42,16 @@ class Pool:
 
     @staticmethod
     def bytes_of_block(layers: int, key_heads: int, size: int) -> int:
-        return layers * 2 * key_heads * BLOCK * size * 4
+        return layers * 2 * key_heads * BLOCK * room(size) * 4
 
     def layer(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values of a layer, each (blocks, key heads, BLOCK, size)."""
-        return self._store[number, 0], self._store[number, 1]
+        """Keys (blocks, key heads, room, BLOCK) and values (blocks, key heads, BLOCK, room).
+
+        room: a head's size, filled up. See `attention_kernel`.
+        """
+        keys, values = self._store[:, number, 0], self._store[:, number, 1]
+        blocks, heads, _ = keys.shape
+        return keys.reshape(blocks, heads, -1, BLOCK), values.reshape(blocks, heads, BLOCK, -1)
 
     def available(self) -> int:
         """How many blocks can be had: free ones, and kept ones that none uses."""
@@ -95,23 +100,26 @@ class Pool:
             self._by_key[key] = block
             self._keys[block] = key
 
-    def keep_copy(self, key: bytes, block: int, count: int) -> None:
-        """Keep the first `count` positions of a block that will be filled on; not if room is short.
-        """  # fmt: skip
+    def keep_copy(self, key: bytes, block: int) -> None:
+        """Keep a copy of a block that will be filled on; not if room is short."""
         if key in self._by_key or not self.available():
             return
         copied = self.take()
-        self.copy(block, copied, count)
+        self.copy(block, copied)
         self.keep(key, copied)
         self.leave([copied])
 
-    def copy(self, source: int, target: int, count: int) -> None:
-        """The first `count` positions of one block into another, in all layers."""
-        self._store[:, :, target, :, :count] = self._store[:, :, source, :, :count]
+    def copy(self, source: int, target: int) -> None:
+        """One block into another, in all layers; a row reads no further than it has written."""
+        self._store[target] = self._store[source]
 
-    def write(self, block: int, values: np.ndarray) -> None:
+    def write(self, block: int, past: np.ndarray) -> None:
         """Keys and values of a block's first positions: (layers, 2, key heads, positions, size)."""
-        self._store[:, :, block, :, : values.shape[3]] = values
+        count, size = past.shape[3:]
+        for layer, (keys, values) in enumerate(past):
+            all_keys, all_values = self.layer(layer)
+            all_keys[block, :, :size, :count] = keys.transpose(0, 2, 1)
+            all_values[block, :, :count, :size] = values
 
     def forget(self) -> None:
         """Keep no block that is not in use."""

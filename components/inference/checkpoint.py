@@ -121,38 +121,9 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-@dataclass(frozen=True)
-class Product:
-    """One matrix of a layer, ready to multiply: x (tokens, inputs) @ weight + bias.
-
-    weight: (inputs, outputs), of several of the checkpoint's matrices side by side. ends: where
-    each of them ends.
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-    ends: tuple[int, ...]
-
-
 SITES: Mapping[str, tuple[str, ...]] = {  # a product by the matrices that lie in it
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "out": ("self_attn.o_proj",),
     "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
     "down": ("mlp.down_proj",),
 }
-
-
-def product(tensors: Mapping[str, torch.Tensor], layer: str, names: tuple[str, ...]) -> Product:
-    """The matrices `names` of `layer` ("model.layers.3."), side by side."""
-    weights = [tensors[f"{layer}{name}.weight"] for name in names]
-    biases = [tensors.get(f"{layer}{name}.bias") for name in names]
-    bias: torch.Tensor | None = None
-    if any(found is not None for found in biases):
-        bias = torch.cat(
-            [
-                torch.zeros(len(weight)) if found is None else found
-                for weight, found in zip(weights, biases, strict=True)
-            ]
-        )
-    ends = torch.tensor([len(weight) for weight in weights]).cumsum(0).tolist()
-    return Product(torch.cat(weights).t().contiguous(), bias, tuple(ends))

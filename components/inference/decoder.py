@@ -14,37 +14,65 @@ so that one product serves all rows, and only attention and deltas look at the n
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from components.inference.attention_kernel import ATTEND, PLACE, room
 from components.inference.blocks import Pool
 from components.inference.checkpoint import SITES
-from components.inference.delta_kernel import ADD_DELTAS, MOST_RANK
+from components.inference.delta_kernel import ADD_DELTAS, MOST_LOW
 from components.inference.deltas import Slots
-from components.inference.kernels import ADD_AND_NORM, ATTEND, GATE, PLACE
-from components.inference.threads import Bound
+from components.inference.kernels import ADD_AND_NORM, GATE
+from components.inference.threads import Bound, set_crew
+from components.inference.tiles import LANES, ROWS
 from components.inference.weights import Layer, Weights
 
+SHARE = 300_000_000  # of a step, in FLOP, for each thread: at half of it two were slower than one
 LIGHT = 1 << 14  # numbers; norms and gates of fewer are done before a second thread has heard of it
 
 
 @dataclass
 class Step:
-    """What a step reads; arrays have a place for each token, int32, or for each with a delta.
+    """What a step reads; arrays have a place for each token, int32.
 
     tokens: ids; vectors: (place, vectors) of virtual tokens, which stand in for those ids.
-    rows, positions: as drawn above. of_delta: places of tokens with a delta; slots: theirs.
+    rows, positions, slots: as drawn above, 0 for no delta; a row's tokens follow each other.
     wanted: places whose next token is asked for.
     """
 
     tokens: np.ndarray
     rows: np.ndarray
     positions: np.ndarray
-    of_delta: np.ndarray
     slots: np.ndarray
     wanted: np.ndarray
     vectors: list[tuple[int, np.ndarray]]
+
+
+class Told(NamedTuple):
+    """What kernels were told. count: tokens; tiles: of one row; deltas: tiles with one delta.
+
+    light: the threads of small kernels, 0 for all; buffers: as many lines of each as tokens.
+    """
+
+    count: int
+    tiles: int
+    deltas: int
+    light: int
+    buffers: Mapping[str, torch.Tensor]
+
+
+def tiles(*values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of equal values, none longer than ROWS: where each begins, and how long it is."""
+    places = np.arange(len(values[0]))
+    begins = np.zeros(len(places), bool)
+    begins[:1] = True
+    for held in values:
+        begins[1:] |= held[1:] != held[:-1]
+    within = places - np.maximum.accumulate(np.where(begins, places, 0))
+    firsts = np.flatnonzero(within % ROWS == 0)
+    return firsts, np.diff(firsts, append=len(places))
 
 
 class Decoder:
@@ -64,12 +92,16 @@ class Decoder:
             "gate_up": 2 * ahead,
             "gated": ahead,
         }
-        self.buffers = {name: torch.zeros(most, size) for name, size in sizes.items()}
-        names = ("rows", "positions", "of_delta", "slots")
+        # the last tile may reach over the end
+        self.buffers = {name: torch.zeros(most + ROWS, size) for name, size in sizes.items()}
+        names = ("rows", "positions", "firsts", "counts", "of_delta", "deltas", "slots")
         self.told = {name: np.zeros(most, np.int32) for name in names}
-        threads = torch.get_num_threads()
-        self._low = np.zeros((threads, MOST_RANK), np.float32)
-        self._scores = np.zeros((threads, pool.tables.shape[1] * pool.block), np.float32)
+        products = (held.weight for layer in weights.layers for held in layer.products.values())
+        self._work = 2 * sum(weight.numel() for weight in products)  # of a token
+        self._threads = threads = torch.get_num_threads()
+        self._low = np.zeros((threads, ROWS, MOST_LOW), np.float32)
+        self._scores = np.zeros((threads, ROWS, pool.tables.shape[1] * pool.block), np.float32)
+        self._sums = np.zeros((threads, ROWS + 1, LANES), np.float32)
         self._eps = np.array([shape.eps], np.float32)
         self._gate = Bound(GATE, self._array("gate_up"), self._array("gated"), ahead)
         self._layers = [self._bind(number) for number in range(shape.layers)]
@@ -84,19 +116,21 @@ class Decoder:
 
     def _bind(self, number: int) -> dict[str, Bound]:
         layer, shape, told = self.weights.layers[number], self.weights.shape, self.told
-        sizes = (shape.heads, shape.key_heads, shape.size)
+        sizes = (shape.heads, shape.key_heads, shape.size, room(shape.size))
         keys, values = self.pool.layer(number)
         tables = self.pool.tables
-        placed = (told["rows"], told["positions"], tables, tables.shape[1], keys, values)
+        held = (tables, tables.shape[1], keys, values, 2 * shape.layers)
+        placed = (told["rows"], told["positions"], *held)
         norms = 0 if layer.head_norms is None else layer.head_norms
         turned = (self.weights.cos, self.weights.sin, shape.context)
-        scored = (self._scores, self._scores.shape[1], self._array("attended"))
+        scratch = (self._scores, self._sums, self._scores.shape[2])
+        split = (told["firsts"], told["counts"], *scratch, self._array("attended"))
         qkv = self._array("qkv")
         return {
             "first": self._norm(layer.norms[0]),
             "second": self._norm(layer.norms[1]),
-            "place": Bound(PLACE, qkv, *sizes, *turned, *placed, norms, self._eps),
-            "attend": Bound(ATTEND, qkv, *sizes, *placed, *scored),
+            "place": Bound(PLACE, qkv, *sizes, *placed, *turned, norms, self._eps),
+            "attend": Bound(ATTEND, qkv, *sizes, *placed, *split),
             **{site: self._delta(number, site) for site in SITES},
         }
 
@@ -108,70 +142,99 @@ class Decoder:
         return Bound(
             ADD_DELTAS,
             self.told["of_delta"],
+            self.told["deltas"],
             self.told["slots"],
             table,
             table.shape[0],
             table.shape[1],
             number * len(SITES) + list(SITES).index(site),
             self._array(reads),
-            held.weight.shape[0],
+            self.buffers[reads].shape[1],
             self._array(writes),
-            held.weight.shape[1],
+            held.ends[-1],
             ends,
             len(ends),
             self._low,
+            self._sums,
         )
 
     def hidden(self, step: Step) -> torch.Tensor:
         """The normed features of the wanted tokens, (wanted, width), and their keys and values in
         the pool. The result is overwritten by the next step.
         """
-        count, deltas = len(step.tokens), len(step.of_delta)
-        for name, told in self.told.items():
-            values = getattr(step, name)
-            told[: len(values)] = values
-        buffers = {name: buffer[:count] for name, buffer in self.buffers.items()}
-        buffers["stream"].zero_()
-        torch.index_select(
-            self.weights.embeddings, 0, torch.from_numpy(step.tokens), out=buffers["made"]
-        )
+        count = len(step.tokens)
+        set_crew(min(self._threads, 1 + count * self._work // SHARE))
+        told = self._tell(step.rows, step.positions, step.slots)
+        told.buffers["stream"].zero_()
+        made = told.buffers["made"]
+        torch.index_select(self.weights.embeddings, 0, torch.from_numpy(step.tokens), out=made)
         for place, vectors in step.vectors:
-            buffers["made"][place : place + len(vectors)] = torch.from_numpy(vectors)
+            made[place : place + len(vectors)] = torch.from_numpy(vectors)
+        *before, last = zip(self.weights.layers, self._layers, strict=True)
+        for layer, bound in before:
+            self._take_in(layer, bound, told)
+            self._attend_and_gate(layer, bound, told)
+        self._take_in(*last, told)
+        told = self._only(step, told)  # others have given the keys and values that are read later
+        self._attend_and_gate(*last, told)
+        self._last(told.count, told.light)
+        return told.buffers["normed"]
+
+    def _take_in(self, layer: Layer, bound: Mapping[str, Bound], told: Told) -> None:
+        """Queries of all tokens, and their keys and values into the pool."""
+        bound["first"](told.count, told.light)
+        self._multiply(layer, bound, "qkv", told)
+        bound["place"](told.count, told.light)
+
+    def _attend_and_gate(self, layer: Layer, bound: Mapping[str, Bound], told: Told) -> None:
+        """The rest of a layer, which each token does with the pool alone."""
+        bound["attend"](told.tiles)
+        self._multiply(layer, bound, "out", told)
+        bound["second"](told.count, told.light)
+        self._multiply(layer, bound, "gate_up", told)
+        self._gate(told.count, told.light)
+        self._multiply(layer, bound, "down", told)
+
+    def _only(self, step: Step, told: Told) -> Told:
+        """The wanted tokens alone, in front of the buffers."""
+        wanted = step.wanted
+        if np.array_equal(wanted, np.arange(told.count)):  # every row writes
+            return told
+        for name in ("stream", "qkv"):
+            held = told.buffers[name].index_select(0, torch.from_numpy(wanted))
+            self.buffers[name][: len(wanted)] = held
+        return self._tell(step.rows[wanted], step.positions[wanted], step.slots[wanted])
+
+    def _tell(self, rows: np.ndarray, positions: np.ndarray, slots: np.ndarray) -> Told:
+        """Write where kernels read it what they ask of tokens, and tiles of them."""
+        count = len(rows)
+        firsts, counts = tiles(rows, positions - np.arange(count))
+        of_delta, deltas = tiles(slots)
+        of_tiles = slots[of_delta]
+        has = of_tiles > 0
+        told = (rows, positions, firsts, counts, of_delta[has], deltas[has], of_tiles[has])
+        for place, values in zip(self.told.values(), told, strict=True):
+            place[: len(values)] = values
+        buffers = {name: buffer[:count] for name, buffer in self.buffers.items()}
         light = 1 if count * self.weights.shape.width < LIGHT else 0
-        for layer, bound in zip(self.weights.layers, self._layers, strict=True):
-            bound["first"](count, light)
-            self._multiply(layer, bound, "qkv", buffers, deltas)
-            bound["place"](count, light)
-            bound["attend"](count)
-            self._multiply(layer, bound, "out", buffers, deltas)
-            bound["second"](count, light)
-            self._multiply(layer, bound, "gate_up", buffers, deltas)
-            self._gate(count, light)
-            self._multiply(layer, bound, "down", buffers, deltas)
-        self._last(count, light)
-        if np.array_equal(step.wanted, np.arange(count)):  # every row writes
-            return buffers["normed"]
-        return buffers["normed"].index_select(0, torch.from_numpy(step.wanted))
+        return Told(count, len(firsts), int(has.sum()), light, buffers)
 
     def _multiply(
         self,
         layer: Layer,
         bound: Mapping[str, Bound],
         site: str,
-        buffers: Mapping[str, torch.Tensor],
-        deltas: int,
+        told: Told,
     ) -> None:
         reads, writes = FLOW[site]
-        held = layer.products[site]
-        if held.bias is None:
-            torch.mm(buffers[reads], held.weight, out=buffers[writes])
-        else:
-            torch.addmm(held.bias, buffers[reads], held.weight, out=buffers[writes])
-        bound[site](deltas)
+        layer.products[site].into(told.buffers[reads], told.buffers[writes])
+        bound[site](told.deltas)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """What the output layer says. (tokens, width) to (tokens, vocabulary)."""
-        return torch.mm(hidden, self.weights.head)
+        said = torch.empty(len(hidden), self.weights.shape.vocabulary)
+        self.weights.head.into(hidden, said)
+        return said
 
 
 FLOW = {  # a product by the buffers that it reads and writes

@@ -2,11 +2,15 @@
 
     y = scale * (W x + B (A x))       for the tokens whose row has a delta; for all others y = W x
 
-The adapters' matrices lie where they were read into memory. A table says where, by slot and site,
-so that ranks may differ and nothing is padded or copied for a step.
+The adapters' matrices lie where they were read into memory, as panels of a register's width (see
+`tiles`). A table says where, by slot and site, so that ranks may differ and nothing is copied for a
+step. What reads the same x (queries, keys and values; gate and up) has its As side by side:
+
+    A of q, k, v, rank 4   (inputs, 12 and 4 of nothing)     low = A x        one product
+    B of q                 (4, outputs of q)                 y_q += B low[0:4]
+    B of k                 (4, outputs of k)                 y_k += B low[4:8] ...
 """
 
-import numpy as np
 from numba import carray, njit
 
 from components.inference.kernels import FAST
@@ -20,63 +24,73 @@ from components.inference.threads import (
     part,
     parts,
 )
+from components.inference.tiles import LANES, NARROW, ROWS, multiply, multiply_narrow
 
 SEGMENTS = 3  # matrices that lie side by side in one product, at most: queries, keys, values
-FIELDS = 3 * SEGMENTS + 1  # of a site: rank and addresses of A and B for each; address of scales
+PANELS, AS, SCALES, RANKS, BS = 0, 1, 2, 3, 3 + SEGMENTS  # fields of a site; addresses in bytes
+FIELDS = BS + SEGMENTS
 MOST_RANK = 1024
+MOST_LOW = SEGMENTS * MOST_RANK
 
 
 @njit(**FAST)
-def _shrink(a, x, low):
-    """low = A x. Rows as views: indices in two dimensions would keep the loop from vectorising."""
-    for j in range(a.shape[0]):
-        row = a[j]
-        dot = np.float32(0.0)
-        for i in range(x.shape[0]):
-            dot += row[i] * x[i]
-        low[j] = dot
+def _expand(low, b, y, made, many):
+    """y += B low. low: (ROWS or 1, rank); b: (panels, rank, LANES); made: (ROWS, LANES)."""
+    outputs = y.shape[1]
+    for panel in range(outputs // LANES):
+        multiply(low, b[panel], y[:, panel * LANES :], many, True)
+    done = outputs // LANES * LANES
+    if done < outputs:
+        multiply(low, b[done // LANES], made, many, False)
+        for t in range(y.shape[0]):
+            for i in range(outputs - done):
+                y[t, done + i] += made[t, i]
 
 
 @njit(**FAST)
-def _expand(low, b, y):
-    """y += B low."""
-    for j in range(b.shape[0]):
-        weight, row = low[j], b[j]
-        for i in range(y.shape[0]):
-            y[i] += weight * row[i]
+def _add(told, ends, x, y, t, count, low, made):
+    """The delta of `count` tokens (ROWS or 1) from `t` on. x: (., inputs); y: (., outputs)."""
+    many = count == ROWS
+    a = floats(told[AS], (told[PANELS], x.shape[1], NARROW))
+    for panel in range(told[PANELS]):
+        multiply_narrow(x[t:], a[panel], low[:, panel * NARROW :], many, False)
+    first = offset = 0
+    for segment in range(len(ends)):
+        rank, last = told[RANKS + segment], ends[segment]
+        if rank:
+            b = floats(told[BS + segment], (MANY, rank, LANES))
+            outputs = y[t : t + count, first:last]
+            _expand(low[:, offset : offset + rank], b, outputs, made, many)
+        first, offset = last, offset + rank
+    if told[SCALES]:
+        scale = floats(told[SCALES], (y.shape[1],))
+        for n in range(t, t + count):
+            row = y[n]  # an index in two dimensions would keep the loop from vectorising
+            for i in range(len(row)):
+                row[i] *= scale[i]
 
 
 def add_deltas(words):
     """y of one site, for the tokens that have a delta.
 
-    words: tokens, which of the step's, their slots, table, slots, sites, site, x, inputs, y,
-    outputs, ends of the segments, segments, room for MOST_RANK floats for each thread.
+    words: tiles of tokens with one delta, the first tokens, counts and slots of them, table, slots,
+    sites, site, x, inputs, y, outputs, ends of the segments, segments, room for (ROWS, MOST_LOW)
+    and (ROWS + 1, LANES) floats for each thread.
     """
     w = carray(words, (MOST_WORDS,))
-    count, inputs, outputs, segments = w[0], w[8], w[10], w[12]
-    tokens, slots = ints(w[1], (count,)), ints(w[2], (count,))
-    table = longs(w[3], (w[4], w[5], FIELDS))
-    site = w[6]
-    x, y = floats(w[7], (MANY, inputs)), floats(w[9], (MANY, outputs))
-    ends = ints(w[11], (segments,))
+    tiles, inputs, outputs = w[0], w[9], w[11]
+    firsts, counts, slots = ints(w[1], (tiles,)), ints(w[2], (tiles,)), ints(w[3], (tiles,))
+    table = longs(w[4], (w[5], w[6], FIELDS))
+    x, y = floats(w[8], (MANY, inputs)), floats(w[10], (MANY, outputs))
+    ends = ints(w[12], (w[13],))
     me = part()
-    low = floats(w[13] + me * MOST_RANK * 4, (MOST_RANK,))
-    for item in range(me, count, parts()):
-        t = tokens[item]
-        told = table[slots[item], site]
-        first = 0
-        for segment in range(segments):
-            rank, last = told[3 * segment], ends[segment]
-            if rank:
-                a = floats(told[3 * segment + 1], (rank, inputs))
-                b = floats(told[3 * segment + 2], (rank, last - first))
-                _shrink(a, x[t], low)
-                _expand(low, b, y[t, first:last])
-            first = last
-        if told[3 * SEGMENTS]:
-            scale = floats(told[3 * SEGMENTS], (outputs,))
-            for i in range(outputs):
-                y[t, i] *= scale[i]
+    low = floats(w[14] + me * ROWS * MOST_LOW * 4, (ROWS, MOST_LOW))
+    made = floats(w[15] + me * (ROWS + 1) * LANES * 4, (ROWS, LANES))
+    for tile in range(me, tiles, parts()):
+        told, first, last = table[slots[tile], w[7]], firsts[tile], firsts[tile] + counts[tile]
+        count = ROWS if counts[tile] == ROWS else 1
+        for t in range(first, last, count):
+            _add(told, ends, x, y, t, count, low, made)
 
 
 ADD_DELTAS = kernel(add_deltas)

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from components.inference.checkpoint import SITES, Unsupported
-from components.inference.delta_kernel import FIELDS, MOST_RANK, SEGMENTS
+from components.inference.delta_kernel import AS, BS, FIELDS, MOST_RANK, PANELS, RANKS, SCALES
+from components.inference.tiles import LANES, NARROW
 from components.inference.weights import Weights
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class _Maker:
         self.weights = weights
         self.told = np.zeros((weights.shape.layers * len(SITES), FIELDS), np.int64)
         self.arrays: list[np.ndarray] = []
+        self.shrinks: dict[int, dict[int, np.ndarray]] = {}  # As by site and segment
         self.scales: dict[int, np.ndarray] = {}
 
     def site(self, module: str) -> tuple[int, int, int, int]:
@@ -99,10 +101,9 @@ class _Maker:
                 f"the delta of {module} is {tuple(b.shape)} x {tuple(a.shape)}, the matrix "
                 f"{tuple(wanted)}, and a rank at most {MOST_RANK}"
             )
-        held = [np.ascontiguousarray(a.float().numpy()), np.ascontiguousarray(b.t().numpy())]
-        self.arrays += held
-        fields = [len(a), *(array.ctypes.data for array in held)]
-        self.told[site, 3 * segment : 3 * segment + 3] = fields
+        self.shrinks.setdefault(site, {})[segment] = a.float().numpy()
+        self.told[site, RANKS + segment] = len(a)
+        self.told[site, BS + segment] = self._held(_panels(b.t().float().numpy(), LANES))
 
     def scale(self, module: str, values: torch.Tensor) -> None:
         """values: (outputs,), which multiply what the module gives."""
@@ -113,10 +114,27 @@ class _Maker:
         whole[first:last] *= values.float().numpy()
 
     def finished(self) -> Delta:
+        for site, of_segments in self.shrinks.items():
+            side_by_side = np.concatenate([of_segments[n].T for n in sorted(of_segments)], axis=1)
+            panels = _panels(side_by_side, NARROW)
+            self.told[site, PANELS], self.told[site, AS] = len(panels), self._held(panels)
         for site, values in self.scales.items():
-            self.arrays.append(values)
-            self.told[site, 3 * SEGMENTS] = values.ctypes.data
+            self.told[site, SCALES] = self._held(values)
         return Delta(self.told, tuple(self.arrays))
+
+    def _held(self, array: np.ndarray) -> int:
+        """Its address; it stays where it is."""
+        self.arrays.append(array)
+        return array.ctypes.data
+
+
+def _panels(matrix: np.ndarray, lanes: int) -> np.ndarray:
+    """(lines, columns) as (panels, lines, lanes), the last panel filled up with zeros."""
+    lines, columns = matrix.shape
+    count = -(-columns // lanes)
+    filled = np.zeros((lines, count * lanes), np.float32)
+    filled[:, :columns] = matrix
+    return np.ascontiguousarray(filled.reshape(lines, count, lanes).transpose(1, 0, 2))
 
 
 def read_lora(folder: Path, config: "PeftConfig", weights: Weights) -> Delta:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from components.inference.kernels import BLOCK
+from components.inference.attention_kernel import BLOCK
 from components.inference.virtual import NONE, Virtual
 
 if TYPE_CHECKING:

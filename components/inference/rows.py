@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from components.inference.attention_kernel import BLOCK
 from components.inference.blocks import Pool
 from components.inference.choice_kernel import CHOOSE
-from components.inference.kernels import BLOCK
 from components.inference.request import Choosing, Request
 from components.inference.threads import Bound
 
@@ -40,7 +40,7 @@ def begin(pool: Pool, request: Request, number: int) -> Row | None:
     row.blocks += [pool.take() for _ in range(request.blocks - len(known))]
     if end is not None:
         block, count = end
-        pool.copy(block, row.blocks[len(known)], count)
+        pool.copy(block, row.blocks[len(known)])
         row.read += count
         pool.leave([block])
     pool.tables[number, : len(row.blocks)] = row.blocks
@@ -93,7 +93,7 @@ def keep(pool: Pool, row: Row, start: int, stop: int) -> None:
         pool.keep(beginning.full[number], row.blocks[number])
     for number, (count, key) in beginning.ends.items():
         if start < number * BLOCK + count <= stop:
-            pool.keep_copy(key, row.blocks[number], count)
+            pool.keep_copy(key, row.blocks[number])
 
 
 class Chooser:

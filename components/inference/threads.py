@@ -87,6 +87,13 @@ def flags(address, shape):
     return carray(_pointer(address), shape, np.uint8)
 
 
+def set_crew(threads: int) -> None:
+    """How many threads work for the calling thread from now on, on kernels and torch's products."""
+    torch.get_num_threads()  # or its first product here would set the process's own number again
+    if _library is not None:
+        _library.omp_set_num_threads(threads)
+
+
 def kernel(body: Callable[[Any], None]) -> Any:
     """Compile `body`, which is called with its words (int64) by every thread of the crew."""
     return cfunc(types.void(WORDS), cache=True, error_model="numpy", fastmath=True)(body)

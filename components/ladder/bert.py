@@ -35,7 +35,7 @@ def train(rung: Rung, ground: Ground, out: Path) -> dict[str, float]:
 
     block, engine = rung.model, open_engine(ground.vocabulary)
     labels = labels_of(ground)
-    tokens = ground.checkpoints.parent / f"{ground.checkpoints.name}.tokens"
+    tokens = ground.checkpoints / "tokens"  # which go where the checkpoints go
     tokens.mkdir(parents=True, exist_ok=True)
     encode_corpus(ground.corpus, ground.vocabulary, tokens, ground.report)
     model = bert.build(block, engine.get_vocab_size(), engine.token_to_id(PAD), ground.seed)

@@ -77,13 +77,24 @@ class Rung(Reader):
         return next(group for group, known in GROUPS.items() if self.model.family in known)
 
 
+class Expectation(Block):
+    """That rung `better` surpasses rung `than` by a figure of their measures: names in
+    `metrics.json`, with dots between them where it lies deeper.
+    """
+
+    better: str
+    than: str
+    by: str
+
+
 class Ladder(Block):
     """Rungs in the order in which a reader climbs them. vocabularies: shown beside those that
-    the rungs use.
+    the rungs use. expects: what published work found, which the book holds against the figures.
     """
 
     rungs: list[str] = Field(min_length=1)
     vocabularies: list[str] = Field(default_factory=list)
+    expects: list[Expectation] = Field(default_factory=list)
 
 
 def key(rung: str, seed: int) -> str:

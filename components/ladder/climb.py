@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.ladder.block import Rung, key
+from components.ladder.block import Expectation, Rung, key
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Climb:
     rungs: Mapping[str, Rung]
     seeds: int
     vocabulary_names: Sequence[str]
+    expects: Sequence[Expectation] = ()
 
     def of(self, *families: str) -> list[str]:
         """The names of the rungs of `families`, in the reader's order."""

@@ -28,7 +28,7 @@ def train(rung: Rung, ground: Ground, out: Path) -> dict[str, float]:
     Raises:
         ValueError: the corpus is too short.
     """
-    tokens = ground.checkpoints.parent / f"{ground.checkpoints.name}.tokens"
+    tokens = ground.checkpoints / "tokens"  # which go where the checkpoints go
     tokens.mkdir(parents=True, exist_ok=True)
     encode_corpus(ground.corpus, ground.vocabulary, tokens, ground.report)
     model = build(rung, ground.vocabulary, ground.seed)

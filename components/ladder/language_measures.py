@@ -8,16 +8,27 @@ import numpy as np
 
 from components.evaluation.language_model import figures_of, read_documents, sample
 from components.evaluation.metrics import score_of
+from components.evaluation.spelling import speller_of, unknown_words
 from components.ladder import arithmetic, reach, senses
 from components.ladder.block import Rung
 from components.ladder.ground import Ground
 from components.ladder.language import load, reader, states
 from components.lineage import read_json, write_json, write_jsonl
 from components.tokenizer import END, open_engine
+from components.tokenizer_kinds import UNKNOWN
 
 if TYPE_CHECKING:
     import tokenizers
     import torch
+
+
+# the nats of a record, and what is made of them; `named` leaves the spelling of unknown words out,
+# as the published figures of closed vocabularies do
+METRICS = {
+    "perplexity_per_word": ("nats", "word_perplexity"),
+    "bits_per_byte": ("nats", "bits_per_byte"),
+    "perplexity_named": ("named", "word_perplexity"),
+}
 
 
 def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, float]:
@@ -28,16 +39,18 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     engine = open_engine(ground.vocabulary)
     end, test = engine.token_to_id(END), ground.corpus / "test.jsonl"
     reads = reader(rung, model)
-    records = read_documents(reads, engine, end, sample(test), ground.report)
+    rows = sample(test)
+    texts = [row["text"] for row in rows]
+    records = read_documents(reads, engine, end, rows, ground.report)
+    records = _spelled(records, engine, ground.corpus / "train.jsonl", texts)
     write_jsonl(out / "records.jsonl", records)
     figures = _judged(records)
-    texts = [row["text"] for row in sample(test)]
     encoded = [[end, *e.ids] for e in engine.encode_batch_fast(texts)]
     write_json(out / "reach.json", reach.measure(model, reads, encoded, rung.model.context))
     figures |= _senses(rung, model, engine, test, out)
     about = read_json(trained / "training.json")
     counts = {key: about[key] for key in ("parameters", "tokens")}
-    write_json(out / "metrics.json", {**figures, **counts, "unknown": _unknown(engine, encoded)})
+    write_json(out / "metrics.json", {**figures, **counts, "unknown": _unknown(records)})
     told = {name: figure["score"] for name, figure in figures.items()}
     solved = arithmetic.solve(reads, engine, end, test)
     if solved:
@@ -46,13 +59,34 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     return told
 
 
+def _spelled(
+    records: Sequence[dict[str, Any]],
+    engine: "tokenizers.Tokenizer",
+    train: Path,
+    texts: Sequence[str],
+) -> list[dict[str, Any]]:
+    """Each record with the nats that `spelling` adds for the words that the vocabulary lacks.
+
+    named: the nats without it. unknown: how many such words.
+    """
+    if engine.token_to_id(UNKNOWN) is None:  # of bytes, or of parts of words: it lacks none
+        return [{**record, "named": record["nats"], "unknown": 0} for record in records]
+    speller = speller_of(engine, train)
+    spelled = []
+    for record, words in zip(records, unknown_words(engine, texts), strict=True):
+        nats = record["nats"] + sum(map(speller.nats, words))
+        counts = {"named": record["nats"], "unknown": len(words)}
+        spelled.append({**record, **counts, "nats": round(nats, 4)})
+    return spelled
+
+
 def _judged(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Perplexity of a word and bits of a byte, with intervals over documents; the ratio to the
     best possible model where it is known.
     """
-    sums = [{"statistics": [r["nats"], r["bytes"], r["words"]], "correct": 0} for r in records]
     figures: dict[str, Any] = {}
-    for name, metric in METRICS.items():
+    for name, (nats, metric) in METRICS.items():
+        sums = [{"statistics": [r[nats], r["bytes"], r["words"]], "correct": 0} for r in records]
         score, interval = score_of(sums, metric)
         figures[name] = {"score": score, "interval": interval, "n": len(records)}
     plain = figures_of(list(records))
@@ -61,15 +95,10 @@ def _judged(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return figures
 
 
-METRICS = {"perplexity_per_word": "word_perplexity", "bits_per_byte": "bits_per_byte"}
-
-
-def _unknown(engine: "tokenizers.Tokenizer", encoded: Sequence[Sequence[int]]) -> float:
-    """The share of test tokens that the vocabulary lacks: a model names them all alike."""
-    unknown = getattr(engine.model, "unk_token", None)
-    number = engine.token_to_id(unknown) if unknown else None
-    tokens = np.concatenate([np.array(ids[1:], dtype=np.int64) for ids in encoded])
-    return 0.0 if number is None else round(float((tokens == number).mean()), 6)
+def _unknown(records: Sequence[dict[str, Any]]) -> float:
+    """The share of test tokens that the vocabulary lacks."""
+    share = sum(r["unknown"] for r in records) / sum(r["tokens"] for r in records)
+    return round(share, 6)
 
 
 def _senses(

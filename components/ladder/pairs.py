@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from components.tokenizer import END, PAD, open_engine
 from components.training.translation import Pair
 
-Item = TypeVar("Item")
-
 if TYPE_CHECKING:
     import tokenizers
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)

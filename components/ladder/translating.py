@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from components.models.seq2seq import Seq2Seq
     from components.models.transformer import Transformer
 
-Item = TypeVar("Item")
 
 BEAM, PENALTY = 4, 0.6  # Vaswani et al. 2017, section 6.1
 SEARCHES: Mapping[str, Callable[..., list[list[int]]]] = {

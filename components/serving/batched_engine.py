@@ -11,12 +11,13 @@ import torch
 from components.inference.adapter import Adapter
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import config_of
+from components.inference.product import FLOAT32
 from components.inference.request import Made, Request
 from components.inference.weights import load
 from components.lineage import content_of, file_hash, folder_hash
 from components.serving.choosing import Chosen
 from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
-from components.serving.proof import Refused, prove_acts, prove_bytes, prove_golden
+from components.serving.proof import SAME, Refused, prove_acts, prove_bytes, prove_golden
 from components.serving.scoring import Served, classify, received
 from components.serving.shelf import Held, Home, Shelf, Version
 from components.serving.texts import Speaking, Texts
@@ -37,12 +38,16 @@ class BatchedEngine(Speaking):
         evaluations: Mapping[str, Path] | None = None,
         limits: Limits | None = None,
         adapter_bytes: int = ADAPTER_BYTES,
+        precision: str = FLOAT32,
     ) -> None:
         """evaluations: the folders with the adapters' golden prompts, by name, where there are any.
 
+        precision: of the base's products.
+
         Raises:
             Unsupported: the base is none of the family.
-            ValueError: the base's files are not what its lineage says.
+            ValueError: the base's files are not what its lineage says, or this machine has no
+                products of that precision.
         """
         self.base, limits = base, limits or Limits()
         content = content_of(base)
@@ -50,7 +55,7 @@ class BatchedEngine(Speaking):
             raise ValueError(
                 f"the files of {base} are not those that its lineage.json names; run 'dvc repro'"
             )
-        weights = load(base)
+        weights = load(base, precision)
         self.texts = Texts(base)
         self._config = config_of(base)
         self._hashes = {"base": content, "tokenizer": file_hash(base / "tokenizer.json")}
@@ -215,7 +220,7 @@ class BatchedEngine(Speaking):
             raise _unavailable(version) from None
 
     def about(self) -> Mapping[str, str]:
-        told = {"engine": BACKEND, "precision": "float32"}
+        told = {"engine": BACKEND, "precision": self.batcher.decoder.weights.precision}
         return told | {name: metadata.version(name) for name in LIBRARIES}
 
     def close(self) -> None:
@@ -239,7 +244,10 @@ class BatchedEngine(Speaking):
         if version.evaluation is not None:
             hashes = self._hashes | {"adapter": version.content}
             golden = version.evaluation
-            asked = prove_golden(golden, hashes, self.encode, lambda p: logits(p["token_ids"]))
+            same = SAME[held.batcher.decoder.weights.precision]
+            asked = prove_golden(
+                golden, hashes, self.encode, lambda p: logits(p["token_ids"]), same
+            )
         if version.described["trainable_parameters"]:
             plain = self._plain if held.adapter.classifier is None else _undecided(logits)
             prove_acts(asked, logits, plain)

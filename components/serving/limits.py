@@ -1,5 +1,7 @@
 """What a server grants: the block `serving` of the catalogue."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from components.block import Block
@@ -19,4 +21,7 @@ class Serving(Block):
     requests_per_minute: int = Field(default=600, ge=1, description="of a key without its own")
     poll_seconds: float = Field(default=5, gt=0, description="between looks at the registry")
     log_texts: bool = Field(default=False, description="prompts and answers in logs and traces")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the base's products; bfloat16 is faster and less exact"
+    )
     trace_requests: bool = Field(default=False, description="each request as a trace in MLflow")

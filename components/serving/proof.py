@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 ACTS = 1e-4  # the least change of a logit that proves an adapter at work; float32 noise is 1e-6
-SAME = 1e-3  # golden logits have four digits behind the point; float32 noise is 1e-5
+SAME = {  # golden logits have four digits behind the point
+    "float32": 1e-3,  # whose noise is 1e-5
+    "bfloat16": 0.25,  # whose noise on logits about 10 is 0.03 on average: eight times that
+}
 Logits = Callable[[Sequence[int]], "torch.Tensor"]
 OfGolden = Callable[[Mapping[str, Any]], "torch.Tensor"]
 
@@ -47,11 +50,13 @@ def prove_golden(
     content: Mapping[str, str],
     encode: Callable[[str], Sequence[int]],
     logits: OfGolden,
+    same: float = SAME["float32"],
 ) -> list[list[int]]:
     """The golden prompts' tokens; their logits are now what they were in the evaluation.
 
     content: the hashes of `adapter`, `base` and `tokenizer` as they are served. encode: a text's
-    tokens; logits: what the adapter says after a golden prompt, by its `prompt` or `token_ids`.
+    tokens; logits: what the adapter says after a golden prompt, by its `prompt` or `token_ids`;
+    same: by how much a logit may differ.
 
     Raises:
         Refused: another adapter, base or tokenizer was evaluated, or a logit differs.
@@ -72,7 +77,7 @@ def prove_golden(
             )
         said = logits(prompt)
         for token, value in prompt["logits"].items():
-            if abs(float(said[int(token)]) - value) > SAME:
+            if abs(float(said[int(token)]) - value) > same:
                 raise Refused(
                     f"after {prompt['prompt'][:40]!r} it gives token {token} the logit "
                     f"{float(said[int(token)]):.4f}, in its evaluation it was {value:.4f}"

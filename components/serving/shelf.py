@@ -78,7 +78,9 @@ class Home:
 
     def root(self, content: str = "") -> bytes:
         """What cache keys begin with, for keys and values that `content` changed."""
-        return hashlib.sha256(f"{self.content} float32 {content}".encode()).digest()
+        return hashlib.sha256(
+            f"{self.content} {self.weights.precision} {content}".encode()
+        ).digest()
 
 
 class Shelf:

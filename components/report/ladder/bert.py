@@ -18,7 +18,12 @@ def page(climb: Climb) -> Page | None:
     if not measured:
         return None
     name, folders = next(iter(measured.items()))
-    others = climb.measured("ngram", "lstm", "decoder")
+    corpus = climb.rungs[name].corpus
+    others = {
+        other: found
+        for other, found in climb.measured("ngram", "lstm", "decoder").items()
+        if climb.rungs[other].corpus == corpus
+    }
     planes = {name: folders[0], **{other: found[0] for other, found in others.items()}}
     told = {n: figures(f, "senses") for n, f in {**measured, **others}.items()}
     one_vector = {"score": 0.5, "interval": [0.5, 0.5]}

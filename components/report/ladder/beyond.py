@@ -59,9 +59,10 @@ def page(climb: Climb) -> Page | None:
             Picture(
                 "emergence",
                 _emergence(solved, sizes),
-                "The same answers, by two metrics. Exact match wants every token right, and so "
-                "stands at nothing for long and then leaps; the probability of the answers has "
-                "risen all the while (Schaeffer et al. 2023).",
+                "The same answers, by two metrics. Exact match wants every token right and counts "
+                "nothing before; how probable an answer is moves all the while. An ability that "
+                "leaps on the left and rises on the right has not appeared at once (Schaeffer et "
+                "al. 2023).",
             )
         )
     return Page(

@@ -11,6 +11,7 @@ from components.report.ladder import (
     beyond,
     codes,
     embeddings,
+    expected,
     gpt,
     neural,
     seq2seq,
@@ -25,7 +26,7 @@ TEMPLATE = "ladder/book.html"
 PAGES: tuple[Callable[[Climb], Page | None], ...] = (
     *(codes.page, embeddings.page, tokenizers.page),
     *(neural.page, seq2seq.page, transformer.page),
-    *(bert.page, gpt.page, beyond.page),
+    *(bert.page, gpt.page, beyond.page, expected.page),
 )
 
 

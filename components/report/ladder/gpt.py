@@ -36,8 +36,8 @@ def page(climb: Climb) -> Page | None:
             Picture(
                 "gpt_bits",
                 language_plots.scores(bits, f"Bits per byte on the test split of {corpus}", "bits"),
-                "Lower is better. Bits per byte compare models whatever their tokens are, where "
-                "the vocabulary lacks nothing.",
+                "Lower is better. Bits per byte compare models whatever their tokens are: what a "
+                "vocabulary lacks is spelled.",
             ),
             Picture(
                 "gpt_losses",

@@ -1,0 +1,131 @@
+"""Rotary positions and attention, over keys and values in the blocks of a pool.
+
+A block of a pool has two parts for each layer, keys (key heads, size, BLOCK) and values (key heads,
+BLOCK, room), where room is the size of a head rounded up to a register. So a line of keys is one
+number of 16 positions, a line of values 16 numbers of one position, and both products of attention
+are `tiles.multiply` of a block as it lies:
+
+    scores (tokens, 16)  =  queries (tokens, size) @ keys (size, 16)        for each block
+    out (tokens, 16)    +=  weights (tokens, 16) @ values (16, 16 of room)  for each block
+
+Up to ROWS consecutive tokens of one row are a tile: each block is loaded once for all of them.
+"""
+
+import numpy as np
+from numba import carray, njit
+
+from components.inference.kernels import FAST, scaled
+from components.inference.threads import (
+    MANY,
+    MOST_WORDS,
+    floats,
+    ints,
+    kernel,
+    part,
+    parts,
+)
+from components.inference.tiles import LANES, ROWS, multiply, soften
+
+BLOCK = LANES  # positions in a block of the key/value pool
+BEHIND = np.float32(-1e30)  # the score of what a token must not see
+
+
+def room(size: int) -> int:
+    """A head's numbers with what fills the last register up."""
+    return -(-size // LANES) * LANES
+
+
+@njit(**FAST)
+def _rotate(vector, cos, sin):
+    """Turn the pairs (i, i + half) of a head (Su et al. 2021, equation 34, as Llama lays it)."""
+    half = cos.shape[0]
+    for i in range(half):
+        low, high = vector[i], vector[i + half]
+        vector[i] = low * cos[i] - high * sin[i]
+        vector[i + half] = high * cos[i] + low * sin[i]
+
+
+def place(words):
+    """Norm (Qwen3) and rotate queries and keys in place, and put keys and values into the pool.
+
+    words: tokens, qkv, heads, key heads, size, room, rows, positions, tables, blocks of a row,
+    keys, values, parts of a block, cos, sin, context, norms (0: none; of a query and a key, each of
+    a head's size), eps.
+    """
+    w = carray(words, (MOST_WORDS,))
+    tokens, heads, kv, size, half = w[0], w[2], w[3], w[4], w[4] // 2
+    qkv = floats(w[1], (tokens, heads + 2 * kv, size))
+    rows, positions = ints(w[6], (tokens,)), ints(w[7], (tokens,))
+    tables = ints(w[8], (MANY, w[9]))
+    keys = floats(w[10], (MANY, w[12], kv, w[5], BLOCK))
+    values = floats(w[11], (MANY, w[12], kv, BLOCK, w[5]))
+    cos, sin = floats(w[13], (w[15], half)), floats(w[14], (w[15], half))
+    for t in range(part(), tokens, parts()):
+        position = positions[t]
+        for h in range(heads + kv):
+            if w[16]:
+                norm = floats(w[16] + (size * 4 if h >= heads else 0), (size,))
+                scaled(qkv[t, h], norm, floats(w[17], (1,))[0], qkv[t, h])
+            _rotate(qkv[t, h], cos[position], sin[position])
+        block, place = tables[rows[t], position // BLOCK], position % BLOCK
+        for h in range(kv):
+            for i in range(size):
+                keys[block, 0, h, i, place] = qkv[t, heads + h, i]
+                values[block, 0, h, place, i] = qkv[t, heads + kv + h, i]
+
+
+@njit(**FAST)
+def _attend(queries, count, position, table, keys, values, scores, sums, out):
+    """One head of `count` tokens from `position` on: softmax(q K^T / sqrt(size)) V.
+
+    queries: (ROWS or 1, size), of which those behind `count` are others' and ignored; table: the
+    row's blocks; keys, values: (blocks, size, BLOCK), (blocks, BLOCK, room); scores: (ROWS, a
+    row's positions); sums: (ROWS + 1, LANES), the last line of weights; out: (count, size).
+    """
+    size, many = queries.shape[1], count > 1
+    blocks = (position + count + BLOCK - 1) // BLOCK
+    for b in range(blocks):
+        multiply(queries, keys[table[b], :size], scores[:, b * BLOCK :], many, False)
+    scale = np.float32(1.0) / np.sqrt(np.float32(size))
+    for t in range(count):
+        of_token = scores[t]
+        for j in range(position + t + 1, blocks * BLOCK):
+            of_token[j] = BEHIND
+        sums[ROWS, t] = soften(of_token, blocks * BLOCK, scale)
+    for first in range(0, size, LANES):
+        for b in range(blocks):
+            weights = scores[:, b * BLOCK : (b + 1) * BLOCK]
+            multiply(weights, values[table[b], :, first:], sums, many, b > 0)
+        for t in range(count):
+            share = np.float32(1.0) / sums[ROWS, t]
+            for i in range(min(LANES, size - first)):
+                out[t, first + i] = sums[t, i] * share
+
+
+def attend(words):
+    """Causal attention of every token over its row's blocks.
+
+    words: tiles, qkv, heads, key heads, size, room, rows, positions, tables, blocks of a row, keys,
+    values, parts of a block, firsts and counts of the tiles' tokens, room for each thread's scores
+    (ROWS, positions of a row) and sums (ROWS + 1, LANES), positions of a row, out.
+    """
+    w = carray(words, (MOST_WORDS,))
+    tiles, heads, kv, size = w[0], w[2], w[3], w[4]
+    qkv, out = floats(w[1], (MANY, heads + 2 * kv, size)), floats(w[18], (MANY, heads, size))
+    rows, positions, tables = ints(w[6], (MANY,)), ints(w[7], (MANY,)), ints(w[8], (MANY, w[9]))
+    keys = floats(w[10], (MANY, w[12], kv, w[5], BLOCK))
+    values = floats(w[11], (MANY, w[12], kv, BLOCK, w[5]))
+    firsts, counts = ints(w[13], (tiles,)), ints(w[14], (tiles,))
+    me, length = part(), w[17]
+    scores = floats(w[15] + me * ROWS * length * 4, (ROWS, length))
+    sums = floats(w[16] + me * (ROWS + 1) * LANES * 4, (ROWS + 1, LANES))
+    for item in range(me, tiles * heads, parts()):  # tiles of one row follow each other
+        first, count, h = firsts[item % tiles], counts[item % tiles], item // tiles
+        head = h * kv // heads
+        _attend(
+            qkv[first : first + ROWS, h], count, positions[first], tables[rows[first]],
+            keys[:, 0, head], values[:, 0, head], scores, sums, out[first : first + count, h],
+        )  # fmt: skip
+
+
+PLACE, ATTEND = kernel(place), kernel(attend)

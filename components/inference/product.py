@@ -1,0 +1,93 @@
+"""The matrices of a decoder, ready to multiply, in float32 or with weights rounded to bfloat16.
+
+Rounded weights take half the memory and the processor's own products of bfloat16 (AMX or AVX-512).
+Each rounds what it reads and gives to 8 bits of mantissa and sums in float32; norms, attention,
+deltas, keys and values stay in float32. What that costs is measured by `bench/serving.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+
+
+@dataclass(frozen=True)
+class Product:
+    """x (tokens, inputs) @ weight (inputs, outputs) + bias.
+
+    ends: where each of the checkpoint's matrices ends that lie side by side in `weight`.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    ends: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        return self.weight.nbytes
+
+    def into(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the product of x to `out` (tokens, outputs)."""
+        if self.bias is None:
+            torch.mm(x, self.weight, out=out)
+        else:
+            torch.addmm(self.bias, x, self.weight, out=out)
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """As `Product`, of bfloat16. packed: (outputs, inputs), in oneDNN's own order."""
+
+    packed: torch.Tensor
+    bias: torch.Tensor | None
+    ends: tuple[int, ...]
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """(inputs, outputs) as they were rounded, in float32; a copy."""
+        return self.packed.to_dense().float().t()
+
+    @property
+    def bytes(self) -> int:
+        return 2 * self.packed.numel()
+
+    def into(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        """As `Product.into`."""
+        linear = torch.ops.mkldnn._linear_pointwise
+        out.copy_(linear(x.bfloat16(), self.packed, None, "none", [], ""))
+        if self.bias is not None:
+            out += self.bias
+
+
+AnyProduct = Product | Rounded
+
+
+def product(
+    matrices: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None], precision: str
+) -> AnyProduct:
+    """Matrices of a checkpoint, each (outputs, inputs), side by side; biases: those they have.
+
+    Raises:
+        ValueError: this machine has no products of that precision.
+    """
+    bias: torch.Tensor | None = None
+    if any(found is not None for found in biases):
+        bias = torch.cat(
+            [
+                torch.zeros(len(matrix)) if found is None else found
+                for matrix, found in zip(matrices, biases, strict=True)
+            ]
+        )
+    ends = tuple(torch.tensor([len(matrix) for matrix in matrices]).cumsum(0).tolist())
+    whole = torch.cat(list(matrices))
+    if precision == FLOAT32:
+        return Product(whole.t().contiguous(), bias, ends)
+    if precision != BFLOAT16 or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise ValueError(
+            f"precision {precision}: this machine's products are of float32 alone (bfloat16 needs "
+            "AVX-512 and oneDNN); set 'precision: float32' in the catalogue's block 'serving'"
+        )
+    packed = torch.ops.mkldnn._reorder_linear_weight(whole.bfloat16())
+    return Rounded(packed, bias, ends)

@@ -1,0 +1,115 @@
+"""The whole climb on the world: run, run again, one rung changed, and refused where it is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from components.catalogue import CatalogueError, load, parse
+from components.ladder.block import GROUPS
+from components.lineage import read_json
+from tests.conftest import ROOT, make_workspace
+
+RECIPE = ROOT / "recipes" / "ladder_world" / "pipelines.yaml"
+PAGES = 10
+
+
+def kindling(workspace: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def shortened(text: str) -> dict:
+    """The recipe's catalogue with as few steps, rows and rungs as still make every page."""
+    document = YAML(typ="safe").load(text)
+    document["root"] = str(ROOT)
+    for block in document["datasets"].values():
+        block["path"] = str(ROOT / "components" / "world.py")
+        block["size"] = min(block["size"], 1500)
+    for rung in document["rungs"].values():
+        if "training" in rung:
+            rung["training"] |= {"steps": 8, "evaluations": 2, "batch_size": 8}
+        if "epochs" in rung["model"]:
+            rung["model"]["epochs"] = 1
+        if "classifier" in rung["model"]:
+            rung["model"]["classifier"] |= {"steps": 4, "evaluations": 1}
+    left_out = ("cbow", "multiplicative", "ngram", "size_5", "size_6")
+    rungs = [name for name in document["ladders"]["ladder"]["rungs"] if name not in left_out]
+    document["ladders"]["ladder"]["rungs"] = rungs
+    return document
+
+
+@pytest.mark.slow
+def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(tmp_path, monkeypatch):
+    from tests.conftest import isolate
+
+    workspace = make_workspace(tmp_path / "workspace")
+    isolate(monkeypatch, workspace)
+    document = shortened(RECIPE.read_text(encoding="utf-8"))
+    with (workspace / "pipelines.yaml").open("w", encoding="utf-8") as file:
+        YAML().dump(document, file)
+    said = kindling(workspace, "run", "ladder")
+    assert "artifacts/ladder/report/index.html" in said
+    report = workspace / "artifacts" / "ladder" / "report"
+    page = (report / "index.html").read_text(encoding="utf-8")
+    assert page.count("<h2 ") == PAGES
+    pictures = list((report / "pictures").glob("*.png"))
+    assert len(pictures) == page.count("<figure>") > PAGES
+    measured = read_json(workspace / "artifacts" / "measures" / "lstm-1" / "metrics.json")
+    low, high = measured["perplexity_per_word"]["interval"]
+    assert f"{measured['perplexity_per_word']['score']:.1f} [{low:.1f}, {high:.1f}]" in page
+
+    assert kindling(workspace, "run", "ladder").count("Running stage") == 0
+    again = kindling(workspace, "run", "ladder", "--set", "rungs.lstm.training.learning_rate=0.02")
+    ran = {line.split("'")[-2] for line in again.splitlines() if "Running stage" in line}
+    assert ran == {"language@lstm-1", "measure_language@lstm-1", "ladder@ladder"}
+    traced = kindling(workspace, "trace", "artifacts/ladder/report")
+    assert "rungs/lstm-1" in traced or "measures/lstm-1" in traced
+    sums = kindling(workspace, "analogy", "bigger", "-", "big", "+", "small")
+    assert "skip_gram:" in sums and "glove:" in sums
+
+
+def mistaken(change) -> str:
+    """What is said of the recipe with a mistake in it."""
+    from io import StringIO
+
+    yaml = YAML()
+    document = yaml.load(RECIPE.read_text(encoding="utf-8"))
+    change(document)
+    text = StringIO()
+    yaml.dump(document, text)
+    with pytest.raises(CatalogueError) as refused:
+        parse(text.getvalue())
+    return str(refused.value)
+
+
+def test_mistakes_in_a_ladder_are_named():
+    rungs = "rungs"
+    said = mistaken(lambda d: d[rungs]["lstm"].update(vocabulary="bpee"))
+    assert "rungs.lstm.vocabulary: no vocabularies block is called 'bpee'; did you mean" in said
+    said = mistaken(lambda d: d[rungs]["lstm"]["model"].update(family="lstmm"))
+    assert "rungs.lstm.model.family: there is no family 'lstmm'; did you mean 'lstm'?" in said
+    said = mistaken(lambda d: d[rungs]["lstm"]["model"].update(widht=3))
+    assert "unknown key 'widht'; did you mean 'width'?" in said
+    said = mistaken(lambda d: d[rungs]["lstm"].pop("training"))
+    assert "rungs.lstm" in said and "training is missing" in said
+    said = mistaken(lambda d: d["ladders"]["ladder"]["rungs"].append("nobody"))
+    assert "ladders.ladder.rungs: no rungs block is called 'nobody'" in said
+    said = mistaken(lambda d: d["ladders"].update(rungs=d["ladders"]["ladder"]))
+    assert "artifacts/rungs holds all rungs; rename this one" in said
+
+
+def test_every_family_of_a_group_has_its_stages():
+    catalogue = load(RECIPE.parent)
+    stages = catalogue.stages_of("ladder")
+    assert len(stages) == len(set(stages))
+    for name, rung in catalogue.rungs.items():
+        assert rung.group in GROUPS
+        assert stages.index(f"{rung.group}@{name}-1") < stages.index(
+            f"measure_{rung.group}@{name}-1"
+        )
+    assert stages[-1] == "ladder@ladder"
