@@ -1,5 +1,6 @@
 """Word similarity: do cosines rank pairs of words as people do?"""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +62,15 @@ def score(records: Sequence[dict]) -> dict:
     fewer than two known pairs, of cosines that are all equal, and the interval of so few pairs that
     a resample has no order. `n`: known pairs; `unknown`: the others.
     """
-    from scipy.stats import bootstrap
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
     known = [record for record in records if record["cosine"] is not None]
     counts = {"n": len(known), "unknown": len(records) - len(known)}
     judged, cosines = (np.array([r[key] for r in known]) for key in ("judged", "cosine"))
     if len(known) < 2 or np.ptp(cosines) == 0 or np.ptp(judged) == 0:
         return {"score": None, "interval": None, **counts}
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # told by None
         found = bootstrap(
             (judged, cosines),
             spearman,
