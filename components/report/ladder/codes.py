@@ -80,6 +80,7 @@ def _bytes(size: float) -> str:
 def _codes(codes: dict[str, int]) -> "Figure":
     figure, axes = canvas.figure_with_axes("Words as places in the vocabulary", 2.1)
     axes.set_xscale("symlog", linthresh=10)
+    axes.xaxis.set_major_formatter(canvas.short)
     axes.set(xlabel="code: 0 is the most frequent word", yticks=[], ylim=(-1, 3))
     axes.spines["left"].set_visible(False)
     axes.scatter(list(codes.values()), [0] * len(codes), color=canvas.BLUE, zorder=3)
@@ -108,5 +109,7 @@ def _one_hot(words: list[str]) -> "Figure":
     axes.tick_params(length=0)
     for row in range(size):
         for column in range(size):
-            axes.text(column, row, str(int(row == column)), ha="center", va="center")
+            one = row == column
+            colour = "white" if one else canvas.INK
+            axes.text(column, row, str(int(one)), ha="center", va="center", color=colour)
     return figure

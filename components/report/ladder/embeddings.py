@@ -7,7 +7,7 @@ from typing import Any
 from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report.ladder import embedding_plots as plots
-from components.report.ladder.measured import count, shown
+from components.report.ladder.measured import count, short, shown
 from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.seeds import over_seeds
 
@@ -146,14 +146,14 @@ def _neighbours(climb: Climb, measured: Rungs) -> Table:
 
 
 def _near(found: Sequence[tuple[str, float]]) -> str:
-    return ", ".join(f"{word} {cosine:.2f}" for word, cosine in found[:NEAREST]) or NONE
+    return ", ".join(word for word, _ in found[:NEAREST]) or NONE
 
 
 def _cost(trained: Rungs) -> str:
     told = {name: read_json(folders[0] / "training.json") for name, folders in trained.items()}
     parts = [
-        f"{name} {len(found['history'])} times, {found['parameters'] / 1e6:.1f} M parameters"
+        f"{name} {len(found['history'])} times, {short(found['parameters'])} parameters"
         for name, found in told.items()
     ]
     read = next(iter(told.values()))["tokens"]
-    return f"Text of {read / 1e6:.1f} M words, gone through: {'; '.join(parts)}. One thread each."
+    return f"Text of {short(read)} words, gone through: {'; '.join(parts)}. One thread each."
