@@ -128,6 +128,11 @@ class Catalogue(Block):
         stages = self.stages_of(pipeline)
         return [stage.partition("@")[2] for stage in stages if stage.startswith("dataset@")]
 
+    def files_of(self, pipeline: str) -> list[str]:
+        """The files that a run measures by, where it is of a ladder."""
+        rungs = self.ladders[pipeline].rungs if pipeline in self.ladders else []
+        return list(dict.fromkeys(p for name in rungs for p in self.rungs[name].files.values()))
+
     def stages_of(self, pipeline: str) -> list[str]:
         """The DVC stages that `pipeline`, or a ladder of that name, needs, each after those that
         it depends on.

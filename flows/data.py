@@ -2,7 +2,7 @@
 
 import hashlib
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -32,20 +32,22 @@ def check(
     datasets: list[str],
     stale: Mapping[str, list],
     say: Callable[[str], None],
+    files: Iterable[str] = (),
 ) -> dict[str, str]:
-    """Bring the data sets named to the state that their pointers say.
+    """Bring the data sets named, and `files` of the workspace, to the state of their pointers.
 
-    A missing one is pulled. A changed one is versioned (`dvc add`) or refused, by the data set's
-    `on_change`. stale: DVC's answer to what is not up to date.
+    What is missing is pulled. A changed data set is versioned (`dvc add`) or refused, by its
+    `on_change`; a changed file is refused. stale: DVC's answer to what is not up to date.
 
-    Returns what was done, by data set.
+    Returns what was done, by data set or file.
 
     Raises:
         DataError: data is missing and no remote has it, or changed and the catalogue refuses.
     """
-    pointers = {}
-    for name in datasets:
-        pointer = pointer_of(workspace, catalogue.datasets[name].path)
+    pointers: dict[Path, list[str]] = {}
+    paths = {**{n: catalogue.datasets[n].path for n in datasets}, **{f: f for f in files}}
+    for name, path in paths.items():
+        pointer = pointer_of(workspace, path)
         if pointer is not None:
             pointers.setdefault(pointer, []).append(name)
     done = {}
@@ -62,11 +64,13 @@ def _mend(workspace: Path, pointer: str, catalogue: Catalogue, names: list[str])
     target = workspace / pointer.removesuffix(".dvc")
     if not target.exists():
         return _bring(workspace, pointer)
-    if any(catalogue.datasets[name].on_change == "refuse" for name in names):
+    sets = [name for name in names if name in catalogue.datasets]
+    if not sets or any(catalogue.datasets[name].on_change == "refuse" for name in sets):
+        told = f" (or set datasets.{sets[0]}.on_change=version)" if sets else ""
         raise DataError(
             f"{target.relative_to(workspace)} differs from its pointer {pointer}; to keep the "
-            f"change as a new version run 'dvc add {pointer.removesuffix('.dvc')}' (or set "
-            f"datasets.{names[0]}.on_change=version), to drop it 'dvc checkout --force {pointer}'"
+            f"change as a new version run 'dvc add {pointer.removesuffix('.dvc')}'{told}, "
+            f"to drop it 'dvc checkout --force {pointer}'"
         )
     call(workspace, "add", "-q", pointer.removesuffix(".dvc"))
     return "changed: versioned"

@@ -46,9 +46,10 @@ def _passing(_task: Any, _run: Any, state: Any) -> bool:
 
 @task(name="data", cache_policy=NO_CACHE)
 def check_data(
-    workspace: Path, catalogue: Catalogue, datasets: list[str], stale: dict[str, list]
+    workspace: Path, catalogue: Catalogue, pipeline: str, stale: dict[str, list]
 ) -> dict[str, str]:
-    return data.check(workspace, catalogue, datasets, stale, get_run_logger().info)
+    datasets, files = catalogue.datasets_of(pipeline), catalogue.files_of(pipeline)
+    return data.check(workspace, catalogue, datasets, stale, get_run_logger().info, files)
 
 
 @task(
@@ -157,7 +158,7 @@ def _close(workspace: Path, catalogue: Catalogue, pipeline: str, parent: str, en
 def _waiting(workspace: Path, catalogue: Catalogue, pipeline: str) -> set[str]:
     """The stages that DVC calls stale, the data brought to the state of its pointers first."""
     stale = graph.stale(workspace)
-    if check_data(workspace, catalogue, catalogue.datasets_of(pipeline), stale):
+    if check_data(workspace, catalogue, pipeline, stale):
         stale = graph.stale(workspace)
     return set(stale)
 

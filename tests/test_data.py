@@ -86,3 +86,23 @@ def test_too_little_disk_is_told_before_work(tmp_path):
     disk.require(tmp_path, 0.001)
     with pytest.raises(OSError, match="asks for 1000000000"):
         disk.require(tmp_path, 10**9)
+
+
+def test_a_file_that_rungs_are_measured_by_is_brought_like_data(tmp_path):
+    """It is no data set: its pointer alone says what it should be."""
+    from components.catalogue import parse
+    from flows import graph
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "questions.txt").write_text(": capitals\nParis France Rome Italy\n")
+    for command in (["init", "-q", "--no-scm"], ["add", "-q", "data/questions.txt"]):
+        graph.call(tmp_path, *command)
+    catalogue = parse("root: .\ncompute: {threads: 1, jobs: 1}\ndatasets: {}\n")
+    path = "data/questions.txt"
+    (tmp_path / path).unlink()
+    done = data.check(tmp_path, catalogue, [], graph.stale(tmp_path), print, [path])
+    assert done == {path: "taken from the cache"} and (tmp_path / path).is_file()
+    (tmp_path / path).unlink()
+    (tmp_path / path).write_text("changed\n")
+    with pytest.raises(data.DataError, match=r"data/questions\.txt differs from its pointer"):
+        data.check(tmp_path, catalogue, [], graph.stale(tmp_path), print, [path])

@@ -10,9 +10,11 @@ from components.evaluation.spelling import Speller, speller_of, unknown_words
 from components.ingest import ingest
 from components.ladder import language, language_measures
 from components.ladder.block import Rung, Vocabulary
+from components.ladder.climb import Climb
 from components.ladder.ground import Ground
 from components.ladder.vocabulary import make_vocabulary
 from components.lineage import read_json, read_jsonl, write_jsonl
+from components.report.ladder import neural
 from components.reporter import Silent
 from components.tokenizer import open_engine
 
@@ -34,26 +36,38 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def measured(folders: Path, vocabulary: str, work: Path) -> tuple[dict, list[dict]]:
-    ground = Ground(
+def rung(vocabulary: str) -> Rung:
+    return Rung.model_validate(
+        {"corpus": "world", "vocabulary": vocabulary, "model": NGRAM, "training": TRAINING}
+    )
+
+
+@pytest.fixture(scope="module")
+def artifacts(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rung of each vocabulary, trained and measured."""
+    place = tmp_path_factory.mktemp("artifacts")
+    for vocabulary in ("small", "large"):
+        trained = place / "rungs" / f"{vocabulary}-1"
+        measures = place / "measures" / f"{vocabulary}-1"
+        trained.mkdir(parents=True)
+        measures.mkdir(parents=True)
+        given = ground(folders, vocabulary, place)
+        language.train(rung(vocabulary), given, trained)
+        language_measures.measure(rung(vocabulary), given, trained, measures)
+    return place
+
+
+def ground(folders: Path, vocabulary: str, work: Path) -> Ground:
+    return Ground(
         corpus=folders / "world",
         also=None,
         vocabulary=folders / vocabulary,
         files={},
         seed=1,
-        checkpoints=work / "checkpoints",
+        checkpoints=work / "checkpoints" / vocabulary,
         identity="a",
         report=Silent(),
     )
-    rung = Rung.model_validate(
-        {"corpus": "world", "vocabulary": "v", "model": NGRAM, "training": TRAINING}
-    )
-    for name in ("trained", "measures"):
-        (work / name).mkdir(parents=True)
-    language.train(rung, ground, work / "trained")
-    language_measures.measure(rung, ground, work / "trained", work / "measures")
-    records = list(read_jsonl(work / "measures" / "records.jsonl"))
-    return read_json(work / "measures" / "metrics.json"), records
 
 
 def test_a_spelling_is_that_of_a_smoothed_bigram():
@@ -77,17 +91,31 @@ def test_it_learns_from_the_words_that_training_lacks(tmp_path: Path, folders: P
     assert speller.nats("zab") < 0.5 * Speller([]).nats("zab") < speller.nats("the")
 
 
-def test_a_vocabulary_that_lacks_words_gains_nothing_by_it(folders: Path, tmp_path: Path):
+def test_a_vocabulary_that_lacks_words_gains_nothing_by_it(folders: Path, artifacts: Path):
     """Named alone, ever fewer words are ever easier to predict: one of them would be certain."""
-    small, records = measured(folders, "small", tmp_path / "small")
-    large, _ = measured(folders, "large", tmp_path / "large")
+    measures = artifacts / "measures"
+    small, large = (read_json(measures / name / "metrics.json") for name in ("small-1", "large-1"))
     assert small["unknown"] > 0.2 > large["unknown"]
     assert small["perplexity_named"]["score"] < large["perplexity_named"]["score"]
     assert small["perplexity_per_word"]["score"] > 2 * small["perplexity_named"]["score"]
     engine = open_engine(folders / "small")
     speller = speller_of(engine, folders / "world" / "train.jsonl")
     texts = [row["text"] for row in read_jsonl(folders / "world" / "test.jsonl")]
+    records = read_jsonl(measures / "small-1" / "records.jsonl")
     for record, words in zip(records, unknown_words(engine, texts), strict=True):
         spelled = sum(map(speller.nats, words))
         assert record["nats"] - record["named"] == pytest.approx(spelled, abs=1e-3)
         assert record["unknown"] == len(words)
+
+
+def test_the_page_says_what_was_measured(artifacts: Path):
+    """Both models see two tokens: nothing is left of the gradient beyond."""
+    rungs = {name: rung(name) for name in ("small", "large")}
+    page = neural.page(Climb("ladder", artifacts, rungs, 1, ("small", "large")))
+    assert "12 tokens back is left: small nothing, large nothing." in page.finding
+    told = read_json(artifacts / "measures" / "small-1" / "metrics.json")
+    (table,) = page.tables
+    cells = dict(zip(table.head, table.rows[0], strict=True))
+    assert cells["unknown"] == f"{told['unknown']:.1%}"
+    named = cells["perplexity, unknown named only"]
+    assert named.startswith(f"{told['perplexity_named']['score']:.1f} [")

@@ -6,11 +6,12 @@ from pathlib import Path
 from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report.ladder import language_plots
-from components.report.ladder.measured import count, figures, series, shown
+from components.report.ladder.measured import count, figures, series, short, shown
 from components.report.ladder.page import Page, Picture, Table
 
 FAMILIES = ("ngram", "rnn", "lstm")
 FAR = 16  # tokens
+FLOPS = 6  # forward and backward (Kaplan et al. 2020, section 2.1)
 
 
 def page(climb: Climb) -> Page | None:
@@ -28,6 +29,13 @@ def page(climb: Climb) -> Page | None:
         finding=f"The least perplexed is {best}: {shown(perplexity[best], '%.1f')} a word. "
         + _far(measured),
         pictures=[
+            Picture(
+                "language_perplexity",
+                language_plots.scores(
+                    perplexity, "Perplexity per word on the test text", "perplexity"
+                ),
+                f"Lower is better. {_budget(measured)}",
+            ),
             Picture(
                 "language_losses",
                 language_plots.losses(climb.trained(*FAMILIES)),
@@ -56,9 +64,34 @@ def page(climb: Climb) -> Page | None:
             ),
         ],
         tables=[table(climb, list(measured))],
+        cost=_cost(measured),
         following="A state of fixed size must hold a whole sentence before the first word of its "
         "translation is written. Can it?",
     )
+
+
+def _counts(measured: Mapping[str, Sequence[Path]], key: str) -> list[float]:
+    """A number of things of each rung, such as parameters; its seeds have as many."""
+    return [read_json(found[0] / "metrics.json")[key] for found in measured.values()]
+
+
+def _budget(measured: Mapping[str, Sequence[Path]]) -> str:
+    """Whether the rungs had as much of everything: an ordering means little where they had not."""
+    parameters, tokens = (_between(_counts(measured, key)) for key in ("parameters", "tokens"))
+    return f"Each model has {parameters} parameters and read {tokens} tokens."
+
+
+def _between(values: Sequence[float]) -> str:
+    """`216 k to 222 k`, or one number where all are alike."""
+    least, most = short(min(values)), short(max(values))
+    return least if least == most else f"{least} to {most}"
+
+
+def _cost(measured: Mapping[str, Sequence[Path]]) -> str:
+    pairs = zip(_counts(measured, "parameters"), _counts(measured, "tokens"), strict=True)
+    operations = [FLOPS * parameters * tokens for parameters, tokens in pairs]
+    told = ", ".join(f"{name} {n:.2g}" for name, n in zip(measured, operations, strict=True))
+    return f"Cost of one training, about {FLOPS} FLOPs a parameter and token: {told} FLOPs."
 
 
 def _far(measured: Mapping[str, Sequence[Path]]) -> str:

@@ -1,0 +1,45 @@
+"""What the page of n-gram, RNN and LSTM says, from measures written by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from components.ladder.block import Rung
+from components.ladder.climb import Climb
+from components.lineage import write_json
+from components.report.ladder import neural
+
+MODELS = {
+    "ngram": {"family": "ngram", "order": 3, "width": 8, "hidden": 8, "context": 8},
+    "lstm": {"family": "lstm", "layers": 1, "width": 8, "context": 8},
+}
+FIGURE = {"score": 2.0, "interval": [1.5, 2.5]}
+
+
+def climb_of(place: Path, parameters: dict[str, int]) -> Climb:
+    rungs = {}
+    for name, model in MODELS.items():
+        block = {"corpus": "c", "vocabulary": "v", "model": model}
+        rungs[name] = Rung.model_validate({**block, "training": {"learning_rate": 0.1}})
+        trained, measures = place / "rungs" / f"{name}-1", place / "measures" / f"{name}-1"
+        for folder in (trained, measures):
+            folder.mkdir(parents=True)
+        point = {"step": 10, "validation_loss": 3.0}
+        write_json(trained / "training.json", {"history": [point], "tokens": 20_000})
+        judged = dict.fromkeys(("perplexity_per_word", "bits_per_byte", "perplexity_named"), FIGURE)
+        counts = {"parameters": parameters[name], "tokens": 20_000, "unknown": 0.0}
+        write_json(measures / "metrics.json", {**judged, **counts})
+        far = [{"score": score, "interval": [score, score]} for score in (1.0, 0.5)]
+        write_json(measures / "reach.json", {"distances": [1, 2], "gradient": far, "memory": far})
+    return Climb("ladder", place, rungs, 1, ())
+
+
+@pytest.mark.parametrize(
+    ("lstm", "said"), [(5000, "Each model has 5 k parameters"), (9000, "has 5 k to 9 k parameters")]
+)
+def test_whether_models_had_as_much_is_said_beside_their_order(tmp_path, lstm, said):
+    page = neural.page(climb_of(tmp_path, {"ngram": 5000, "lstm": lstm}))
+    (picture,) = [p for p in page.pictures if p.name == "language_perplexity"]
+    assert said in picture.caption and "read 20 k tokens" in picture.caption
+    # 6 x 5,000 x 20,000
+    assert "ngram 6e+08" in page.cost and f"lstm {6 * lstm * 20_000:.2g} FLOPs" in page.cost
