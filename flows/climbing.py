@@ -77,5 +77,9 @@ STAGES: dict[str, Stage] = {
     **_climbed("language", TORCH),
     **_climbed("bert", TORCH),
     **_climbed("translator", ("torch", "tokenizers"), ("sacrebleu",)),
-    "ladder": Stage(_ladder, "{name}/report", gathers=True),
+    "ladder": Stage(
+        _ladder,
+        "{name}/report",
+        ("rungs/{each_training}", "measures/{each_training}", "vocabularies/{each_vocabulary}"),
+    ),
 }

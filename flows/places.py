@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.catalogue import Catalogue
-from components.ladder.block import GROUPS
+from components.ladder.block import GROUPS, key, keys
 from flows.stages import STAGES
 from flows.tracking import UNOWNED
 
@@ -26,15 +26,27 @@ def places(catalogue: Catalogue, stage: str) -> tuple[str, tuple[str, ...]]:
             f"names for {kind or 'it'}: {', '.join(known)}"
         )
     entry = STAGES[kind]
-    tasks = catalogue.tasks_of(name) if name in catalogue.pipelines else []
     fill = {"name": name, **_words(catalogue, kind, name)}
+    several = _several(catalogue, name)
     inputs = [
-        text.format(**fill, each_task=task)
+        text.format(**fill, **dict.fromkeys(several, each))
         for text in entry.inputs
-        for task in (tasks if "{each_task}" in text else [""])
+        for each in next((found for word, found in several.items() if f"{{{word}}}" in text), [""])
         if fill.get("also") or "{also}" not in text
     ]
     return entry.output.format(**fill), tuple(inputs)
+
+
+def _several(catalogue: Catalogue, name: str) -> dict[str, list[str]]:
+    """What stands for each of many in the inputs of a stage of pipeline or ladder `name`."""
+    tasks = catalogue.tasks_of(name) if name in catalogue.pipelines else []
+    climbed = name in catalogue.ladders
+    rungs = catalogue.ladders[name].rungs if climbed else []
+    return {
+        "each_task": tasks,
+        "each_training": [key(*training) for training in keys(rungs, catalogue.seeds)],
+        "each_vocabulary": catalogue.vocabularies_of(name) if climbed else [],
+    }
 
 
 def _blocks(catalogue: Catalogue, kind: str) -> Mapping[str, Any]:
