@@ -18,8 +18,9 @@ class Recurrent(nn.Module):
     def __init__(self, block: RNNBlock | LSTMBlock, vocabulary: int) -> None:
         super().__init__()
         between = block.dropout if block.layers > 1 else 0.0
-        # as they are drawn, from N(0, 1): states lie between -1 and 1, so that in a shared table
-        # the +-0.1 of PyTorch's word-level example keeps what they can say too small for long
+        # as they are drawn, from N(0, 1): with the +-0.1 of PyTorch's word-level example, whose
+        # runs are long, both learn more slowly at first (world, 300 steps: LSTM 1.28 against 1.01
+        # nats a token, RNN 1.99 against 1.24)
         self.embedding = nn.Embedding(vocabulary, block.width)
         self.cells = CELLS[block.family](
             block.width, block.width, block.layers, dropout=between, batch_first=True
