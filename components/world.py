@@ -230,16 +230,6 @@ def _translation(draw: Draw) -> Row:
     }
 
 
-# of every English sentence of `_translation`: (from, to) by word number
-RELATIONS: Mapping[str, Sequence[tuple[int, int]]] = {
-    "adjective to noun": ((1, 2), (5, 6)),
-    "noun to adjective": ((2, 1), (6, 5)),
-    "verb to subject": ((3, 2),),
-    "verb to object": ((3, 6),),
-    "object to verb": ((6, 3),),
-}
-
-
 def _pronoun(draw: Draw) -> Row:
     being, owner = draw.pick(words.BEINGS), _person(draw)[0]
     act, objects, own, others = draw.pick(words.REFUSALS)

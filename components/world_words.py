@@ -139,3 +139,11 @@ REFUSALS = (
     ("enter", ("cave", "barn", "tunnel"), ("shy", "large", "fat"), ("dark", "narrow", "full")),
     ("eat", ("apple", "bread", "soup"), ("sick", "proud", "busy"), ("hot", "bitter", "hard")),
 )
+# of every English sentence that is translated: (from, to) by word number
+SYNTAX = {
+    "adjective to noun": ((1, 2), (5, 6)),
+    "noun to adjective": ((2, 1), (6, 5)),
+    "verb to subject": ((3, 2),),
+    "verb to object": ((3, 6),),
+    "object to verb": ((6, 3),),
+}

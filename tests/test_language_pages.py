@@ -25,7 +25,8 @@ def climb_of(place: Path, parameters: dict[str, int]) -> Climb:
         for folder in (trained, measures):
             folder.mkdir(parents=True)
         point = {"step": 10, "validation_loss": 3.0}
-        write_json(trained / "training.json", {"history": [point], "tokens": 20_000})
+        about = {"history": [point], "tokens": 20_000, "parameters": parameters[name]}
+        write_json(trained / "training.json", about)
         judged = dict.fromkeys(("perplexity_per_word", "bits_per_byte", "perplexity_named"), FIGURE)
         counts = {"parameters": parameters[name], "tokens": 20_000, "unknown": 0.0}
         write_json(measures / "metrics.json", {**judged, **counts})

@@ -25,6 +25,23 @@ FUSED = ("contract",)  # a product and a sum may be one instruction
 ROWS = 8  # accumulators that hide the latency of a multiplication
 
 
+class _Rows:
+    """A two-dimensional array with dense rows, as instructions reach into it."""
+
+    def __init__(self, builder: Any, array: Any) -> None:
+        self.builder = builder
+        self.base = builder.ptrtoint(array.data, WORD)
+        self.step = cgutils.unpack_tuple(builder, array.strides)[0]
+
+    def address(self, row: Any, column: Any, kind: ir.Type) -> Any:
+        place = self.builder.add(self.base, self.builder.mul(self.step, row))
+        place = self.builder.add(place, self.builder.mul(column, column.type(4)))
+        return self.builder.inttoptr(place, kind.as_pointer())
+
+    def load(self, row: Any, column: Any, kind: ir.Type) -> Any:
+        return self.builder.load(self.address(row, column, kind), align=4)
+
+
 def _product(rows: int, lanes: int, chains: int) -> Any:
     """The product for so many rows, as a function for kernels.
 
@@ -41,32 +58,21 @@ def _product(rows: int, lanes: int, chains: int) -> Any:
                 context.make_array(kind)(context, builder, value)
                 for kind, value in zip(signature.args, arguments[:3], strict=False)
             ]
-            bases = [builder.ptrtoint(array.data, WORD) for array in held]
-            steps = [cgutils.unpack_tuple(builder, array.strides)[0] for array in held]
-
-            def load(which: int, row: Any, column: Any, kind: ir.Type) -> Any:
-                return builder.load(address(which, row, column, kind), align=4)
-
-            def address(which: int, row: Any, column: Any, kind: ir.Type) -> Any:
-                place = builder.add(bases[which], builder.mul(steps[which], row))
-                place = builder.add(place, builder.mul(column, column.type(4)))
-                return builder.inttoptr(place, kind.as_pointer())
-
+            rows_of, panel_of, out_of = (_Rows(builder, array) for array in held)
             nought = WORD(0)
             sums = [
                 [cgutils.alloca_once(builder, vector) for _ in range(chains)] for _ in range(rows)
             ]
-            for of_row in sums:
-                for place in of_row:
-                    builder.store(ir.Constant(vector, [0.0] * lanes), place)
+            for place in (place for of_row in sums for place in of_row):
+                builder.store(ir.Constant(vector, [0.0] * lanes), place)
             with builder.if_then(cgutils.is_not_null(builder, arguments[3])):
                 for row, of_row in enumerate(sums):
-                    builder.store(load(2, WORD(row), nought, vector), of_row[0])
+                    builder.store(out_of.load(WORD(row), nought, vector), of_row[0])
 
             def accumulate(line: Any, chain: int) -> None:
-                of_panel = load(1, line, nought, vector)
+                of_panel = panel_of.load(line, nought, vector)
                 for row, of_row in enumerate(sums):
-                    one = load(0, WORD(row), line, FLOAT)
+                    one = rows_of.load(WORD(row), line, FLOAT)
                     every = _spread(builder, one, vector)
                     total = _fused(builder, every, of_panel, builder.load(of_row[chain]))
                     builder.store(total, of_row[chain])
@@ -85,7 +91,7 @@ def _product(rows: int, lanes: int, chains: int) -> Any:
                 total = builder.load(of_row[0])
                 for place in of_row[1:]:
                     total = builder.fadd(total, builder.load(place))
-                builder.store(total, address(2, WORD(row), nought, vector), align=4)
+                builder.store(total, out_of.address(WORD(row), nought, vector), align=4)
             return context.get_dummy_value()
 
         return types.void(x, panel, out, adds), generate

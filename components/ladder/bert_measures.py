@@ -13,7 +13,6 @@ from components.ladder.block import Rung
 from components.ladder.ground import Ground
 from components.lineage import read_json, read_jsonl, write_json, write_jsonl
 from components.models import bert
-from components.splits import SPLITS
 from components.tokenizer import END, open_engine
 
 if TYPE_CHECKING:
@@ -63,21 +62,21 @@ def _told(
     import torch
 
     from components.training.masked import chosen_logits, hide
+    from components.training.windows import spaced
 
     context, opening = model.config.max_position_embeddings, engine.token_to_id(END)
-    texts = (row["text"] for row in read_jsonl(ground.corpus / f"{SPLITS[-1]}.jsonl"))
+    texts = (row["text"] for row in read_jsonl(ground.corpus / "test.jsonl"))
     ids = [token for text in texts for token in (opening, *engine.encode(text).ids)]
-    starts = np.unique(np.linspace(0, max(0, len(ids) - context), WINDOWS).astype(int))
+    windows = spaced(np.array(ids), context, WINDOWS)
     generator = torch.Generator().manual_seed(0)
     shares: list[dict[str, float]] = []
     with torch.no_grad():
-        for first in range(0, len(starts), BATCH):
-            rows = [ids[start : start + context] for start in starts[first : first + BATCH]]
-            cut = torch.tensor(rows)
+        for first in range(0, len(windows), BATCH):
+            cut = torch.from_numpy(windows[first : first + BATCH])
             cut[:, 0] = opening
             hidden, places, targets = hide(cut, bert.mask_of(model), generator)
             right = chosen_logits(model, hidden, places).argmax(-1) == targets
-            share = right.float().view(len(rows), -1).mean(1)
+            share = right.float().view(len(cut), -1).mean(1)
             shares += [{"correct": value} for value in share.tolist()]
     return score_of(shares, "accuracy")
 
@@ -94,11 +93,15 @@ def word_vectors(
             encoding = engine.encode(text)
             ids = _fitting(model, [opening, *encoding.ids], text)
             states = model.bert(input_ids=torch.tensor([ids]))
-            begin = senses.place_of(text)
-            end = begin + len(senses.WORD)
-            own = [n for n, (a, b) in enumerate(encoding.offsets, 1) if a < end and b > begin]
+            own = _places(encoding, senses.place_of(text), len(senses.WORD))
             found.append(states.last_hidden_state[0, own].mean(0))
     return torch.stack(found).numpy()
+
+
+def _places(encoding: "tokenizers.Encoding", begin: int, length: int) -> list[int]:
+    """Which tokens, behind the opening one, hold the characters from `begin` on."""
+    end = begin + length
+    return [n for n, (a, b) in enumerate(encoding.offsets, 1) if a < end and b > begin]
 
 
 def _fitting(model: "BertForMaskedLM", ids: list[int], text: str) -> list[int]:
@@ -143,9 +146,7 @@ def _likelihood(
 
     filled = text.replace(pronouns.GAP, word)
     encoding = engine.encode(filled)
-    begin = text.index(pronouns.GAP)
-    end = begin + len(word)
-    own = [n for n, (a, b) in enumerate(encoding.offsets, 1) if a < end and b > begin]
+    own = _places(encoding, text.index(pronouns.GAP), len(word))
     ids = torch.tensor([_fitting(model, [engine.token_to_id(END), *encoding.ids], filled)])
     targets = ids[0, own]
     ids[0, own] = bert.mask_of(model)

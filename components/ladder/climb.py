@@ -24,11 +24,19 @@ class Climb:
 
     def measured(self, *families: str) -> dict[str, list[Path]]:
         """For each rung of `families` the folders of its measures, one a seed."""
-        return {name: self._folders("measures", name) for name in self.of(*families)}
+        return {name: self.measures(name) for name in self.of(*families)}
 
     def trained(self, *families: str) -> dict[str, list[Path]]:
         """For each rung of `families` the folders of its models, one a seed."""
-        return {name: self._folders("rungs", name) for name in self.of(*families)}
+        return {name: self.models(name) for name in self.of(*families)}
+
+    def measures(self, name: str) -> list[Path]:
+        """The folders of a rung's measures, one a seed."""
+        return self._folders("measures", name)
+
+    def models(self, name: str) -> list[Path]:
+        """The folders of a rung's trained models, one a seed."""
+        return self._folders("rungs", name)
 
     def vocabularies(self) -> dict[str, Path]:
         return {name: self.artifacts / "vocabularies" / name for name in self.vocabulary_names}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.evaluation.language_model import figures_of, read_documents, sample
-from components.evaluation.metrics import score_of
+from components.evaluation.language_model import read_documents, sample
+from components.evaluation.metrics import bootstrap_interval, score_of
 from components.evaluation.spelling import speller_of, unknown_words
 from components.ladder import arithmetic, reach, senses
 from components.ladder.block import Rung
@@ -89,10 +89,16 @@ def _judged(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         sums = [{"statistics": [r[nats], r["bytes"], r["words"]], "correct": 0} for r in records]
         score, interval = score_of(sums, metric)
         figures[name] = {"score": score, "interval": interval, "n": len(records)}
-    plain = figures_of(list(records))
-    if "ratio" in plain:
-        figures["ratio"] = {"score": plain["ratio"], "interval": [plain["ratio"]] * 2}
+    if all("exact_nats" in record for record in records):
+        pairs = np.array([[r["nats"], r["exact_nats"]] for r in records])
+        interval = bootstrap_interval(pairs, score=_ratio)
+        figures["ratio"] = {"score": float(_ratio(pairs.sum(axis=0))), "interval": [*interval]}
     return figures
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    """From sums of nats and of exact nats, shape (..., 2)."""
+    return sums[..., 0] / sums[..., 1]
 
 
 def _unknown(records: Sequence[dict[str, Any]]) -> float:

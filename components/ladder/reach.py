@@ -7,6 +7,7 @@ import numpy as np
 
 from components.evaluation.document_nats import Reader
 from components.evaluation.metrics import bootstrap_interval
+from components.training.windows import spaced
 
 if TYPE_CHECKING:
     import torch
@@ -26,10 +27,8 @@ def measure(
     that token is exchanged for another of the text, as a divergence in nats.
     """
     text = np.concatenate([np.array(document, dtype=np.int64) for document in documents])
-    length = min(context, DISTANCES[-1] + 1, len(text))
-    distances = [distance for distance in DISTANCES if distance < length]
-    starts = np.unique(np.linspace(0, len(text) - length, ROWS).astype(int))
-    ids = np.stack([text[start : start + length] for start in starts])  # (sequences, length)
+    ids = spaced(text, min(context, DISTANCES[-1] + 1), ROWS)  # (sequences, length)
+    distances = [distance for distance in DISTANCES if distance < ids.shape[1]]
     norms = _gradients(model, reader, ids)
     kept = _memories(reader, ids, distances)
     relative = norms / max(norms[:, -1].mean(), LEAST)

@@ -22,7 +22,7 @@ from components.ladder.translating import (
 )
 from components.lineage import read_jsonl, write_json, write_jsonl
 from components.models import translation
-from components.world import RELATIONS
+from components.world_words import SYNTAX
 
 if TYPE_CHECKING:
     from components.models.transformer import Transformer
@@ -76,7 +76,7 @@ def _look_inside(
     """Write what only a Transformer has: heads, a lookup, positions."""
     train = vocabulary.encode([row["source"] for row in read_jsonl(corpus / "train.jsonl")])
     frequency = Counter(token for tokens in train for token in tokens)
-    relations = RELATIONS if "alignment" in rows[0] else {}
+    relations = SYNTAX if "alignment" in rows[0] else {}
     short = [row["source"] for row in rows if vocabulary.fits(model.longest, row["source"])]
     texts = spaced(short, LOOKED_AT)
     write_json(out / "heads.json", roles(model, vocabulary, texts, frequency, relations))

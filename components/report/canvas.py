@@ -75,9 +75,9 @@ def beside(axes: "Axes", row: int, text: str) -> None:
     axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
 
 
-def short(value: float, _position: int) -> str:
-    """A tick label such as `2.5 M`."""
+def short(value: float, _position: int = 0) -> str:
+    """A number in short, such as `2.5 M`; also a formatter of tick labels."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:g} {letter}"
+            return f"{value / size:.3g} {letter}"
     return f"{value:g}"

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from components.training import machine
 from components.training.batches import Batches
+from components.training.small import Small
 
 if TYPE_CHECKING:
     from transformers import BertForSequenceClassification
@@ -37,7 +38,7 @@ class Loss(torch.nn.Module):
         return cross_entropy(logits.float(), labels, reduction="sum") / whole
 
 
-class Classes:
+class Classes(Small):
     """Batches of labelled texts of about one length. See `loop.Objective`."""
 
     def __init__(
@@ -69,12 +70,6 @@ class Classes:
 
     def describe(self, step: int) -> str:
         return f"rows {', '.join(map(str, self.batches(step)))} of the labelled training split"
-
-    def row_bytes(self, _precision: machine.Precision) -> float:
-        return 0.0  # a batch is small; where it does not fit the loop halves it
-
-    def prepare(self, _precision: machine.Precision, _compiled: bool) -> None:
-        """Not compiled: batches differ in length, and each length would be compiled anew."""
 
 
 def padded(texts: Sequence[Labelled], pad: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from components.models.bert import mask_of
 from components.training import machine
-from components.training.windows import Windows
+from components.training.small import Small
+from components.training.windows import Windows, spaced
 
 if TYPE_CHECKING:
     from transformers import BertForMaskedLM
@@ -69,7 +70,7 @@ def chosen_logits(model: "BertForMaskedLM", ids: Tensor, places: Tensor) -> Tens
     return model.cls(states.flatten(0, 1)[places])
 
 
-class Masked:
+class Masked(Small):
     """Batches of `windows` with hidden tokens, and the loss on held-out ones.
 
     opening: the token before every sequence, whose state stands for the whole of it. What is hidden
@@ -91,9 +92,7 @@ class Masked:
 
     def _hidden(self, held_out: np.ndarray) -> list[tuple[Tensor, ...]]:
         """The same tokens are hidden every time, so that losses compare."""
-        length = min(self.windows.context, len(held_out))
-        starts = np.unique(np.linspace(0, len(held_out) - length, HELD_OUT).astype(int))
-        cut = np.stack([held_out[start : start + length] for start in starts]).astype(np.int64)
+        cut = spaced(held_out, self.windows.context, HELD_OUT)
         generator = torch.Generator().manual_seed(0)
         batches = [cut[first : first + self.rows] for first in range(0, len(cut), self.rows)]
         return [hide(self._opened(batch), self.mask, generator) for batch in batches]
@@ -121,10 +120,3 @@ class Masked:
 
     def describe(self, step: int) -> str:
         return self.windows.documents(range(step * self.rows, (step + 1) * self.rows))
-
-    def row_bytes(self, _precision: machine.Precision) -> float:
-        return 0.0  # a batch is small; where it does not fit the loop halves it
-
-    def prepare(self, _precision: machine.Precision, compiled: bool) -> None:
-        if compiled:
-            self.module.model.bert = torch.compile(self.module.model.bert, dynamic=False)

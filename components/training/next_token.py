@@ -8,7 +8,8 @@ import torch
 from components.models import llama
 from components.training import attention, machine
 from components.training.cross_entropy import summed_loss
-from components.training.windows import Windows
+from components.training.small import Small
+from components.training.windows import Windows, spaced
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +44,7 @@ class StatesLoss(Loss):
         return self.model.states(ids)
 
 
-class Sequences:
+class Sequences(Small):
     """Batches of `windows` for the loss of a language model, and that on held-out tokens.
 
     loss: takes rows of tokens, (sequences, context + 1), and divides by its `scale`. See
@@ -53,7 +54,7 @@ class Sequences:
     def __init__(self, loss: Loss, windows: Windows, held_out: np.ndarray, rows: int) -> None:
         self.windows, self.rows = windows, rows
         self.module = loss.to(machine.device())
-        self._held_out = _spread(held_out, windows.context)
+        self._held_out = spaced(held_out, windows.context + 1, VALIDATION_WINDOWS)
 
     def batch(self, step: int, rows: range) -> tuple[torch.Tensor, ...]:
         first = step * self.rows
@@ -80,12 +81,6 @@ class Sequences:
 
     def describe(self, step: int) -> str:
         return self.windows.documents(range(step * self.rows, (step + 1) * self.rows))
-
-    def row_bytes(self, _precision: machine.Precision) -> float:
-        return 0.0  # small models: where a batch does not fit the loop halves it
-
-    def prepare(self, _precision: machine.Precision, _compiled: bool) -> None:
-        """As they are: the libraries' recurrent layers are compiled already."""
 
 
 class NextToken(Sequences):
@@ -124,11 +119,3 @@ def places(ids: np.ndarray, end: int) -> np.ndarray:
     steps = np.arange(ids.shape[1])
     begins = np.where(ids == end, steps, 0)
     return steps - np.maximum.accumulate(begins, axis=1)
-
-
-def _spread(tokens: np.ndarray, context: int) -> np.ndarray:
-    """Evenly spaced windows of `tokens`. Shape (windows, context + 1)."""
-    length = min(context, len(tokens) - 1)
-    starts = np.linspace(0, len(tokens) - 1 - length, VALIDATION_WINDOWS).astype(int)
-    rows = [tokens[start : start + length + 1] for start in np.unique(starts)]
-    return np.stack(rows).astype(np.int64)

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from components.training import machine
 from components.training.batches import Batches
+from components.training.small import Small
 
 if TYPE_CHECKING:
     from components.models.seq2seq import Seq2Seq
@@ -54,7 +55,7 @@ class Loss(torch.nn.Module):
         return loss / whole
 
 
-class Translation:
+class Translation(Small):
     """Batches of pairs of about one length, and the loss on held-out ones.
 
     See `loop.Objective`.
@@ -94,12 +95,6 @@ class Translation:
 
     def describe(self, step: int) -> str:
         return f"pairs {', '.join(map(str, self.batches(step)))} of the training split"
-
-    def row_bytes(self, _precision: machine.Precision) -> float:
-        return 0.0  # a batch is small; where it does not fit the loop halves it
-
-    def prepare(self, _precision: machine.Precision, _compiled: bool) -> None:
-        """Not compiled: batches differ in length, and each length would be compiled anew."""
 
 
 def padded(rows: Sequence[Sequence[int]], pad: int, multiple: int = 1, more: int = 0) -> Tensor:

@@ -49,3 +49,10 @@ class Windows:
             self._order = random.permutation(self.count)
             self._epoch = epoch
         return self._shift + int(self._order[place]) * self.context
+
+
+def spaced(tokens: np.ndarray, length: int, count: int) -> np.ndarray:
+    """At most `count` evenly spaced windows of `tokens`, int64, shape (windows, length)."""
+    length = min(length, len(tokens))
+    starts = np.unique(np.linspace(0, len(tokens) - length, count).astype(int))
+    return np.stack([tokens[start : start + length] for start in starts]).astype(np.int64)

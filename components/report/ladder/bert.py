@@ -6,7 +6,7 @@ from components.ladder import senses
 from components.ladder.climb import Climb
 from components.lineage import read_jsonl
 from components.report.ladder import language_plots
-from components.report.ladder.measured import count, figures, has, shown
+from components.report.ladder.measured import cost, count, figures, has, shown
 from components.report.ladder.page import Page, Picture, Table
 
 SHOWN = 8  # pronouns
@@ -52,6 +52,7 @@ def page(climb: Climb) -> Page | None:
             ),
         ],
         tables=[_table(climb), _pronouns(folders[0])],
+        cost=cost(climb.trained("bert")),
         following="An encoder fills gaps and judges texts, but it does not write. What if the "
         "other half of the Transformer, the decoder, is all that is kept?",
     )

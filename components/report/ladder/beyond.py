@@ -9,7 +9,7 @@ import numpy as np
 from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report import canvas
-from components.report.ladder.measured import count, curve, figures, shown
+from components.report.ladder.measured import cost, count, curve, figures, shown
 from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.seeds import over_seeds
 
@@ -52,7 +52,7 @@ def page(climb: Climb) -> Page | None:
             "Below: what the law leaves over, in nats.",
         ),
     ]
-    solved = {name: climb.measured("decoder")[name] for name in names}
+    solved = {name: climb.measures(name) for name in names}
     abilities = all((folders[0] / "arithmetic.json").is_file() for folders in solved.values())
     if abilities:
         pictures.append(
@@ -73,11 +73,12 @@ def page(climb: Climb) -> Page | None:
         finding=_finding(law, corpus, len(names)),
         pictures=pictures,
         tables=[_table(climb, names, abilities)],
+        cost=cost({name: trained[name] for name in names}),
     )
 
 
 def _parameters(climb: Climb, name: str) -> int:
-    return int(read_json(climb.trained("decoder")[name][0] / "training.json")["parameters"])
+    return int(read_json(climb.models(name)[0] / "training.json")["parameters"])
 
 
 def _last(folders: Sequence[Path]) -> float:
@@ -131,15 +132,11 @@ def _over_tokens(trained: Mapping[str, Sequence[Path]], sizes: Sequence[int]) ->
     figure, axes = canvas.figure_with_axes("Loss over tokens read, by size", HEIGHT)
     for color, (_, folders), size in zip(_shades(len(sizes)), trained.items(), sizes, strict=True):
         tokens, means, _ = curve(folders, "validation_loss")
-        axes.plot(tokens, means, color=color, label=_short(size))
+        axes.plot(tokens, means, color=color, label=canvas.short(size))
     axes.set(xscale="log", yscale="log", xlabel="tokens", ylabel="validation loss, nats a token")
     _plain_numbers(axes)
     figure.legend(loc="outside lower center", ncols=4, title="parameters")
     return figure
-
-
-def _short(size: float) -> str:
-    return f"{size / 1e6:.2g} M" if size >= 1e6 else f"{size / 1e3:.3g} k"
 
 
 def _plain_numbers(axes: "Axes") -> None:
@@ -167,7 +164,7 @@ def _over_sizes(sizes: Sequence[int], losses: Sequence[float], law: Mapping[str,
     below.axhline(0, color=canvas.GREY, linewidth=0.8)
     below.plot(sizes, law["residuals"], "o", color=canvas.BLUE)
     below.set(xlabel="parameters", ylabel="residual")
-    below.set_xticks(sizes, [_short(size) for size in sizes])
+    below.set_xticks(sizes, [canvas.short(size) for size in sizes])
     below.minorticks_off()
     return figure
 
@@ -192,7 +189,7 @@ def _emergence(solved: Mapping[str, Sequence[Path]], sizes: Sequence[int]) -> "F
     for axes, title in ((left, "Exact match"), (right, "-log p of the answer, nats")):
         axes.set_title(title)
         axes.set(xscale="log", xlabel="parameters")
-        axes.set_xticks(sizes, [_short(size) for size in sizes], rotation=45, fontsize=8)
+        axes.set_xticks(sizes, [canvas.short(size) for size in sizes], rotation=45, fontsize=8)
         axes.minorticks_off()
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, title="steps of the sum")
@@ -202,7 +199,7 @@ def _emergence(solved: Mapping[str, Sequence[Path]], sizes: Sequence[int]) -> "F
 def _table(climb: Climb, names: Sequence[str], abilities: bool) -> Table:
     rows = []
     for name in names:
-        measured = climb.measured("decoder")[name]
+        measured = climb.measures(name)
         cells = [name, count(measured, "parameters"), count(measured, "tokens")]
         cells.append(shown(figures(measured, "bits_per_byte")))
         if abilities:

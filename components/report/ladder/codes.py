@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report import canvas
-from components.report.ladder.measured import short
 from components.report.ladder.page import Page, Picture, Table
 
 if TYPE_CHECKING:
@@ -69,12 +68,12 @@ def _sizes(told: dict[str, Any]) -> Table:
         ("integer codes", "1", _bytes(told["code_bytes"])),
         ("one-hot vectors", f"{words:,}", _bytes(told["dense_bytes"])),
     ]
-    head = ("the text as", "numbers a word", f"{short(tokens)} words take")
+    head = ("the text as", "numbers a word", f"{canvas.short(tokens)} words take")
     return Table(head, rows, "At 4 bytes a number, all zeros written out.")
 
 
 def _bytes(size: float) -> str:
-    return f"{short(size)}B"
+    return f"{canvas.short(size)}B"
 
 
 def _codes(codes: dict[str, int]) -> "Figure":

@@ -6,8 +6,9 @@ from typing import Any
 
 from components.ladder.climb import Climb
 from components.lineage import read_json
+from components.report import canvas
 from components.report.ladder import embedding_plots as plots
-from components.report.ladder.measured import count, short, shown
+from components.report.ladder.measured import count, shown
 from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.seeds import over_seeds
 
@@ -152,8 +153,8 @@ def _near(found: Sequence[tuple[str, float]]) -> str:
 def _cost(trained: Rungs) -> str:
     told = {name: read_json(folders[0] / "training.json") for name, folders in trained.items()}
     parts = [
-        f"{name} {len(found['history'])} times, {short(found['parameters'])} parameters"
+        f"{name} {len(found['history'])} times, {canvas.short(found['parameters'])} parameters"
         for name, found in told.items()
     ]
     read = next(iter(told.values()))["tokens"]
-    return f"Text of {short(read)} words, gone through: {'; '.join(parts)}. One thread each."
+    return f"Text of {canvas.short(read)} words, gone through: {'; '.join(parts)}. One thread each."

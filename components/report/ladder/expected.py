@@ -46,7 +46,7 @@ def figure(climb: Climb, rung: str, by: str) -> dict[str, Any]:
         ValueError: the rung has no such figure; the message names those that it has.
     """
     found = []
-    for folder in climb.measured(climb.rungs[rung].model.family)[rung]:
+    for folder in climb.measures(rung):
         value: Any = read_json(folder / "metrics.json")
         for part in by.split("."):
             if not isinstance(value, Mapping) or part not in value:

@@ -3,8 +3,8 @@
 from components.ladder.climb import Climb
 from components.report.ladder import language_plots
 from components.report.ladder.beyond import swept
-from components.report.ladder.measured import figures, language_models, shown
-from components.report.ladder.neural import table
+from components.report.ladder.measured import cost, figures, shown
+from components.report.ladder.neural import FAMILIES, table
 from components.report.ladder.page import Page, Picture
 
 
@@ -17,13 +17,10 @@ def page(climb: Climb) -> Page | None:
     corpus = climb.rungs[decoders[0]].corpus
     alike = [
         name
-        for name in language_models(climb)
+        for name in climb.of(*FAMILIES, "decoder")
         if climb.rungs[name].corpus == corpus and name not in sizes
     ]
-    bits = {
-        name: figures(climb.measured(climb.rungs[name].model.family)[name], "bits_per_byte")
-        for name in alike
-    }
+    bits = {name: figures(climb.measures(name), "bits_per_byte") for name in alike}
     best = min(bits, key=lambda name: bits[name]["score"])
     return Page(
         title="GPT",
@@ -41,15 +38,13 @@ def page(climb: Climb) -> Page | None:
             ),
             Picture(
                 "gpt_losses",
-                language_plots.losses(
-                    {n: climb.trained(climb.rungs[n].model.family)[n] for n in alike}
-                ),
+                language_plots.losses({n: climb.models(n) for n in alike}),
                 "Only models of one vocabulary compare here: a token is not the same for others.",
             ),
             Picture(
                 "gpt_memory",
                 language_plots.over_distance(
-                    {n: climb.measured(climb.rungs[n].model.family)[n] for n in alike},
+                    {n: climb.measures(n) for n in alike},
                     "memory",
                     "How much of a word that lies back is remembered",
                     "change of the prediction, nats",
@@ -58,5 +53,6 @@ def page(climb: Climb) -> Page | None:
             ),
         ],
         tables=[table(climb, alike)],
+        cost=cost({name: climb.models(name) for name in decoders}),
         following="All of these are small. What changes when the same model grows?",
     )

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from components.ladder.climb import Climb
 from components.lineage import read_json
+from components.report import canvas
 from components.report.ladder.seeds import over_seeds
 
-UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+FLOPS = 6  # of a parameter and token, forward and backward (Kaplan et al. 2020, section 2.1)
 
 
 def figures(folders: Sequence[Path], name: str) -> dict[str, Any]:
@@ -30,15 +30,7 @@ def has(folders: Sequence[Path], name: str) -> bool:
 
 def count(folders: Sequence[Path], name: str) -> str:
     """A number of things, such as parameters, in short."""
-    return short(read_json(folders[0] / "metrics.json")[name])
-
-
-def short(value: float) -> str:
-    """`12.3 M`."""
-    for size, letter in UNITS:
-        if value >= size:
-            return f"{value / size:.3g} {letter}"
-    return f"{value:,}"
+    return canvas.short(read_json(folders[0] / "metrics.json")[name])
 
 
 def curve(folders: Sequence[Path], key: str) -> tuple[list[float], list[float], list[list[float]]]:
@@ -61,5 +53,9 @@ def series(folders: Sequence[Path], file: str, key: str) -> list[dict[str, Any]]
     return [over_seeds(same) for same in zip(*found, strict=True)]
 
 
-def language_models(climb: Climb) -> list[str]:
-    return climb.of("ngram", "rnn", "lstm", "decoder")
+def cost(trained: Mapping[str, Sequence[Path]]) -> str:
+    """What one training of each rung takes, in words. trained: folders of models, one a seed."""
+    told = {name: read_json(found[0] / "training.json") for name, found in trained.items()}
+    operations = [FLOPS * about["parameters"] * about["tokens"] for about in told.values()]
+    each = ", ".join(f"{name} {n:.2g}" for name, n in zip(told, operations, strict=True))
+    return f"Cost of one training, about {FLOPS} FLOPs a parameter and token: {each} FLOPs."

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from components.ladder.climb import Climb
 from components.lineage import read_json
+from components.report import canvas
 from components.report.ladder import language_plots
-from components.report.ladder.measured import count, figures, series, short, shown
+from components.report.ladder.measured import cost, count, figures, series, shown
 from components.report.ladder.page import Page, Picture, Table
 
 FAMILIES = ("ngram", "rnn", "lstm")
 FAR = 16  # tokens
-FLOPS = 6  # forward and backward (Kaplan et al. 2020, section 2.1)
 
 
 def page(climb: Climb) -> Page | None:
@@ -64,7 +64,7 @@ def page(climb: Climb) -> Page | None:
             ),
         ],
         tables=[table(climb, list(measured))],
-        cost=_cost(measured),
+        cost=cost(climb.trained(*FAMILIES)),
         following="A state of fixed size must hold a whole sentence before the first word of its "
         "translation is written. Can it?",
     )
@@ -83,15 +83,8 @@ def _budget(measured: Mapping[str, Sequence[Path]]) -> str:
 
 def _between(values: Sequence[float]) -> str:
     """`216 k to 222 k`, or one number where all are alike."""
-    least, most = short(min(values)), short(max(values))
+    least, most = canvas.short(min(values)), canvas.short(max(values))
     return least if least == most else f"{least} to {most}"
-
-
-def _cost(measured: Mapping[str, Sequence[Path]]) -> str:
-    pairs = zip(_counts(measured, "parameters"), _counts(measured, "tokens"), strict=True)
-    operations = [FLOPS * parameters * tokens for parameters, tokens in pairs]
-    told = ", ".join(f"{name} {n:.2g}" for name, n in zip(measured, operations, strict=True))
-    return f"Cost of one training, about {FLOPS} FLOPs a parameter and token: {told} FLOPs."
 
 
 def _far(measured: Mapping[str, Sequence[Path]]) -> str:
@@ -113,7 +106,7 @@ def table(climb: Climb, names: list[str]) -> Table:
     """Perplexity and bits of the test split, for models of any vocabulary."""
     rows = []
     for name in names:
-        found = climb.measured(climb.rungs[name].model.family)[name]
+        found = climb.measures(name)
         rows.append(
             (
                 name,

@@ -1,6 +1,7 @@
 """The page of encoder and decoder: one vector for a sentence, and then attention."""
 
 from components.ladder.climb import Climb
+from components.report.ladder.measured import cost
 from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.translation import (
     alignments,
@@ -37,6 +38,7 @@ def page(climb: Climb) -> Page | None:
         finding=" ".join(_finding(climb, corpus, rungs) for corpus, rungs in corpora.items()),
         pictures=[*pictures, picture],
         tables=[*tables, sentences],
+        cost=cost(climb.trained("seq2seq")),
         following="An LSTM must read one word after the other, and what it read long ago has "
         "passed through every state since. If attention finds what matters anyway, is it all "
         "you need?",

@@ -7,6 +7,7 @@ import numpy as np
 from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report.ladder import translation_plots as plots
+from components.report.ladder.measured import cost
 from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.translation import (
     FAMILIES,
@@ -27,7 +28,7 @@ def page(climb: Climb) -> Page | None:
     if not corpora:
         return None
     names = climb.of("transformer")
-    folders = {name: climb.measured("transformer")[name][0] for name in names}
+    folders = {name: climb.measures(name)[0] for name in names}
     pictures = [_positions(folders[names[0]])]
     for name, folder in folders.items():
         pictures += [_heads(name, folder), *alignments(climb, name, MAPS)]
@@ -46,6 +47,7 @@ def page(climb: Climb) -> Page | None:
             _lookup(folders[names[0]]),
             sentences,
         ],
+        cost=cost(climb.trained("transformer")),
         following="The encoder reads a sentence both ways at once. Trained on text alone, to fill "
         "gaps in it, it needs no translations: BERT.",
     )

@@ -1,7 +1,6 @@
 """What the pages of models that translate have in common, drawn from folders of measures."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from components.ladder.climb import Climb
@@ -24,11 +23,7 @@ def by_corpus(climb: Climb, *families: str) -> dict[str, list[str]]:
 
 def metrics_of(climb: Climb, name: str) -> list[dict[str, Any]]:
     """The metrics of each training of a rung."""
-    return [read_json(folder / "metrics.json") for folder in _measured(climb, name)]
-
-
-def _measured(climb: Climb, name: str) -> list[Path]:
-    return climb.measured(*FAMILIES)[name]
+    return [read_json(folder / "metrics.json") for folder in climb.measures(name)]
 
 
 def score_table(climb: Climb, names: Iterable[str]) -> Table:
@@ -38,7 +33,7 @@ def score_table(climb: Climb, names: Iterable[str]) -> Table:
         metrics = metrics_of(climb, name)
         signatures = {key: one["signature"] for key, one in metrics[0][HEADLINE].items()}
         aligned = [one["alignment"] for one in metrics if one["alignment"]]
-        trained = read_json(climb.trained(*FAMILIES)[name][0] / "training.json")
+        trained = read_json(climb.models(name)[0] / "training.json")
         rows.append(
             [
                 name,
@@ -92,7 +87,7 @@ def length_line(climb: Climb, name: str) -> list[dict[str, Any]]:
 
 def alignments(climb: Climb, name: str, most: int) -> list[Picture]:
     """The first heat maps of a rung's first training; none without attention."""
-    maps = read_json(_measured(climb, name)[0] / "alignments.json")[:most]
+    maps = read_json(climb.measures(name)[0] / "alignments.json")[:most]
     caption = "How much each source word weighed as a target word was written (beam 4)."
     return [
         Picture(f"alignment_{name}_{number}", plots.alignment(name, found), caption)
@@ -102,7 +97,7 @@ def alignments(climb: Climb, name: str, most: int) -> list[Picture]:
 
 def vectors(climb: Climb, name: str) -> tuple[Picture, Table]:
     """Where sentences of the same words lie, and which they are; of the first training."""
-    found = read_json(_measured(climb, name)[0] / "projection.json")
+    found = read_json(climb.measures(name)[0] / "projection.json")
     caption = (
         "Vectors of sentences of the same words on two principal components. The nearest other "
         f"sentence means the same in {found['same']:.0%} of the cases (by chance "

@@ -1,0 +1,13 @@
+"""What the objectives of small models share."""
+
+from components.training import machine
+
+
+class Small:
+    """Part of a `loop.Objective` whose batches are small and trained as they are."""
+
+    def row_bytes(self, _precision: machine.Precision) -> float:
+        return 0.0  # where a batch does not fit the loop halves it
+
+    def prepare(self, _precision: machine.Precision, _compiled: bool) -> None:
+        """Not compiled: runs are short, and where batches differ in length each would be anew."""
