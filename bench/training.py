@@ -70,10 +70,15 @@ class Clock:
         self.at: list[float] = []
 
     def tick(self) -> None:
+        """Where a step begins, when all before it is done."""
         import torch
 
         if torch.cuda.is_available():
             torch.cuda.synchronize()
+        self.note()
+
+    def note(self) -> None:
+        """At the same place in every step of a loop that awaits each of its steps itself."""
         self.at.append(time.perf_counter())
 
     def seconds(self) -> float:
@@ -102,7 +107,7 @@ def kindling(shape: str, steps: int, folder: Path) -> tuple[float, float]:
 
     def timed(step: int, part: range):
         if part.start == 0:
-            clock.tick()
+            clock.note()
         return batch(step, part)
 
     class Losses(Silent):
@@ -279,12 +284,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
-    parser.add_argument("--shape", choices=SHAPES, help=argparse.SUPPRESS)
+    parser.add_argument("--shape", choices=SHAPES, help="one decoder alone")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         return one(given.one, given.shape, given.steps, given.folder)
     shapes = ["6M"] if given.device == "cpu" else ["124M", "350M"]
+    shapes = [given.shape] if given.shape else shapes
     names = ["kindling", *(name for name in given.only if name != "kindling")]
     told = [measure(shape, given.steps, given.rounds, names) for shape in shapes]
     print(json.dumps(told[0] if len(told) == 1 else told, indent=1))

@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from components.models import llama
 from components.reporter import Silent
 from components.training import attention, loop, machine, plan
+from components.training import cross_entropy as cross_entropy_module
 from components.training.checkpoint import Checkpoints
 from components.training.cross_entropy import CHUNK_ELEMENTS, summed_loss
 from components.training.next_token import Loss, NextToken, places
@@ -103,15 +104,19 @@ class Noted(Silent):
 # -- the loss ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tokens", [1, 700, 2 * CHUNK_ELEMENTS // 4096 + 3])
-def test_the_chunked_loss_is_the_whole_one(tokens):
+@pytest.mark.parametrize("tokens", [1, 700, 2 * CHUNK_ELEMENTS["cpu"] // 4096 + 3])
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_chunked_loss_is_the_whole_one(tokens, fused, monkeypatch):
+    monkeypatch.setattr(  # compiled elsewhere: here it is held that both ways come to the same
+        cross_entropy_module, "_compiled", lambda: cross_entropy_module._of_logits_in_passes
+    )
     torch.manual_seed(0)
     hidden = torch.randn(tokens, 24, requires_grad=True)
     weight = (0.3 * torch.randn(4096, 24)).requires_grad_()
     targets = torch.randint(0, 4096, (tokens,))
     whole = cross_entropy(hidden @ weight.T, targets, reduction="sum") / 7
     expected = torch.autograd.grad(whole, (hidden, weight))
-    found = summed_loss(hidden, weight, targets) / 7
+    found = summed_loss(hidden, weight, targets, fused=fused) / 7
     given = torch.autograd.grad(found, (hidden, weight))
     torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-4)
     for one, other in zip(given, expected, strict=True):
@@ -193,17 +198,17 @@ def test_interrupted_by_a_signal_it_goes_on_bit_by_bit(tmp_path, optimizer):
     batch = objective.batch
 
     def interrupting(step, rows):
-        if step == 5:
+        if step == 5:  # drawn at the end of the step before
             os.kill(os.getpid(), signal.SIGTERM)
         return batch(step, rows)
 
     objective.batch = interrupting
-    with pytest.raises(loop.Interrupted, match="SIGTERM at step 6 of 12, which is kept"):
+    with pytest.raises(loop.Interrupted, match="SIGTERM at step 5 of 12, which is kept"):
         run(tmp_path / "cut", objective, optimizer=optimizer)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     told = Noted()
     resumed = run(tmp_path / "cut", report=told, optimizer=optimizer)
-    assert "resumed at step 6" in told.notes
+    assert "resumed at step 5" in told.notes
     assert equal(expected[1], resumed[1])
     assert expected[0] == resumed[0]
 
@@ -272,7 +277,8 @@ def test_it_tells_what_people_ask(tmp_path):
     for name in ("loss", "gradient_norm", "learning_rate", "tokens_per_second", "mfu", "memory_gb"):
         assert figures[name] > 0, name
     assert "of the matrix rate" in told.notes[-1] and "left" in told.notes[-1]
-    hours = price["core_hours"] / torch.get_num_threads()
+    on_device = "device_hours" in price
+    hours = price["device_hours"] if on_device else price["core_hours"] / torch.get_num_threads()
     assert price["cost"] == pytest.approx(2 * hours, abs=2e-5)
 
 
@@ -307,7 +313,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def filling(step, rows):
-        if step == 6:  # no file may grow beyond a kilobyte from here on
+        if step == 6:  # from the end of step 6 on no file may grow beyond a kilobyte
             resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
         return batch(step, rows)
 
@@ -315,14 +321,14 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(tmp_path):
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         with pytest.raises(
-            OSError, match=r"step 7 could be written to .* the disk is full"
+            OSError, match=r"step 6 could be written to .* the disk is full"
         ) as told:
             run(tmp_path, objective, checkpoint_minutes=0.0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert "is intact" in str(told.value) and "kindling clean" in str(told.value)
-    assert Checkpoints(tmp_path, "run").latest()[0] == 6
+    assert Checkpoints(tmp_path, "run").latest()[0] == 5
     assert not list(tmp_path.glob(".writing-*"))
 
 
@@ -456,8 +462,9 @@ def test_without_a_compiler_it_goes_on_and_says_so(capsys):
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_plain_attention_is_the_fused_one(apart):
+def test_plain_attention_is_the_fused_one(apart, monkeypatch):
     """To bfloat16's rounding: losses and gradients, with documents apart and not."""
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cpu"))
     found = {}
     for precision in ("float32", "bfloat16"):
         objective = make_objective(apart=apart)
@@ -472,7 +479,8 @@ def test_plain_attention_is_the_fused_one(apart):
         assert (fused - plain).norm() < 0.02 * fused.norm()
 
 
-def test_scores_are_kept_only_while_they_are_small():
+def test_scores_are_kept_only_while_they_are_small(monkeypatch):
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cpu"))
     config = make_model().config
     assert attention.is_plain(config, "bfloat16") and not attention.is_plain(config, "float32")
     config.max_position_embeddings = 1 << 16

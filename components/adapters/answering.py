@@ -84,7 +84,7 @@ def logits(
 
     first = opening(model, tokenizer)
     ids = [*first, *as_text(tokenizer, text)[len(first) - room(model) :]]
-    tokens = torch.tensor([ids])
+    tokens = torch.tensor([ids], device=model.device)
     with torch.no_grad():
         out = model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
     return ids, out.logits[0, -1]

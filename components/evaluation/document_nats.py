@@ -29,7 +29,7 @@ def reader_of(model: "PreTrainedModel") -> Reader:
     """A decoder as a reader."""
     config = model.config
     return Reader(
-        lambda ids: model(input_ids=ids, use_cache=False).logits,
+        lambda ids: model(input_ids=ids.to(model.device), use_cache=False).logits,
         config.max_position_embeddings,
         config.vocab_size,
     )
@@ -81,7 +81,8 @@ def _piece_nats(reader: Reader, pieces: list[tuple]) -> list[float]:
         targets[row, known + 1 : len(ids)] = torch.tensor(ids[known + 1 :])
     with torch.no_grad():  # padding stands behind, where no token that counts sees it
         logits = reader.logits(tokens[:, :-1])
+    wanted = targets[:, 1:].flatten().to(logits.device)
     losses = cross_entropy(
-        logits.flatten(0, 1).float(), targets[:, 1:].flatten(), ignore_index=-100, reduction="none"
+        logits.flatten(0, 1).float(), wanted, ignore_index=-100, reduction="none"
     )
     return losses.view(len(pieces), -1).double().sum(1).tolist()

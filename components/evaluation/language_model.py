@@ -13,6 +13,7 @@ from components.evaluation.document_nats import Reader, document_nats, reader_of
 from components.lineage import read_jsonl, write_json, write_jsonl
 from components.reporter import Reporter
 from components.tokenizer import open_engine
+from components.training import machine
 
 if TYPE_CHECKING:
     import tokenizers
@@ -33,7 +34,7 @@ def evaluate_language_model(
 
     from components.models import llama
 
-    reader = reader_of(llama.load(base))
+    reader = reader_of(llama.load(base).to(machine.device()))
     end = AutoTokenizer.from_pretrained(base).eos_token_id
     rows = sample(corpus / "test.jsonl")
     records = read_documents(reader, open_engine(base), end, rows, report)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.lineage import read_json
 from components.prompts import with_shots
+from components.training import machine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -48,7 +49,8 @@ def open_subject(adapter: Path, task: Path, base: Path) -> Subject:
 
     from components.adapters import load_adapter
 
-    model, tokenizer = load_adapter(base, adapter), AutoTokenizer.from_pretrained(base)
+    model = load_adapter(base, adapter).to(machine.device())
+    tokenizer = AutoTokenizer.from_pretrained(base)
     return described(
         model, tokenizer, read_json(adapter / "adapter.json"), read_json(task / "task.json")
     )

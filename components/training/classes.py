@@ -57,14 +57,17 @@ class Classes(Small):
     def batch(self, step: int, rows: range) -> tuple[Tensor, Tensor, Tensor, int]:
         chosen = self.batches(step)
         texts = [self.texts[chosen[place]] for place in rows]
-        return *padded(texts, self.pad), len(chosen)
+        return *self._batch(texts), len(chosen)
+
+    def _batch(self, texts: Sequence[Labelled]) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(machine.device()) for tensor in padded(texts, self.pad))
 
     def validate(self) -> float:
         """The mean loss over the held-out texts, nats."""
         total, size = 0.0, self.batches.size
         with torch.no_grad():
             for first in range(0, len(self.held_out), size):
-                batch = padded(self.held_out[first : first + size], self.pad)
+                batch = self._batch(self.held_out[first : first + size])
                 total += float(self.module(*batch, 1))
         return total / len(self.held_out)
 
@@ -78,4 +81,4 @@ def padded(texts: Sequence[Labelled], pad: int) -> tuple[Tensor, Tensor, Tensor]
     ids = pad_sequence(rows, batch_first=True, padding_value=pad)
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     labels = torch.tensor([text.label for text in texts])
-    return tuple(tensor.to(machine.device()) for tensor in (ids, mask, labels))
+    return ids, mask, labels

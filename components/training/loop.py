@@ -119,6 +119,7 @@ class _Run:
         self, objective: Objective, plan: Plan, checkpoints: Checkpoints, report: Reporter
     ) -> None:
         self.objective, self.plan, self.checkpoints = objective, plan, checkpoints
+        machine.repeat_exactly()
         self.rows = devices.share(plan.rows)
         self.parameters = [p for p in objective.module.parameters() if p.requires_grad]
         trainable = sum(p.numel() for p in self.parameters)
@@ -136,6 +137,7 @@ class _Run:
         self.done = 0
         self._saved = time.monotonic()
         self._validated: float | None = None
+        self._ahead: tuple[tuple[int, range], tuple[torch.Tensor, ...]] | None = None
 
     def resume(self) -> None:
         import torch
@@ -158,20 +160,24 @@ class _Run:
 
         if not self.objective.module.training:
             self.objective.module.train()
-        loss = self._gradients(step)
+        shares = self._gradients(step)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.plan.clip)
-        norm = float(devices.whole(norm))
-        if not (loss < float("inf") and norm < float("inf")):
-            raise self._diverged(step, loss, norm)
         rate = self.plan.rate(step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if step + 1 < self.plan.steps:
+            self._look_ahead(step + 1)
+        # from here on an accelerator is awaited: all of the step and the next batch are on it
+        loss = devices.total(sum(float(share) for share in shares))
+        norm = float(devices.whole(norm))
+        if not (loss < float("inf") and norm < float("inf")):
+            raise self._diverged(step, loss, norm)
         return loss, norm
 
-    def _gradients(self, step: int) -> float:
+    def _gradients(self, step: int) -> "list[torch.Tensor]":
         """Fill the gradients; where memory runs out, with half as many sequences at once."""
         import torch
 
@@ -187,24 +193,40 @@ class _Run:
                 optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
 
-    def _accumulate(self, step: int) -> float:
+    def _accumulate(self, step: int) -> "list[torch.Tensor]":
+        """The shares of the loss, one a micro-batch."""
         import torch
 
         kind = machine.device().type
         low = self.choices.precision == "bfloat16"
-        total = 0.0
-        size = self.choices.micro_rows
-        starts = range(self.rows.start, self.rows.stop, size)
+        shares = []
+        starts = range(self.rows.start, self.rows.stop, self.choices.micro_rows)
         for start in starts:
-            part = range(start, min(start + size, self.rows.stop))
-            torch.manual_seed(_seed(self.plan.seed, step, start))
-            batch = self.objective.batch(step, part)
+            batch = self._begun(step, self._part(start))
             with devices.last_of(self.forward, start == starts[-1]):
                 with torch.autocast(kind, torch.bfloat16, enabled=low):
                     share = self.forward(*batch)
                 (share * devices.count()).backward()  # devices average their gradients
-            total += float(share.detach())
-        return devices.total(total)
+            shares.append(share.detach())
+        return shares
+
+    def _part(self, start: int) -> range:
+        """The rows of a step's micro-batch that begins at `start`."""
+        return range(start, min(start + self.choices.micro_rows, self.rows.stop))
+
+    def _begun(self, step: int, part: range) -> "tuple[torch.Tensor, ...]":
+        """The batch, and random numbers as they are to be when it is trained on."""
+        import torch
+
+        ahead, self._ahead = self._ahead, None
+        if ahead and ahead[0] == (step, part):
+            return ahead[1]
+        torch.manual_seed(_seed(self.plan.seed, step, part.start))
+        return self.objective.batch(step, part)
+
+    def _look_ahead(self, step: int) -> None:
+        part = self._part(self.rows.start)
+        self._ahead = ((step, part), self._begun(step, part))
 
     def _diverged(self, step: int, loss: float, norm: float) -> Diverged:
         plan = self.plan
@@ -217,11 +239,14 @@ class _Run:
         )
 
     def note_if_due(self, step: int, loss: float, norm: float) -> None:
+        import torch
+
         plan, done = self.plan, step + 1
         self._validated = None
         if done % plan.evaluate_every == 0 or done == plan.steps:
             self.objective.module.eval()
-            self._validated = self.teller.aside(self.objective.validate)
+            with torch.random.fork_rng(machine.devices()):  # the next batch is drawn already
+                self._validated = self.teller.aside(self.objective.validate)
         if self._validated is not None or done % plan.told_every == 0:
             self.teller.note(step, loss, norm, self._validated)
 

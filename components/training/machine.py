@@ -1,6 +1,7 @@
 """What this machine can do: its precision, its compiler, its memory and its speed."""
 
 import ctypes
+import os
 import resource
 import statistics
 import sys
@@ -18,7 +19,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 FAST_BYTES, TIGHT_BYTES = 1 << 30, 1 << 17
 PLENTY = 2.0  # times the need: room for the heap's holes
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in which getrusage(2) counts memory
-MATRIX = 2048
+MATRIX = {"cpu": 2048, "cuda": 8192}  # large enough that products reach their full rate
 MATRIX_ROUNDS = 3
 
 
@@ -26,6 +27,27 @@ def device() -> "torch.device":
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def repeat_exactly() -> None:
+    """Let an accelerator's kernels give the same bits every time; a processor's do.
+
+    Raises, at an operation that has no such kernel: RuntimeError, by PyTorch.
+    """
+    import torch
+
+    if device().type == "cpu":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # see NVIDIA's cuBLAS, 2.1.4
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a check that takes time
+
+
+def devices() -> list[int]:
+    """The accelerators that this process works on: one, or none."""
+    import torch
+
+    return [] if device().type == "cpu" else [torch.cuda.current_device()]
 
 
 def resolved(precision: Precision) -> Precision:
@@ -71,10 +93,11 @@ def can_compile() -> bool:
     return True
 
 
-def matrix_rate(precision: Precision, size: int = MATRIX) -> float:
+def matrix_rate(precision: Precision) -> float:
     """FLOP/s of square matrix products in `precision`: the limit that training is held against."""
     import torch
 
+    size = MATRIX[device().type]
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
     left, right = (torch.randn(size, size, device=device()).to(kind) for _ in range(2))
     taken = []

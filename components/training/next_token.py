@@ -23,7 +23,7 @@ class Loss(torch.nn.Module):
     def __init__(self, model: "PreTrainedModel", scale: float) -> None:
         super().__init__()
         self.model, self.scale = model, scale
-        self.states = self._states
+        self.states, self.fused = self._states, False
 
     def _states(self, ids: torch.Tensor, places: torch.Tensor | None) -> torch.Tensor:
         found = self.model.base_model(input_ids=ids, position_ids=places, use_cache=False)
@@ -34,7 +34,8 @@ class Loss(torch.nn.Module):
         states = self.states if self.training else self._states
         hidden = states(rows[:, :-1], places)
         weight = self.model.get_output_embeddings().weight
-        return summed_loss(hidden.flatten(0, 1), weight, rows[:, 1:].flatten()) / self.scale
+        targets = rows[:, 1:].flatten()
+        return summed_loss(hidden.flatten(0, 1), weight, targets, fused=self.fused) / self.scale
 
 
 class StatesLoss(Loss):
@@ -109,6 +110,8 @@ class NextToken(Sequences):
         attention.suit(self.module.model, precision)
         if compiled:
             self.module.states = torch.compile(self.module._states, dynamic=False)
+            # on a processor chunks stay in its caches: passes cost little beside the products
+            self.module.fused = machine.device().type == "cuda"
 
 
 def places(ids: np.ndarray, end: int) -> np.ndarray:

@@ -81,9 +81,11 @@ class Translation(Small):
         return self._batch([chosen[place] for place in rows], whole)
 
     def _batch(self, pairs: Sequence[Pair], whole: int) -> tuple[Tensor, Tensor, int]:
+        device = machine.device()
         source = padded([pair.source for pair in pairs], self.pad, LENGTHS)
         # one more: the first token is not predicted, and the last one predicts none
-        return source, padded([pair.target for pair in pairs], self.pad, LENGTHS, more=1), whole
+        target = padded([pair.target for pair in pairs], self.pad, LENGTHS, more=1)
+        return source.to(device), target.to(device), whole
 
     def validate(self) -> float:
         """The mean loss over the held-out pairs, nats per target token, without smoothing."""
@@ -105,4 +107,4 @@ def padded(rows: Sequence[Sequence[int]], pad: int, multiple: int = 1, more: int
     tensors = [torch.tensor(row) for row in rows]
     found = pad_sequence(tensors, batch_first=True, padding_value=pad)
     missing = -(found.shape[1] - more) % multiple
-    return functional.pad(found, (0, missing), value=pad).to(machine.device())
+    return functional.pad(found, (0, missing), value=pad)
