@@ -152,6 +152,8 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    # MLflow writes it into the environment where a test names a registry in its own process
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
     settings.home.cache_clear()
 
 

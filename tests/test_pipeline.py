@@ -1,7 +1,6 @@
 """The whole pipeline at tiny size: through Prefect, through DVC, twice, and after changes."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -138,10 +137,7 @@ def test_the_registry_lists_and_a_registered_adapter_predicts(ran, tmp_path):
         "print(json.dumps(model.predict(['The plot of film 3 is good and warm.'])))"
     )
     command = [sys.executable, "-c", code]
-    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{ran[0] / 'mlflow.db'}"}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | store, capture_output=True, text=True
-    )
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert set(told[0]) == {"positive", "negative"}
