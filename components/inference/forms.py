@@ -10,6 +10,7 @@ whose sizes are powers of two, and so is the number of blocks that a row has beh
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -85,11 +86,11 @@ def filled(count: int, fewest: int = 1) -> int:
 
 def parts(rows: np.ndarray) -> Iterator[Part]:
     """The rectangles of a step's tokens; rows: of each token."""
-    firsts = np.flatnonzero(np.diff(rows, prepend=-1))
-    counts = np.diff(firsts, append=len(rows)).tolist()
+    borders = [0, *(np.flatnonzero(rows[1:] != rows[:-1]) + 1).tolist(), len(rows)]
+    firsts, counts = borders[:-1], [last - first for first, last in pairwise(borders)]
     number = 0
     while number < len(counts):
-        first, alone = int(firsts[number]), 0
+        first, alone = firsts[number], 0
         while number + alone < len(counts) and counts[number + alone] == 1:
             alone += 1
         yield Part(first, alone, 1) if alone else Part(first, 1, counts[number])
