@@ -135,6 +135,16 @@ def test_a_slot_that_has_another_delta_is_read_anew():
             assert decoder.slots.put(delta(decoder.weights, 9 + turn, 6 + turn, True)) == 4
 
 
+def test_a_pass_may_be_run_again():
+    """As it is when a graph is captured of it."""
+    pair = Pair("llama", torch.device("cpu"))
+    forward = pair.both[1]._forward
+    pair.both[1]._run = lambda form: [forward(form) for _ in range(2)]
+    pair.seat(0, [0, 1])
+    places, nought = np.arange(20, dtype=np.int32), np.zeros(20, np.int32)
+    pair.hidden(Step(places, nought, places, nought + 2, places, []))
+
+
 def test_a_step_is_split_into_rows_that_write_and_rows_that_read():
     found = [tuple(part) for part in parts(np.array([3, 1, 2, 4, 4, 4, 0, 5, 5]))]
     assert found == [(0, 3, 1), (3, 1, 3), (6, 1, 1), (7, 1, 2)]
