@@ -146,8 +146,10 @@ def test_a_pass_may_be_run_again():
 
 
 def test_a_step_is_split_into_rows_that_write_and_rows_that_read():
-    found = [tuple(part) for part in parts(np.array([3, 1, 2, 4, 4, 4, 0, 5, 5]))]
-    assert found == [(0, 3, 1), (3, 1, 3), (6, 1, 1), (7, 1, 2)]
+    rows = np.array([3, 1, 2, 4, 4, 4, 5, 5, 0, 6, 6, *[7] * 17])
+    found = [(part.first, part.counts) for part in parts(rows, 128)]
+    assert found == [(0, (1, 1, 1)), (3, (3, 2)), (8, (1,)), (9, (2,)), (11, (17,))]
+    assert next(parts(rows[3:8], 128)).real(4).tolist() == [0, 1, 2, 4, 5]
 
 
 @pytest.mark.parametrize("device", [TENSORS, GPU])

@@ -10,7 +10,16 @@ from components.inference.decoder import Step
 from components.inference.device_forward import Forward
 from components.inference.device_slots import DeviceSlots
 from components.inference.device_store import DeviceStore
-from components.inference.forms import FEWEST_TOKENS, Form, Part, filled, form_of, parts, write
+from components.inference.forms import (
+    FEWEST_TOKENS,
+    READING,
+    Form,
+    Part,
+    filled,
+    form_of,
+    parts,
+    write,
+)
 from components.inference.graphs import Graphs
 from components.inference.weights import Weights
 
@@ -24,7 +33,7 @@ class DeviceDecoder:
         """most: tokens of a step."""
         self.weights, self.pool, self.slots = weights, pool, slots
         self._is_gpu = weights.device.type == "cuda"
-        most = filled(most, FEWEST_TOKENS)
+        self._most = most = filled(most, READING * FEWEST_TOKENS)
         self._forward = Forward(weights, pool, slots, most)
         self._run: Callable[[Form], None] = self._forward
         if self._is_gpu:
@@ -36,12 +45,13 @@ class DeviceDecoder:
         """See `Decoder.hidden`; on the device."""
         if self._is_gpu:
             torch.cuda.current_stream().synchronize()  # inputs of the last step have been read
-        for turn, part in enumerate(parts(step.rows)):
+        for turn, part in enumerate(parts(step.rows, self._most)):
             form = self._tell(step, part, turn)
             self._embed(step, part, form)
             self._run(form)
-            count = part.rows * part.tokens
-            self._features[part.places] = self._forward.normed[:count]
+            real = form.split(self._forward.inputs).real[: sum(part.counts)]
+            made = self._features[part.places]
+            torch.index_select(self._forward.normed, 0, real, out=made)
         wanted = step.wanted
         if np.array_equal(wanted, np.arange(len(step.tokens))):  # every row writes
             return self._features[: len(wanted)]
@@ -49,7 +59,7 @@ class DeviceDecoder:
 
     def _tell(self, step: Step, part: Part, turn: int) -> Form:
         """Bring what a rectangle reads to the device."""
-        slots = step.slots[part.places][:: part.tokens]
+        slots = step.slots[part.places][part.starts]
         form = form_of(part, step.positions[part.places], *self.slots.kind(slots))
         if turn == len(self._told):
             like = self._forward.inputs
@@ -66,7 +76,7 @@ class DeviceDecoder:
         torch.index_select(self.weights.embeddings, 0, tokens, out=made)
         for place, vectors in step.vectors:
             if part.places.start <= place < part.places.stop:
-                first = place - part.first
+                first = int(part.real(form.tokens)[place - part.first])
                 made[first : first + len(vectors)] = torch.from_numpy(vectors).to(made)
 
     def say(self, hidden: torch.Tensor, out: torch.Tensor) -> None:

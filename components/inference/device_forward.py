@@ -14,7 +14,7 @@ from components.inference.attention_kernel import BLOCK
 from components.inference.blocks import Pool
 from components.inference.device_slots import DeviceSlots
 from components.inference.device_store import DeviceStore
-from components.inference.forms import FEWEST_BLOCKS, Form, filled
+from components.inference.forms import FEWEST_BLOCKS, READING, Form, filled
 from components.inference.weights import Layer, Weights
 
 
@@ -33,7 +33,7 @@ class Forward:
         rows, of_row = pool.tables.shape
         blocks = filled(of_row, FEWEST_BLOCKS)
         device, like = weights.device, weights.embeddings
-        largest = 3 * most + filled(rows) * blocks
+        largest = 4 * most + max(filled(rows), READING) * blocks
         self.inputs = torch.zeros(largest, dtype=torch.long, device=device)
         self.made = like.new_zeros(most, weights.shape.width)
         self.normed = like.new_zeros(most, weights.shape.width)

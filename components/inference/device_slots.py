@@ -18,7 +18,7 @@ import torch
 
 from components.inference.checkpoint import SITES
 from components.inference.deltas import Delta
-from components.inference.forms import Form, filled
+from components.inference.forms import READING, Form, filled
 from components.inference.weights import Weights
 
 LEAST_RANK = 16  # that of tensor cores: smaller ones are filled up, and rows need no other line
@@ -90,7 +90,7 @@ class DeviceSlots:
     def __init__(self, weights: Weights, most: int, rows: int) -> None:
         """most: deltas in memory at once; rows: in a batch."""
         self.weights = weights
-        self._lines = filled(rows) + 1  # the last one is for the row that reads its prompt
+        self._rows = filled(rows)  # that write; behind them are the lines of those that read
         self._layouts: dict[int, Layout] = {}
         self._buffers: dict[int, torch.Tensor] = {}
         self._known: dict[int, list[int]] = {}  # serials of what is in a buffer's lines
@@ -161,12 +161,12 @@ class DeviceSlots:
         """Lines of that rank's layout; they stay where they are."""
         if rank not in self._buffers:
             like, size = self.weights.embeddings, self.layout(rank).size
-            self._buffers[rank] = like.new_zeros(self._lines, size)
-            self._known[rank] = [-1] * self._lines
+            self._buffers[rank] = like.new_zeros(self._rows + READING, size)
+            self._known[rank] = [-1] * (self._rows + READING)
         return self._buffers[rank], self._known[rank]
 
     def _first(self, form: Form) -> int:
-        return self._lines - 1 if form.tokens > 1 else 0
+        return self._rows if form.tokens > 1 else 0
 
     def _widened(self, held: Held, rank: int) -> torch.Tensor:
         """Its vector in the layout of a higher rank."""
