@@ -11,7 +11,6 @@ are served in bfloat16 and peers run in both precisions.
 """
 
 import argparse
-import copy
 import json
 import random
 import statistics
@@ -27,7 +26,7 @@ from _curves import draw
 from _peers import PeftMixed, continuous, generate
 from _quality import learn, loss_of, said, windows
 from _world import prepare
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from components.inference.backend import Limits, device_named
 from components.inference.product import BFLOAT16, FLOAT32
@@ -73,7 +72,9 @@ class Bench:
         learn(self.model, self.tokens, given.steps)
         self.model.save_pretrained(self.base)
         signed(self.base)
-        self.rounded = copy.deepcopy(self.model).bfloat16()
+        if self.device:
+            rounded = LlamaForCausalLM.from_pretrained(self.base, dtype=torch.bfloat16)
+            self.rounded = rounded.to(self.device).eval()
         self.adapters = dict(make_adapters(self.base, top / "adapters", given.adapters))
 
     def engine(

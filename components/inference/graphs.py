@@ -6,11 +6,14 @@ time. All graphs share their memory, since they run one after the other and leav
 buffers that are none of theirs.
 """
 
+import threading
 from collections.abc import Callable
 
 import torch
 
 from components.inference.forms import Form
+
+ONE = threading.Lock()  # torch captures one graph at a time in a process
 
 
 class Graphs:
@@ -31,8 +34,9 @@ class Graphs:
     def _captured(self, form: Form) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         # other threads may bring adapters to the device meanwhile
-        with torch.cuda.graph(
+        capture = torch.cuda.graph(
             graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"
-        ):
+        )
+        with ONE, capture:
             self._run(form)
         return graph
