@@ -101,7 +101,7 @@ class Bench:
         """One base in both precisions, and no adapter."""
         engine, fast = (self.engine({}, precision=kind) for kind in (FLOAT32, BFLOAT16))
         self.what_bfloat16_costs(engine, fast)
-        self.template(engine)
+        self.template(fast if self.device else engine)
         self.against_generate(engine, fast)
         fast.close()
         engine.close()
