@@ -24,6 +24,7 @@ def generate(model: torch.nn.Module, jobs: Sequence[Job], at_once: int) -> int:
 
 
 def _generate(model: torch.nn.Module, tokens: torch.Tensor, mask: torch.Tensor, most: int, **more):
+    tokens, mask = tokens.to(model.device), mask.to(model.device)
     with torch.inference_mode():
         model.generate(
             input_ids=tokens, attention_mask=mask, max_new_tokens=most, min_new_tokens=most,
@@ -56,7 +57,8 @@ def continuous(model: torch.nn.Module, jobs: Sequence[Job], at_once: int) -> int
 class PeftMixed:
     """PEFT's mixed batches: `adapter_names`, a LoRA for each row."""
 
-    def __init__(self, base: Path, adapters: dict[str, Path]) -> None:
+    def __init__(self, base: Path, adapters: dict[str, Path], like: torch.nn.Module) -> None:
+        """like: a model whose device and precision it has."""
         from peft import PeftModel
 
         (first, folder), *rest = adapters.items()
@@ -64,6 +66,7 @@ class PeftMixed:
         self.model = PeftModel.from_pretrained(model, str(folder), adapter_name=first).eval()
         for name, folder in rest:
             self.model.load_adapter(str(folder), adapter_name=name)
+        self.model.to(like.device, like.dtype)
 
     def generate(self, jobs: Sequence[Job]) -> int:
         """One batch of prompts and answers of equal lengths."""

@@ -25,6 +25,7 @@ def learn(model: LlamaForCausalLM, tokens: Path, steps: int) -> None:
             group["lr"] = RATE * min(1.0, (step + 1) / 10) * (1 - step / steps)
         starts = random.integers(0, len(held) - LENGTH, ROWS)
         ids = torch.from_numpy(np.stack([held[n : n + LENGTH] for n in starts]).astype(np.int64))
+        ids = ids.to(model.device)
         optimizer.zero_grad()
         model(ids, labels=ids).loss.backward()
         optimizer.step()

@@ -6,7 +6,8 @@ some steps, so that what bfloat16 costs can be told; adapters have random weight
 writes the table, `--plots DIR` draws throughput over requests at once and over adapters.
 
 What takes long is asked for: `--adapters 1000` registers as many and compares with 32 of them,
-`--large` repeats the mix at 124 M parameters.
+`--large` repeats the mix at 124 M parameters. `--device cuda` is the same on a GPU, where adapters
+are served in bfloat16 and peers run in both precisions.
 """
 
 import argparse
@@ -15,19 +16,19 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from _adapters import make_adapters, make_base, signed
+from _asking import rates, serve, workload
 from _curves import draw
-from _peers import Job, PeftMixed, continuous, generate
+from _peers import PeftMixed, continuous, generate
 from _quality import learn, loss_of, said, windows
 from _world import prepare
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from components.inference.batcher import Limits
+from components.inference.backend import Limits, device_named
 from components.inference.product import BFLOAT16, FLOAT32
 from components.serving.batched_engine import BatchedEngine
 from components.serving.engine import BASE, Caller, Sampling
@@ -53,83 +54,54 @@ def config_of(sizes: Mapping[str, int], vocabulary: int) -> LlamaConfig:
     )
 
 
-def workload(count: int, models: Sequence[str], seed: int, longest: int = 128) -> list[Job]:
-    """Prompts of 16 to 128 and answers of 8 to `longest` tokens, as they come."""
-    chance = random.Random(seed)
-
-    def job(number: int) -> Job:
-        ids = [chance.randrange(5, 4096) for _ in range(chance.randint(16, 128))]
-        return models[number % len(models)], ids, chance.randint(8, longest)
-
-    return [job(number) for number in range(count)]
-
-
-def serve(engine: BatchedEngine, jobs: Sequence[Job]) -> int:
-    """All jobs in line at once, of which as many run as the engine has rows; tokens made."""
-    made = 0
-    with ExitStack() as held:
-        asked = []
-        for name, ids, limit in jobs:
-            taken = engine.alone
-            if name != BASE:
-                taken = held.enter_context(engine.shelf.use(engine.shelf.find(name)))
-            asked.append(engine.begin(taken, ids, Sampling(limit, 0.0)))
-        for request in asked:
-            while (told := request.answers.get()) is not None:
-                if isinstance(told, Exception):
-                    raise told
-                made += 1
-    return made
-
-
-def rates(
-    contestants: Mapping[str, Callable[[], int]], rounds: int, forget: Callable[[], None]
-) -> dict[str, float]:
-    """Tokens a second of each; they take turns, and begin with no prompt in the cache.
-
-    Medians: with three rounds or more, that what the first one sets up does not count.
-    """
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            forget()
-            started = time.perf_counter()
-            tokens = run()
-            taken[name].append(tokens / (time.perf_counter() - started))
-    return {name: round(statistics.median(found), 1) for name, found in taken.items()}
-
-
 class Bench:
     """A base, its engines, and what was measured so far."""
 
     def __init__(self, top: Path, given: argparse.Namespace) -> None:
         self.top, self.given = top, given
+        self.device = device_named(given.device)
         self.told: dict[str, object] = {"threads": torch.get_num_threads()}
+        if self.device:
+            self.told["device"] = torch.cuda.get_device_name()
         prepare(top / "world", 6000, 4096)
         self.base = top / "base"
         vocabulary = 4096
         self.tokens = top / "world" / "tokens"
         self.model = make_base(self.base, top / "world" / "tokenizer", config_of(SMALL, vocabulary))
+        self.model.to(self.device or "cpu")
         learn(self.model, self.tokens, given.steps)
         self.model.save_pretrained(self.base)
         signed(self.base)
+        if self.device:
+            rounded = LlamaForCausalLM.from_pretrained(self.base, dtype=torch.bfloat16)
+            self.rounded = rounded.to(self.device).eval()
         self.adapters = dict(make_adapters(self.base, top / "adapters", given.adapters))
 
     def engine(
-        self, adapters: Mapping[str, Path], rows: int = ROWS, precision: str = FLOAT32
+        self,
+        adapters: Mapping[str, Path],
+        rows: int = ROWS,
+        precision: str | None = None,
+        base: Path | None = None,
     ) -> BatchedEngine:
-        limits = Limits(rows=rows, pool_bytes=1 << 28, adapters=2048)
+        """precision: that of the device's table where none is named."""
+        usual, chunk = (BFLOAT16, 512) if self.device else (FLOAT32, 128)
         engine = BatchedEngine(
-            self.base, adapters, limits=limits, adapter_bytes=1 << 31, precision=precision
+            base or self.base,
+            adapters,
+            limits=Limits(rows=rows, chunk=chunk, pool_bytes=1 << 30, adapters=2048),
+            adapter_bytes=1 << 31,
+            precision=precision or usual,
+            device=self.device,
         )
         engine.warm()
         return engine
 
     def beside_generate(self) -> None:
         """One base in both precisions, and no adapter."""
-        engine, fast = self.engine({}), self.engine({}, precision=BFLOAT16)
+        engine, fast = (self.engine({}, precision=kind) for kind in (FLOAT32, BFLOAT16))
         self.what_bfloat16_costs(engine, fast)
-        self.template(engine)
+        self.template(fast if self.device else engine)
         self.against_generate(engine, fast)
         fast.close()
         engine.close()
@@ -138,25 +110,38 @@ class Bench:
         """The mixed workload, and the same with equal lengths, which padding does not hurt."""
         jobs = workload(self.given.requests, [BASE], 1)
         equal = [(BASE, ids[:16] * 4, 64) for _, ids, _ in jobs[: 2 * ROWS]]
+        contestants = {
+            "ours": lambda: serve(engine, jobs),
+            "ours_fast": lambda: serve(fast, jobs),
+            "generate": lambda: generate(self.model, jobs, ROWS),
+            "ours_equal": lambda: serve(engine, equal),
+            "generate_equal": lambda: generate(self.model, equal, ROWS),
+        }
+        ratios = {
+            "generate_fp32": ("ours", "generate"),
+            "generate_fast": ("ours_fast", "generate"),
+            "generate_equal_fp32": ("ours_equal", "generate_equal"),
+        }
+        if self.device:
+            contestants |= {
+                "generate_bf16": lambda: generate(self.rounded, jobs, ROWS),
+                "ours_equal_bf16": lambda: serve(fast, equal),
+                "generate_equal_bf16": lambda: generate(self.rounded, equal, ROWS),
+            }
+            ratios["generate_bf16"] = ("ours_fast", "generate_bf16")
+            ratios["generate_equal_bf16"] = ("ours_equal_bf16", "generate_equal_bf16")
+        else:  # on a GPU it wants kernels that are packages of their own
+            some = jobs[: 4 * ROWS]
+            contestants["continuous"] = lambda: continuous(self.model, some, ROWS)
+            ratios["continuous"] = ("ours", "continuous")
         found = rates(
-            {
-                "ours": lambda: serve(engine, jobs),
-                "ours_fast": lambda: serve(fast, jobs),
-                "generate": lambda: generate(self.model, jobs, ROWS),
-                "ours_equal": lambda: serve(engine, equal),
-                "generate_equal": lambda: generate(self.model, equal, ROWS),
-                "continuous": lambda: continuous(self.model, jobs[: 4 * ROWS], ROWS),
-            },
+            contestants,
             self.given.rounds,
             lambda: [held.batcher.pool.forget() for held in (engine, fast)],
         )
         self.told |= {f"{name}_per_s": rate for name, rate in found.items()}
-        self.told["ratio_to_generate_fp32"] = round(found["ours"] / found["generate"], 2)
-        self.told["ratio_to_generate_fast"] = round(found["ours_fast"] / found["generate"], 2)
-        self.told["ratio_to_generate_equal_fp32"] = round(
-            found["ours_equal"] / found["generate_equal"], 2
-        )
-        self.told["ratio_to_continuous"] = round(found["ours"] / found["continuous"], 2)
+        for name, (ours, theirs) in ratios.items():
+            self.told[f"ratio_to_{name}"] = round(found[ours] / found[theirs], 2)
 
     def what_bfloat16_costs(self, engine: BatchedEngine, fast: BatchedEngine) -> None:
         texts = windows(self.tokens)
@@ -166,7 +151,8 @@ class Bench:
         """Equal lengths, 8 adapters of rank 8 in a batch of 16."""
         lora = {n: f for n, f in self.adapters.items() if n.startswith("lora_8")}
         lora = dict(list(lora.items())[:8])
-        engine, peft = self.engine(lora), PeftMixed(self.base, lora)
+        engine = self.engine(lora)
+        peft = PeftMixed(self.base, lora, self.rounded if self.device else self.model)
         jobs = [(name, ids[:16] * 2, 48) for name, ids, _ in workload(ROWS, list(lora), 2)]
         found = rates(
             {
@@ -206,14 +192,12 @@ class Bench:
             self.told[f"adapters_{len(self.adapters)}_to_32"] = ratio
 
     def large(self) -> None:
-        """The same at 124 M parameters, on fewer and shorter answers."""
+        """The same at 124 M parameters; a processor has fewer and shorter answers to give."""
         base = self.top / "large"
         make_base(base, self.top / "world" / "tokenizer", config_of(LARGE, 50257))
         adapters = dict(make_adapters(base, self.top / "large_adapters", 32))
-        limits = Limits(rows=ROWS, pool_bytes=1 << 30)
-        engine = BatchedEngine(base, adapters, limits=limits, adapter_bytes=1 << 31)
-        engine.warm()
-        found = self.mixed(engine, 2 * ROWS, 32)
+        engine = self.engine(adapters, base=base)
+        found = self.mixed(engine, *((self.given.requests, 128) if self.device else (2 * ROWS, 32)))
         engine.close()
         self.told |= {f"{name}_124m_per_s": rate for name, rate in found.items()}
         self.told["mixed_32_to_base_124m"] = round(found["mixed_32"] / found["base"], 3)
@@ -254,6 +238,7 @@ class Bench:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--requests", type=int, default=256)
     parser.add_argument("--adapters", type=int, default=32)
     parser.add_argument("--large", action="store_true", help="also at 124 M parameters")

@@ -82,7 +82,8 @@ class Registered:
             engine = before.engine
         else:
             base = self.store.folder(f"{self.pipeline}.base", pointed.base)
-            engine = engine_of(base, precision=load(self.workspace).serving.precision)
+            limits = load(self.workspace).serving
+            engine = engine_of(base, precision=limits.precision, device=limits.device)
         names, refused = {}, {}
         for name, version in pointed.adapters.items():
             inner = f"{name}@{version}"

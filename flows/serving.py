@@ -71,7 +71,7 @@ def assemble(
     limits, names, outlook = _of_catalogue(workspace)
     if base is not None:
         folders = dict(_named(text) for text in adapters)
-        deployment = _of_folders(workspace, pipeline, base, folders, limits.precision)
+        deployment = _of_folders(workspace, pipeline, base, folders, limits)
         gateway = Gateway(deployment, FolderTemplates(folders), workspace, limits, keys)
         return gateway, outlook, None
     source = Registered(workspace, pipeline, alias)
@@ -98,14 +98,14 @@ def _of_catalogue(workspace: Path) -> tuple[Serving, list[str], "Outlook"]:
 
 
 def _of_folders(
-    workspace: Path, pipeline: str, base: Path, folders: dict[str, Path], precision: str
+    workspace: Path, pipeline: str, base: Path, folders: dict[str, Path], limits: Serving
 ) -> "Deployment":
     from components.serving.deployment import Deployment
     from components.serving.engines import engine_of
     from flows import evidence
     from flows.deploying import GOLDEN, identity, warm
 
-    engine = engine_of(base, precision=precision)
+    engine = engine_of(base, precision=limits.precision, device=limits.device)
     for name, folder in folders.items():
         judged = folder.resolve().parents[1] / "evaluations" / folder.resolve().name
         engine.add(name, folder, judged if (judged / GOLDEN).is_file() else None)

@@ -1,6 +1,7 @@
 """Random mixes of adapters in one batch, held against transformers and PEFT, one model at a time.
 
-`python -m tests.mixes --count 1000` does what `tests/test_engine.py` does with some hundred.
+`python -m tests.mixes --count 1000` does what `tests/test_engine.py` does with some hundred;
+`--device cuda` does it on a GPU, engine and references in float32.
 """
 
 import argparse
@@ -12,13 +13,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from transformers import AutoTokenizer
 
 from components.adapters import load_adapter, method_of
 from components.adapters.encoding import as_text, has_virtual_tokens
-from components.inference.batcher import Limits
+from components.inference.backend import Limits, device_named
 from components.models import llama
 from components.serving.batched_engine import BatchedEngine
 from components.serving.engine import BASE, Caller, Sampling
@@ -65,8 +67,8 @@ def more_folders(folders: Mapping[str, Path], top: Path) -> dict[str, Path]:
 class Reference:
     """What transformers and PEFT say, each model alone; remembered."""
 
-    def __init__(self, folders: Mapping[str, Path]) -> None:
-        self.folders = folders
+    def __init__(self, folders: Mapping[str, Path], device: torch.device | None) -> None:
+        self.folders, self.device = folders, device or torch.device("cpu")
         self.tokenizer = AutoTokenizer.from_pretrained(folders["base"])
         self._models: dict[str, torch.nn.Module] = {}
         self._said: dict[tuple[str, str], Said] = {}
@@ -75,7 +77,7 @@ class Reference:
         if name not in self._models:
             base = self.folders["base"]
             loaded = llama.load(base) if name == BASE else load_adapter(base, self.folders[name])
-            self._models[name] = loaded
+            self._models[name] = loaded.to(self.device)
         return self._models[name]
 
     def greedy(self, name: str, prompt: str) -> "Said":
@@ -86,7 +88,7 @@ class Reference:
     def _generate(self, name: str, prompt: str) -> "Said":
         model, end = self.model(name), self.tokenizer.eos_token_id
         first = [] if has_virtual_tokens(model) else [self.tokenizer.bos_token_id]
-        ids = torch.tensor([[*first, *as_text(self.tokenizer, prompt)]])
+        ids = torch.tensor([[*first, *as_text(self.tokenizer, prompt)]], device=self.device)
         made = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=LONGEST,
             do_sample=False, output_logits=True, return_dict_in_generate=True,
@@ -178,11 +180,15 @@ def wrong(reference: Reference, engine: BatchedEngine, asked: Asked) -> str | No
     return None if right else f"{asked}, expected {length} of {expected}"
 
 
-def engine_of(folders: Mapping[str, Path], models: list[str]) -> BatchedEngine:
+def engine_of(
+    folders: Mapping[str, Path], models: list[str], device: torch.device | None
+) -> BatchedEngine:
     """Small enough that rows, blocks and adapters' memory run short all the time."""
     limits = Limits(rows=5, chunk=12, pool_bytes=1 << 18, adapters=6)
     adapters = {name: folders[name] for name in models if name != BASE}
-    return BatchedEngine(folders["base"], adapters, limits=limits, adapter_bytes=300_000)
+    return BatchedEngine(
+        folders["base"], adapters, limits=limits, adapter_bytes=300_000, device=device
+    )
 
 
 def speakers(folders: Mapping[str, Path]) -> list[str]:
@@ -191,14 +197,16 @@ def speakers(folders: Mapping[str, Path]) -> list[str]:
     return [BASE, *(name for name in adapters if method_of(folders[name]).generates)]
 
 
-def check(folders: Mapping[str, Path], count: int, seed: int) -> dict[str, int]:
-    """Run so many mixes.
+def check(
+    folders: Mapping[str, Path], count: int, seed: int, device: torch.device | None = None
+) -> dict[str, int]:
+    """Run so many mixes. device: see `BatchedEngine`.
 
     Raises:
         AssertionError: an answer is not that of transformers and PEFT, or of the request alone.
     """
     models, chance = speakers(folders), random.Random(seed)
-    reference, engine = Reference(folders), engine_of(folders, models)
+    reference, engine = Reference(folders, device), engine_of(folders, models, device)
     answers = 0
     for _ in range(count):
         mix = draw(chance, models)
@@ -220,14 +228,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args()
+    torch.set_float32_matmul_precision("highest")  # a GPU's products would round to TF32
     with tempfile.TemporaryDirectory() as name:
         for part in ("base", "more"):
             (Path(name) / part).mkdir()
-        folders = more_folders(make_folders(Path(name) / "base"), Path(name) / "more")
+        with patch("components.training.machine.device", lambda: torch.device("cpu")):
+            folders = more_folders(make_folders(Path(name) / "base"), Path(name) / "more")
         started = time.monotonic()
-        told = check(folders, given.count, given.seed)
+        told = check(folders, given.count, given.seed, device_named(given.device))
     told["seconds"] = round(time.monotonic() - started)
     print(json.dumps(told))
     if given.json:

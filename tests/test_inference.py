@@ -23,11 +23,11 @@ from transformers.generation import (
 )
 
 from components.inference.batcher import Batcher, Limits
-from components.inference.blocks import Pool
 from components.inference.checkpoint import Unsupported, shape_of
 from components.inference.choice_kernel import uniform
 from components.inference.request import Choosing, Reading, Request
 from components.inference.rows import Chooser
+from components.inference.store import Store
 from components.inference.weights import load
 
 SIZES = {
@@ -182,7 +182,7 @@ def test_tokens_are_drawn_from_the_distribution_of_transformers(settings):
     if chosen.min_p:
         processors.append(MinPLogitsWarper(chosen.min_p))
     size, rows = 500, 3
-    chooser = Chooser(rows, size)
+    chooser = Chooser(torch.zeros(rows, size))
     logits = torch.randn(rows, size, generator=torch.Generator().manual_seed(3)) * 2
     seen = torch.tensor([[4, 4, 17], [1, 2, 3], [499, 0, 7]])
     for row in range(rows):
@@ -265,7 +265,7 @@ def test_simultaneous_requests_wait_for_the_one_that_reads_their_beginning(batch
 
 
 def test_a_full_pool_makes_requests_wait_and_forgets_what_none_uses(batcher_of):
-    block = Pool.bytes_of_block(2, 2, 8)
+    block = Store.bytes_of_block(shape_of(FAMILIES["llama"]))
     batcher, model = batcher_of(FAMILIES["llama"], Limits(rows=4, chunk=64, pool_bytes=6 * block))
     random = np.random.default_rng(4)
     prompts = [random.integers(0, 300, 40).tolist() for _ in range(9)]  # three blocks each

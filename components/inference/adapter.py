@@ -59,16 +59,16 @@ def read(folder: Path, base: Path, weights: Weights) -> Adapter:
     reader = METHODS.get(described["method"], _peft)
     own = None
     if described["random_base"] is not None and reader is _peft:
-        own = _randomised(base, described["random_base"], weights.precision)
+        own = _randomised(base, described["random_base"], weights)
     return reader(folder, base, own or weights, own)
 
 
-def _randomised(base: Path, seed: int, precision: str) -> Weights:
-    """The control's decoder, which has learned nothing."""
+def _randomised(base: Path, seed: int, like: Weights) -> Weights:
+    """The control's decoder, which has learned nothing, as exact and on the device as `like`."""
     from components.models import llama
 
     model = llama.randomised(base, seed)
-    return assemble(model.config, model.state_dict(), precision)
+    return assemble(model.config, model.state_dict(), like.precision, like.device)
 
 
 def _peft(folder: Path, base: Path, weights: Weights, own: Weights | None) -> Adapter:
@@ -90,11 +90,11 @@ def _config(folder: Path) -> "PeftConfig":
 
 def _nothing(folder: Path, base: Path, weights: Weights, own: Weights | None) -> Adapter:
     seed = read_json(folder / "adapter.json")["random_base"]
-    return Adapter(own=None if seed is None else _randomised(base, seed, weights.precision))
+    return Adapter(own=None if seed is None else _randomised(base, seed, weights))
 
 
 def _whole(folder: Path, base: Path, weights: Weights, own: Weights | None) -> Adapter:
-    return Adapter(own=load(folder, weights.precision))
+    return Adapter(own=load(folder, weights.precision, weights.device))
 
 
 def _head(folder: Path, base: Path, weights: Weights, own: Weights | None) -> Adapter:
@@ -106,8 +106,10 @@ def _head(folder: Path, base: Path, weights: Weights, own: Weights | None) -> Ad
     if "score.weight" not in tensors:
         raise Unsupported(f"{folder} holds no score.weight; it is no classifier of this family")
     classifier = tensors["score.weight"].t().contiguous()
-    whole = None if frozen else assemble(config_of(folder), tensors, weights.precision)
-    return Adapter(classifier=classifier, own=whole)
+    if frozen:
+        return Adapter(classifier=classifier)
+    own = assemble(config_of(folder), tensors, weights.precision, weights.device)
+    return Adapter(classifier=classifier, own=own)
 
 
 Reader = Callable[[Path, Path, Weights, Any], Adapter]

@@ -10,30 +10,16 @@ when it is let in: a full pool makes requests wait, and none that runs can fail 
 
 import threading
 from collections import deque
-from dataclasses import dataclass
 from queue import SimpleQueue
 
 import numpy as np
 import torch
 
-from components.inference.blocks import Pool
-from components.inference.decoder import Decoder, Step
-from components.inference.deltas import Slots
+from components.inference.backend import Limits, decoder_of
+from components.inference.decoder import Step
 from components.inference.request import Choosing, Made, Reading, Request
 from components.inference.rows import Chooser, Row, begin, keep, next_key
 from components.inference.weights import Weights
-
-
-@dataclass(frozen=True)
-class Limits:
-    """rows: requests in a batch; chunk: tokens of prompts in a step; pool_bytes: of keys and
-    values; adapters: in memory at once.
-    """
-
-    rows: int = 32
-    chunk: int = 128
-    pool_bytes: int = 1 << 28
-    adapters: int = 1024
 
 
 class Batcher:
@@ -41,14 +27,10 @@ class Batcher:
 
     def __init__(self, weights: Weights, limits: Limits, turn: threading.Lock) -> None:
         """turn: held during a step, so that decoders of one process do not fight for its cores."""
-        shape = weights.shape
         self.limits, self.turn = limits, turn
-        size = Pool.bytes_of_block(shape.layers, shape.key_heads, shape.size)
-        blocks = max(limits.pool_bytes // size, 1)
-        sizes = (shape.layers, shape.key_heads, shape.size, blocks, limits.rows, shape.context)
-        self.pool, self.slots = Pool(*sizes), Slots(shape.layers, limits.adapters)
-        self.decoder = Decoder(weights, self.pool, self.slots, limits.rows + limits.chunk)
-        self.chooser = Chooser(limits.rows, shape.vocabulary)
+        self.decoder = decoder_of(weights, limits)
+        self.pool, self.slots = self.decoder.pool, self.decoder.slots
+        self.chooser = Chooser(self.decoder.paper(limits.rows))
         self.rows: dict[int, Row] = {}
         self.waiting: deque[Request] = deque()
         self.steps = self.written = 0
@@ -224,7 +206,8 @@ class Batcher:
             self._read[row.number] = stop
             if isinstance(row.request.wanted, Reading):
                 count = len(_places(row, start, stop))
-                row.features.append(features[first : first + count].clone())
+                of_row = features[first : first + count]
+                row.features.append(of_row.to("cpu", torch.float32, copy=True))
                 first += count
         for row in [row for row, _, stop in chunks if stop == row.request.length]:
             self._reading.remove(row)
@@ -240,7 +223,7 @@ class Batcher:
         """Choose a token for each of those rows and hand it over."""
         chooser, count = self.chooser, len(numbers)
         logits = chooser.logits(count)
-        self.decoder.weights.head.into(hidden, logits)
+        self.decoder.say(hidden, logits)
         rows = [self.rows[number] for number in numbers.tolist()]
         for row in rows:
             if row.request.wanted.constraint is not None:

@@ -12,46 +12,44 @@ key of all that their values depend on, and the next row with that beginning tak
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from components.inference.attention_kernel import BLOCK, room
+from components.inference.attention_kernel import BLOCK
 
 
-class Pool:
-    """The blocks of one decoder, never more than it was made with.
+class Holds(Protocol):
+    """Where the keys and values of so many blocks lie."""
+
+    blocks: int
+
+    def copy(self, source: int, target: int) -> None:
+        """One block into another, in all layers; a row reads no further than it has written."""
+
+    def write(self, block: int, past: np.ndarray) -> None:
+        """Keys and values of a block's first positions: (layers, 2, key heads, positions, size)."""
+
+
+Held = TypeVar("Held", bound=Holds)
+
+
+class Pool(Generic[Held]):
+    """The blocks of one decoder, never more than its store has.
 
     tables: (rows, blocks of a row), int32: which block holds a row's positions.
     """
 
-    def __init__(
-        self, layers: int, key_heads: int, size: int, blocks: int, rows: int, context: int
-    ) -> None:
-        self.block = BLOCK
-        of_row = -(-context // BLOCK)
-        # untouched pages take no memory; a block lies in one piece, so that it touches few
-        self._store = np.zeros((blocks, layers, 2, key_heads, BLOCK * room(size)), np.float32)
-        self.tables = np.zeros((rows, of_row), np.int32)
-        self.blocks = blocks
+    def __init__(self, store: Held, rows: int, context: int) -> None:
+        self.block, self.store, self.blocks = BLOCK, store, store.blocks
+        blocks = store.blocks
+        self.tables = np.zeros((rows, -(-context // BLOCK)), np.int32)
         self._free = list(range(blocks - 1, -1, -1))
         self._uses = np.zeros(blocks, np.int64)
         self._by_key: dict[bytes, int] = {}
         self._keys: dict[int, bytes] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()  # kept, used by none; the oldest first
         self.hits = self.misses = self.evictions = 0  # positions, positions, blocks
-
-    @staticmethod
-    def bytes_of_block(layers: int, key_heads: int, size: int) -> int:
-        return layers * 2 * key_heads * BLOCK * room(size) * 4
-
-    def layer(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys (blocks, key heads, room, BLOCK) and values (blocks, key heads, BLOCK, room).
-
-        room: a head's size, filled up. See `attention_kernel`.
-        """
-        keys, values = self._store[:, number, 0], self._store[:, number, 1]
-        blocks, heads, _ = keys.shape
-        return keys.reshape(blocks, heads, -1, BLOCK), values.reshape(blocks, heads, BLOCK, -1)
 
     def available(self) -> int:
         """How many blocks can be had: free ones, and kept ones that none uses."""
@@ -105,21 +103,9 @@ class Pool:
         if key in self._by_key or not self.available():
             return
         copied = self.take()
-        self.copy(block, copied)
+        self.store.copy(block, copied)
         self.keep(key, copied)
         self.leave([copied])
-
-    def copy(self, source: int, target: int) -> None:
-        """One block into another, in all layers; a row reads no further than it has written."""
-        self._store[target] = self._store[source]
-
-    def write(self, block: int, past: np.ndarray) -> None:
-        """Keys and values of a block's first positions: (layers, 2, key heads, positions, size)."""
-        count, size = past.shape[3:]
-        for layer, (keys, values) in enumerate(past):
-            all_keys, all_values = self.layer(layer)
-            all_keys[block, :, :size, :count] = keys.transpose(0, 2, 1)
-            all_values[block, :, :count, :size] = values
 
     def forget(self) -> None:
         """Keep no block that is not in use."""

@@ -23,8 +23,9 @@ from components.inference.attention_kernel import ATTEND, PLACE, room
 from components.inference.blocks import Pool
 from components.inference.checkpoint import SITES
 from components.inference.delta_kernel import ADD_DELTAS, MOST_LOW
-from components.inference.deltas import Slots
 from components.inference.kernels import ADD_AND_NORM, GATE
+from components.inference.slots import Slots
+from components.inference.store import Store
 from components.inference.threads import Bound, set_crew
 from components.inference.tiles import LANES, ROWS
 from components.inference.weights import Layer, Weights
@@ -78,7 +79,7 @@ def tiles(*values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class Decoder:
     """Weights with buffers for the largest step, bound to a pool and a table of deltas."""
 
-    def __init__(self, weights: Weights, pool: Pool, slots: Slots, most: int) -> None:
+    def __init__(self, weights: Weights, pool: Pool[Store], slots: Slots, most: int) -> None:
         """most: tokens of a step."""
         self.weights, self.pool, self.slots, self.most = weights, pool, slots, most
         shape = weights.shape
@@ -110,19 +111,19 @@ class Decoder:
     def _array(self, name: str) -> np.ndarray:
         return self.buffers[name].numpy()
 
-    def _norm(self, weight: np.ndarray) -> Bound:
-        arrays = (self._array("stream"), self._array("made"), weight, self._array("normed"))
+    def _norm(self, weight: torch.Tensor) -> Bound:
+        arrays = (self._array("stream"), self._array("made"), weight.numpy(), self._array("normed"))
         return Bound(ADD_AND_NORM, *arrays, self.weights.shape.width, self._eps)
 
     def _bind(self, number: int) -> dict[str, Bound]:
         layer, shape, told = self.weights.layers[number], self.weights.shape, self.told
         sizes = (shape.heads, shape.key_heads, shape.size, room(shape.size))
-        keys, values = self.pool.layer(number)
+        keys, values = self.pool.store.layer(number)
         tables = self.pool.tables
         held = (tables, tables.shape[1], keys, values, 2 * shape.layers)
         placed = (told["rows"], told["positions"], *held)
-        norms = 0 if layer.head_norms is None else layer.head_norms
-        turned = (self.weights.cos, self.weights.sin, shape.context)
+        norms = 0 if layer.head_norms is None else layer.head_norms.numpy()
+        turned = (self.weights.cos.numpy(), self.weights.sin.numpy(), shape.context)
         scratch = (self._scores, self._sums, self._scores.shape[2])
         split = (told["firsts"], told["counts"], *scratch, self._array("attended"))
         qkv = self._array("qkv")
@@ -230,10 +231,18 @@ class Decoder:
         layer.products[site].into(told.buffers[reads], told.buffers[writes])
         bound[site](told.deltas)
 
+    def say(self, hidden: torch.Tensor, out: torch.Tensor) -> None:
+        """Write what the output layer says of `hidden` (tokens, width) to `out`, as of `paper`."""
+        self.weights.head.into(hidden, out)
+
+    def paper(self, count: int) -> torch.Tensor:
+        """Room for logits on the host, (count, vocabulary)."""
+        return torch.zeros(count, self.weights.shape.vocabulary)
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """What the output layer says. (tokens, width) to (tokens, vocabulary)."""
-        said = torch.empty(len(hidden), self.weights.shape.vocabulary)
-        self.weights.head.into(hidden, said)
+        said = self.paper(len(hidden))
+        self.say(hidden, said)
         return said
 
 

@@ -10,7 +10,7 @@ gives.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from components.inference.checkpoint import SITES, Unsupported
-from components.inference.delta_kernel import AS, BS, FIELDS, MOST_RANK, PANELS, RANKS, SCALES
-from components.inference.tiles import LANES, NARROW
+from components.inference.delta_kernel import MOST_RANK
+from components.inference.product import AnyProduct
 from components.inference.weights import Weights
 
 if TYPE_CHECKING:
@@ -31,39 +31,31 @@ MAGNITUDE = "lora_magnitude_vector"
 
 
 @dataclass(frozen=True)
-class Delta:
-    """An adapter's matrices in memory, and where they lie.
-
-    told: (sites of all layers, FIELDS), as `delta_kernel` reads it. arrays: what that points to.
+class Change:
+    """What an adapter does to one product. shrinks: A (rank, inputs), and expands: B (rank,
+    outputs), its scaling in it, both by the number of the matrix in the product; scale: of all
+    that the product gives, where there is one.
     """
 
-    told: np.ndarray
-    arrays: tuple[np.ndarray, ...]
+    shrinks: dict[int, np.ndarray]
+    expands: dict[int, np.ndarray]
+    scale: np.ndarray | None = None
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        scales = [] if self.scale is None else [self.scale]
+        return [*self.shrinks.values(), *self.expands.values(), *scales]
+
+
+@dataclass(frozen=True)
+class Delta:
+    """An adapter's matrices on the host. changes: by site, layer * sites + site."""
+
+    changes: Mapping[int, Change]
 
     @property
     def bytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays)
-
-
-class Slots:
-    """Which delta each slot stands for; slot 0 is none."""
-
-    def __init__(self, layers: int, most: int) -> None:
-        """most: deltas in memory at once."""
-        self.table = np.zeros((most + 1, layers * len(SITES), FIELDS), np.int64)
-        self._held: dict[int, Delta] = {}
-        self._free = list(range(most, 0, -1))
-
-    def put(self, delta: Delta) -> int:
-        """The slot that stands for `delta` from now on. There must be a free one."""
-        slot = self._free.pop()
-        self.table[slot], self._held[slot] = delta.told, delta
-        return slot
-
-    def drop(self, slot: int) -> None:
-        """Free a slot that no request has."""
-        del self._held[slot]
-        self._free.append(slot)
+        return sum(array.nbytes for change in self.changes.values() for array in change.arrays)
 
 
 class _Maker:
@@ -71,10 +63,7 @@ class _Maker:
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
-        self.told = np.zeros((weights.shape.layers * len(SITES), FIELDS), np.int64)
-        self.arrays: list[np.ndarray] = []
-        self.shrinks: dict[int, dict[int, np.ndarray]] = {}  # As by site and segment
-        self.scales: dict[int, np.ndarray] = {}
+        self.changes: dict[int, Change] = {}
 
     def site(self, module: str) -> tuple[int, int, int, int]:
         """Of a module ("model.layers.2.mlp.up_proj"): its site, segment, first and last output."""
@@ -87,54 +76,38 @@ class _Maker:
         return site, segment, ends[segment], ends[segment + 1]
 
     def matrix(self, module: str) -> torch.Tensor:
-        """The base's, (outputs, inputs)."""
+        """The base's, (outputs, inputs), in float32 on the host."""
         site, _, first, last = self.site(module)
+        return self.product(site).weight[:, first:last].t().float().cpu()
+
+    def product(self, site: int) -> AnyProduct:
         layer, name = divmod(site, len(SITES))
-        return self.weights.layers[layer].products[list(SITES)[name]].weight[:, first:last].t()
+        return self.weights.layers[layer].products[list(SITES)[name]]
+
+    def change(self, site: int) -> Change:
+        return self.changes.setdefault(site, Change({}, {}))
 
     def low_rank(self, module: str, a: torch.Tensor, b: torch.Tensor) -> None:
         """a: (rank, inputs); b: (outputs, rank), its scaling in it."""
-        site, segment, _, _ = self.site(module)
-        wanted = self.matrix(module).shape
-        if (b.shape[0], a.shape[1]) != tuple(wanted) or len(a) > MOST_RANK:
+        site, segment, first, last = self.site(module)
+        wanted = (last - first, self.product(site).inputs)
+        if (b.shape[0], a.shape[1]) != wanted or len(a) > MOST_RANK:
             raise Unsupported(
                 f"the delta of {module} is {tuple(b.shape)} x {tuple(a.shape)}, the matrix "
-                f"{tuple(wanted)}, and a rank at most {MOST_RANK}"
+                f"{wanted}, and a rank at most {MOST_RANK}"
             )
-        self.shrinks.setdefault(site, {})[segment] = a.float().numpy()
-        self.told[site, RANKS + segment] = len(a)
-        self.told[site, BS + segment] = self._held(_panels(b.t().float().numpy(), LANES))
+        change = self.change(site)
+        change.shrinks[segment] = a.float().numpy()
+        change.expands[segment] = b.t().float().numpy()
 
     def scale(self, module: str, values: torch.Tensor) -> None:
         """values: (outputs,), which multiply what the module gives."""
         site, _, first, last = self.site(module)
-        layer, name = divmod(site, len(SITES))
-        width = self.weights.layers[layer].products[list(SITES)[name]].ends[-1]
-        whole = self.scales.setdefault(site, np.ones(width, np.float32))
-        whole[first:last] *= values.float().numpy()
-
-    def finished(self) -> Delta:
-        for site, of_segments in self.shrinks.items():
-            side_by_side = np.concatenate([of_segments[n].T for n in sorted(of_segments)], axis=1)
-            panels = _panels(side_by_side, NARROW)
-            self.told[site, PANELS], self.told[site, AS] = len(panels), self._held(panels)
-        for site, values in self.scales.items():
-            self.told[site, SCALES] = self._held(values)
-        return Delta(self.told, tuple(self.arrays))
-
-    def _held(self, array: np.ndarray) -> int:
-        """Its address; it stays where it is."""
-        self.arrays.append(array)
-        return array.ctypes.data
-
-
-def _panels(matrix: np.ndarray, lanes: int) -> np.ndarray:
-    """(lines, columns) as (panels, lines, lanes), the last panel filled up with zeros."""
-    lines, columns = matrix.shape
-    count = -(-columns // lanes)
-    filled = np.zeros((lines, count * lanes), np.float32)
-    filled[:, :columns] = matrix
-    return np.ascontiguousarray(filled.reshape(lines, count, lanes).transpose(1, 0, 2))
+        change = self.change(site)
+        if change.scale is None:
+            change = replace(change, scale=np.ones(self.product(site).ends[-1], np.float32))
+            self.changes[site] = change
+        change.scale[first:last] *= values.float().numpy()
 
 
 def read_lora(folder: Path, config: "PeftConfig", weights: Weights) -> Delta:
@@ -157,7 +130,7 @@ def read_lora(folder: Path, config: "PeftConfig", weights: Weights) -> Delta:
         if magnitude is not None:
             norms = (made.matrix(module) + b @ a).norm(dim=1)
             made.scale(module, magnitude.float() / norms)
-    return made.finished()
+    return Delta(made.changes)
 
 
 def read_ia3(folder: Path, config: "PeftConfig", weights: Weights) -> Delta:
@@ -176,7 +149,7 @@ def read_ia3(folder: Path, config: "PeftConfig", weights: Weights) -> Delta:
             made.scale(module.replace("down_proj", "up_proj"), values[0])
         else:
             raise Unsupported(f"{folder} scales what {module} reads, which is not known here")
-    return made.finished()
+    return Delta(made.changes)
 
 
 def _refuse(config: "PeftConfig", usual: Mapping[str, Any]) -> None:

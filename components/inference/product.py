@@ -3,6 +3,8 @@
 Rounded weights take half the memory and the processor's own products of bfloat16 (AMX or AVX-512).
 Each rounds what it reads and gives to 8 bits of mantissa and sums in float32; norms, attention,
 deltas, keys and values stay in float32. What that costs is measured by `bench/serving.py`.
+
+On a GPU (see `device`) both are `Product`, of tensors that lie there.
 """
 
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
+DTYPES = {FLOAT32: torch.float32, BFLOAT16: torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,16 @@ class Product:
     ends: tuple[int, ...]
 
     @property
+    def inputs(self) -> int:
+        return self.weight.shape[0]
+
+    @property
     def bytes(self) -> int:
         return self.weight.nbytes
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The product of x, (tokens, outputs)."""
+        return x @ self.weight if self.bias is None else torch.addmm(self.bias, x, self.weight)
 
     def into(self, x: torch.Tensor, out: torch.Tensor) -> None:
         """Write the product of x to `out` (tokens, outputs)."""
@@ -50,6 +61,10 @@ class Rounded:
         return self.packed.to_dense().float().t()
 
     @property
+    def inputs(self) -> int:
+        return self.packed.shape[1]
+
+    @property
     def bytes(self) -> int:
         return 2 * self.packed.numel()
 
@@ -65,9 +80,14 @@ AnyProduct = Product | Rounded
 
 
 def product(
-    matrices: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None], precision: str
+    matrices: Sequence[torch.Tensor],
+    biases: Sequence[torch.Tensor | None],
+    precision: str,
+    device: torch.device | None,
 ) -> AnyProduct:
     """Matrices of a checkpoint, each (outputs, inputs), side by side; biases: those they have.
+
+    device: see `Weights`.
 
     Raises:
         ValueError: this machine has no products of that precision.
@@ -82,6 +102,10 @@ def product(
         )
     ends = tuple(torch.tensor([len(matrix) for matrix in matrices]).cumsum(0).tolist())
     whole = torch.cat(list(matrices))
+    if device is not None:
+        dtype = DTYPES[precision]
+        bias = None if bias is None else bias.to(device, dtype)
+        return Product(whole.to(device, dtype).t(), bias, ends)
     if precision == FLOAT32:
         return Product(whole.t().contiguous(), bias, ends)
     if precision != BFLOAT16 or not torch.ops.mkldnn._is_mkldnn_bf16_supported():

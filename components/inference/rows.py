@@ -40,7 +40,7 @@ def begin(pool: Pool, request: Request, number: int) -> Row | None:
     row.blocks += [pool.take() for _ in range(request.blocks - len(known))]
     if end is not None:
         block, count = end
-        pool.copy(block, row.blocks[len(known)])
+        pool.store.copy(block, row.blocks[len(known)])
         row.read += count
         pool.leave([block])
     pool.tables[number, : len(row.blocks)] = row.blocks
@@ -81,7 +81,7 @@ def _write_past(pool: Pool, row: Row) -> None:
     before = row.read // BLOCK  # blocks of others
     for number in range(before, -(-past.shape[3] // BLOCK)):
         first = number * BLOCK
-        pool.write(row.blocks[number], past[:, :, :, first : first + BLOCK])
+        pool.store.write(row.blocks[number], past[:, :, :, first : first + BLOCK])
     keep(pool, row, before * BLOCK, past.shape[3])
     row.read = past.shape[3]
 
@@ -99,7 +99,9 @@ def keep(pool: Pool, row: Row, start: int, stop: int) -> None:
 class Chooser:
     """How each row's tokens are chosen, as the kernel reads it."""
 
-    def __init__(self, rows: int, vocabulary: int) -> None:
+    def __init__(self, logits: torch.Tensor) -> None:
+        """logits: where they will be written, (rows, vocabulary), on the host."""
+        rows, vocabulary = logits.shape
         self.numbers = np.ones((rows, 4), np.float32)
         self.settings = np.zeros((rows, 3), np.int64)
         self.steps = np.zeros(rows, np.int32)
@@ -108,7 +110,7 @@ class Chooser:
         self.tokens, self.logprobs = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
         self._rows = np.zeros(rows, np.int32)
         self._weights = np.zeros((torch.get_num_threads(), vocabulary), np.float32)
-        self._logits = torch.zeros(rows, vocabulary)
+        self._logits = logits
         self._choose = Bound(
             CHOOSE,
             self._logits.numpy(),

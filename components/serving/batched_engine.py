@@ -39,10 +39,11 @@ class BatchedEngine(Speaking):
         limits: Limits | None = None,
         adapter_bytes: int = ADAPTER_BYTES,
         precision: str = FLOAT32,
+        device: torch.device | None = None,
     ) -> None:
         """evaluations: the folders with the adapters' golden prompts, by name, where there are any.
 
-        precision: of the base's products.
+        precision: of the base's products. device: where they are computed; None: on the processor.
 
         Raises:
             Unsupported: the base is none of the family.
@@ -55,7 +56,7 @@ class BatchedEngine(Speaking):
             raise ValueError(
                 f"the files of {base} are not those that its lineage.json names; run 'dvc repro'"
             )
-        weights = load(base, precision)
+        weights = load(base, precision, device)
         self.texts = Texts(base)
         self._config = config_of(base)
         self._hashes = {"base": content, "tokenizer": file_hash(base / "tokenizer.json")}
@@ -220,7 +221,9 @@ class BatchedEngine(Speaking):
             raise _unavailable(version) from None
 
     def about(self) -> Mapping[str, str]:
-        told = {"engine": BACKEND, "precision": self.batcher.decoder.weights.precision}
+        weights = self.batcher.decoder.weights
+        device = "cpu" if weights.device is None else weights.device.type
+        told = {"engine": BACKEND, "precision": weights.precision, "device": device}
         return told | {name: metadata.version(name) for name in LIBRARIES}
 
     def close(self) -> None:

@@ -10,18 +10,21 @@ def engine_of(
     base: Path,
     adapters: Mapping[str, Path] | None = None,
     precision: str = "float32",
+    device: str = "auto",
 ) -> Engine:
     """kindling's own where it knows the base's family, or transformers'; which one is told.
 
     Raises:
-        ValueError: neither serves the base in that precision on this machine.
+        ValueError: neither serves the base in that precision on this machine, or it lacks the
+            device.
     """
+    from components.inference.backend import device_named
     from components.inference.checkpoint import Unsupported
     from components.serving.batched_engine import BatchedEngine
     from components.serving.transformers_engine import TransformersEngine
 
     try:
-        return BatchedEngine(base, adapters, precision=precision)
+        return BatchedEngine(base, adapters, precision=precision, device=device_named(device))
     except Unsupported as reason:
         if precision != "float32":
             raise ValueError(

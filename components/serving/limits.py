@@ -24,4 +24,7 @@ class Serving(Block):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of the base's products; bfloat16 is faster and less exact"
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="that computes; auto is a GPU where there is one"
+    )
     trace_requests: bool = Field(default=False, description="each request as a trace in MLflow")

@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,7 @@ class Shelf:
             home.root(f"{version.content} {number}" if member.count else changed)
             for number, member in enumerate(read.members)
         )
-        return Held(read, batcher, slot, roots)
+        return Held(replace(read, delta=None), batcher, slot, roots)  # the slot has it now
 
     def _drop(self, version: Version) -> None:
         held, version.held = version.held, None

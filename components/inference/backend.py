@@ -1,0 +1,56 @@
+"""What a batcher computes with: our kernels on the processor, or torch's operations on a device."""
+
+from dataclasses import dataclass
+
+import torch
+
+from components.inference.blocks import Pool
+from components.inference.decoder import Decoder
+from components.inference.device_decoder import DeviceDecoder
+from components.inference.device_slots import DeviceSlots
+from components.inference.device_store import DeviceStore
+from components.inference.slots import Slots
+from components.inference.store import Store
+from components.inference.weights import Weights
+
+AnyDecoder = Decoder | DeviceDecoder
+
+
+@dataclass(frozen=True)
+class Limits:
+    """rows: requests in a batch; chunk: tokens of prompts in a step; pool_bytes: of keys and
+    values; adapters: in memory at once.
+    """
+
+    rows: int = 32
+    chunk: int = 128
+    pool_bytes: int = 1 << 28
+    adapters: int = 1024
+
+
+def device_named(name: str) -> torch.device | None:
+    """A device by its name in the catalogue; None: the processor, with our kernels.
+
+    Raises:
+        ValueError: a GPU is asked for where there is none.
+    """
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise ValueError(
+            "device cuda: torch finds no GPU here; set 'device: auto' in the catalogue's block "
+            "'serving'"
+        )
+    return torch.device("cuda") if there and name != "cpu" else None
+
+
+def decoder_of(weights: Weights, limits: Limits) -> AnyDecoder:
+    """A decoder with its pool and its slots, where the weights lie."""
+    shape, most = weights.shape, limits.rows + limits.chunk
+    if weights.device is None:
+        store = Store(shape, max(limits.pool_bytes // Store.bytes_of_block(shape), 1))
+        slots = Slots(shape.layers, limits.adapters)
+        return Decoder(weights, Pool(store, limits.rows, shape.context), slots, most)
+    size = DeviceStore.bytes_of_block(shape, weights.embeddings.dtype)
+    held = DeviceStore(weights, max(limits.pool_bytes // size, 1))
+    pool = Pool(held, limits.rows, shape.context)
+    return DeviceDecoder(weights, pool, DeviceSlots(weights, limits.adapters, limits.rows), most)
