@@ -24,6 +24,7 @@ SHAPES = {
     "124M": (12, 768, 12, 1024, 50304, 32, 6e-4),
     "350M": (24, 1024, 16, 1024, 50304, 16, 3e-4),
 }
+EXACT = "kindling_exact"
 SKIPPED = 0.25  # of the steps, at the start: compilation and warm caches
 
 
@@ -86,8 +87,11 @@ class Clock:
         return float(np.median(taken[int(SKIPPED * len(taken)) :]))
 
 
-def kindling(shape: str, steps: int, folder: Path) -> tuple[float, float]:
-    """Our own engine, as a stage calls it: its median seconds a step, and its last losses' mean."""
+def kindling(shape: str, steps: int, folder: Path, exact: bool = False) -> tuple[float, float]:
+    """Our own engine, as a stage calls it: its median seconds a step, and its last losses' mean.
+
+    exact: as `pretrain.exact`, of which a processor's speed does not depend.
+    """
     from components.models import llama
     from components.reporter import Silent
     from components.training import loop
@@ -127,6 +131,7 @@ def kindling(shape: str, steps: int, folder: Path) -> tuple[float, float]:
         precision="auto",
         seed=SEED,
         compile="always",
+        exact=exact,
         tokens=rows * context,
         flops=llama.training_flops(trained.config, parameters),
     )
@@ -212,6 +217,7 @@ def accelerated(shape: str, steps: int, folder: Path) -> tuple[float, float]:
 
 CONTESTANTS = {
     "kindling": kindling,
+    EXACT: lambda *a: kindling(*a, exact=True),
     "trainer": trainer,
     "trainer_best": lambda *a: trainer(*a, bf16=True, torch_compile=True),
     "trainer_compiled": lambda *a: trainer(*a, torch_compile=True),
@@ -281,7 +287,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, help="all that differ there")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--one", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--shape", choices=SHAPES, help="one decoder alone")
@@ -291,7 +297,8 @@ def main() -> None:
         return one(given.one, given.shape, given.steps, given.folder)
     shapes = ["6M"] if given.device == "cpu" else ["124M", "350M"]
     shapes = [given.shape] if given.shape else shapes
-    names = ["kindling", *(name for name in given.only if name != "kindling")]
+    chosen = given.only or [n for n in CONTESTANTS if n != EXACT or given.device == "cuda"]
+    names = ["kindling", *(name for name in chosen if name != "kindling")]
     told = [measure(shape, given.steps, given.rounds, names) for shape in shapes]
     print(json.dumps(told[0] if len(told) == 1 else told, indent=1))
     if given.json:

@@ -119,7 +119,7 @@ class _Run:
         self, objective: Objective, plan: Plan, checkpoints: Checkpoints, report: Reporter
     ) -> None:
         self.objective, self.plan, self.checkpoints = objective, plan, checkpoints
-        machine.repeat_exactly()
+        machine.repeat_exactly(plan.exact)
         self.rows = devices.share(plan.rows)
         self.parameters = [p for p in objective.module.parameters() if p.requires_grad]
         trainable = sum(p.numel() for p in self.parameters)

@@ -29,17 +29,18 @@ def device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def repeat_exactly() -> None:
-    """Let an accelerator's kernels give the same bits every time; a processor's do.
+def repeat_exactly(wanted: bool) -> None:
+    """Whether an accelerator's kernels must give the same bits every time; a processor's do.
 
-    Raises, at an operation that has no such kernel: RuntimeError, by PyTorch.
+    PyTorch raises a RuntimeError at an operation that has no such kernel.
     """
     import torch
 
     if device().type == "cpu":
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # see NVIDIA's cuBLAS, 2.1.4
-    torch.use_deterministic_algorithms(True)
+    if wanted:  # see NVIDIA's cuBLAS, 2.1.4; it is read when the first product is made
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a check that takes time
 
 

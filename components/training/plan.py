@@ -12,7 +12,7 @@ from components.training.schedule import Range, Schedule, learning_rate
 
 Compile = Literal["auto", "always", "never"]
 # FLOP/s without compilation, for a guess at a run's length: of a core about what small decoders
-# reach (bench/training.py); of an accelerator an assumption, as none was at hand
+# reach (bench/training.py); of an accelerator an assumption (compiled, an H200 reaches 3.3e14)
 EAGER_RATE = {"cpu": 5e10, "cuda": 2.5e13}
 REPAID_SECONDS = 180.0
 ROOM = 0.8  # of the free memory: other processes live here too
@@ -24,6 +24,7 @@ class Plan:
 
     rows: sequences of a step, over all devices. learning_rate: the peak. warmup: part of the steps.
     clip: the largest gradient norm. precision: of the matrix products, weights stay float32.
+    exact: the same bits every time, on an accelerator too.
     micro_rows: sequences at once on a device; None finds the most that fit. tokens: those of a
     step, counted in reports; 0 counts steps instead. flops: those of the model for one token,
     forward and backward; 0 where nobody counted. bytes_per_token: for bits per byte; 0: not told.
@@ -40,6 +41,7 @@ class Plan:
     checkpoint_minutes: float
     precision: machine.Precision
     seed: int
+    exact: bool = True
     schedule: Schedule | Range = "cosine"
     optimizer: Optimizer = "adamw"
     compile: Compile = "never"

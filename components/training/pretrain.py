@@ -34,7 +34,8 @@ class Pretrain(Block):
 
     documents: whether a token sees the document before its own in a sequence. micro_batch_tokens:
     of a step those at once on a device; left out, the most that fit. compile: auto compiles where
-    the run is long enough to repay it.
+    the run is long enough to repay it. exact: the same run gives the same bits, and a resumed one
+    those of an uninterrupted one.
     """
 
     tokens: int = Field(ge=1)
@@ -52,6 +53,7 @@ class Pretrain(Block):
     activation_checkpointing: bool = Field(default=False, description="less memory, more time")
     precision: Precision = "auto"
     compile: Compile = "auto"
+    exact: bool = Field(default=True, description="on an accelerator too, where it costs speed")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -159,7 +161,7 @@ def _plan(block: Pretrain, model: "PreTrainedModel", tokens: Path) -> Plan:
     counts = read_json(tokens / "tokens.json")["splits"]["train"]
     micro = block.micro_batch_tokens
     shared = ("learning_rate", "warmup", "weight_decay", "clip", "checkpoint_minutes", "precision")
-    same = ("steps", "seed", "schedule", "optimizer", "compile")
+    same = ("steps", "seed", "schedule", "optimizer", "compile", "exact")
     return Plan(
         rows=block.rows(context),
         evaluate_every=max(1, block.steps // block.evaluations),
