@@ -13,7 +13,7 @@ quickstart: $(READY)
 
 # files side by side; waiting threads sleep, or those of one file would take the core from another's
 test: $(READY_DEV)
-	@OMP_WAIT_POLICY=PASSIVE pytest -n logical --maxprocesses 4 --dist loadfile
+	@OMP_WAIT_POLICY=PASSIVE pytest -n logical --maxprocesses 4 --dist loadfile --durations 25
 
 serve: $(READY)
 	@kindling serve quickstart

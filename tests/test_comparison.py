@@ -154,6 +154,8 @@ def test_the_advice_is_the_cheapest_that_cannot_be_told_from_the_best():
     advice = result._advice([soft, lora, full])
     assert "ship lora (60.0 s" in advice and "the best, full with 0.900" in advice
     assert "ship full" in result._advice([soft, full])
+    slower = row("ia3", 0.89, [-0.01, -0.03, 0.01], 70.0, 8)
+    assert "ship ia3" in result._advice([soft, lora, slower, full])  # as quick, and smaller
 
 
 def test_the_front_holds_what_nothing_beats_for_less():

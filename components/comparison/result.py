@@ -14,6 +14,7 @@ from components.evaluation.text_scores import OF_SUMS
 from components.lineage import read_json, read_jsonl, write_json
 from components.reporter import Reporter
 
+ALIKE = 1.25  # times the seconds: the same training differs by that between runs
 Row = dict[str, Any]
 
 
@@ -181,10 +182,15 @@ def _add_fronts(group: list[Row]) -> None:
 
 
 def _advice(group: list[Row]) -> str:
-    """What to ship: the cheapest to train whose score cannot be told from the best."""
+    """What to ship: the cheapest whose score cannot be told from the best.
+
+    Cheapest to train; where two take about as long, the smaller one.
+    """
     best = next(row for row in group if row["difference_to_best"] is None)
     tied = [row for row in group if row["tied_with_best"]]
-    cheapest = min(tied, key=lambda row: (row["train_seconds"], row["bytes"]))
+    quick = ALIKE * min(row["train_seconds"] for row in tied)
+    about = [row for row in tied if row["train_seconds"] <= quick]
+    cheapest = min(about, key=lambda row: (row["bytes"], row["train_seconds"]))
     rows = "" if best["examples"] is None else f" with {best['examples']} training rows"
     score = f"{best['score']:.3f} [{best['interval'][0]:.3f}, {best['interval'][1]:.3f}]"
     where = f"On the base of {best['pipeline']}{rows}"
