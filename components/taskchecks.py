@@ -137,6 +137,9 @@ def _adapter(
     if block.method == "head" and task.kind != "classification":
         said = f"a head chooses among labels; task '{block.task}' is {task.kind} and has none"
         yield Mistake((*place, "method"), said)
+    if block.method == "dpo" and task.kind == "generation":
+        said = f"dpo prefers a label's answer to another's; task '{block.task}' has no labels"
+        yield Mistake((*place, "method"), said)
     if task.kind == "language_modelling":
         yield from _of_language_modelling(catalogue, place, block)
 

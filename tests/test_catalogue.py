@@ -249,3 +249,20 @@ def test_a_kind_that_the_world_lacks_is_refused_before_any_work():
     world = "  world: {path: w.py, format: world, size: 9, kinds: [reviews]}\n"
     with pytest.raises(CatalogueError, match="no kind 'reviews'; did you mean 'review'"):
         parse(TEXT.replace("prompts:\n", f"{world}prompts:\n", 1))
+
+
+def test_preferences_need_labels():
+    prompts = '  write: {template: "{{source}} =", answer: " {{target}}"}\n'
+    pairs = "  pairs: {path: pairs, format: tsv, source: a, target: b}\n"
+    more = "  write: {dataset: pairs, kind: generation, prompt: write, metric: f1}\n"
+    preferred = "  preferred: {pipeline: quickstart, task: write, method: dpo}\n"
+    text = TEXT
+    for block, added in (
+        ("datasets", pairs),
+        ("prompts", prompts),
+        ("tasks", more),
+        ("adapters", preferred),
+    ):
+        text = text.replace(f"{block}:\n", f"{block}:\n{added}", 1)
+    with pytest.raises(CatalogueError, match=r"adapters.preferred.method: dpo prefers a label's"):
+        parse(text)
