@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from components.crosschecks import crosscheck
@@ -31,7 +31,7 @@ def parse(text: str, file: str = FILE) -> Catalogue:
     try:
         document, plain = YAML().load(text), YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
-        raise CatalogueError(f"{file}: not valid YAML: {error}") from None
+        raise CatalogueError(_not_yaml(file, error)) from None
     if not isinstance(document, dict):
         raise CatalogueError(f"{file}: expected blocks such as 'datasets:', got {document!r}")
     try:
@@ -43,6 +43,15 @@ def parse(text: str, file: str = FILE) -> Catalogue:
     if mistakes:
         raise CatalogueError("\n".join(mistakes))
     return catalogue
+
+
+def _not_yaml(file: str, error: MarkedYAMLError) -> str:
+    """Where, and what is wrong there: without the parser's excerpts and links."""
+    mark = error.problem_mark or error.context_mark
+    where = f"{file}:{mark.line + 1}" if mark else file
+    said = ", ".join(part for part in (error.context, error.problem) if part)
+    said = said.partition(" with value ")[0]  # of a duplicate key: whole blocks follow
+    return f"{where}: not valid YAML: {said}"
 
 
 def load(workspace: Path, check_files: bool = True) -> Catalogue:
@@ -57,7 +66,12 @@ def load(workspace: Path, check_files: bool = True) -> Catalogue:
             f"{workspace} is no kindling workspace: it has no {FILE}; "
             "go to one, name one with -C DIR, or make one with 'kindling init DIR'"
         )
-    catalogue = parse(path.read_text(encoding="utf-8"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        said = f"{path}: not UTF-8 text ({error}); save the file in UTF-8"
+        raise CatalogueError(said) from None
+    catalogue = parse(text)
     if not check_files:
         return catalogue
     for name, dataset in catalogue.datasets.items():
@@ -113,7 +127,11 @@ def edit(workspace: Path, settings: list[str]) -> str:
         key, sign, value = setting.partition("=")
         if not sign or not key:
             raise CatalogueError(f"--set {setting}: expected KEY=VALUE, as in adapters.lora.rank=8")
-        given = YAML(typ="safe").load(value)
+        try:
+            given = YAML(typ="safe").load(value)
+        except YAMLError:
+            said = f"--set {setting}: '{value}' is not valid YAML; put text with signs in quotes"
+            raise CatalogueError(said) from None
         quoted = isinstance(given, str) and ":" in given  # the fast parser refuses {a: b:c}
         _assign(document, key, DoubleQuotedScalarString(given) if quoted else given)
     buffer = io.StringIO()

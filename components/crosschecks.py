@@ -8,6 +8,7 @@ from components import taskchecks
 from components.metric_names import LOWER_IS_BETTER
 from components.mistakes import Mistake, suggestion
 from components.schema import Catalogue
+from components.world import GRAMMARS
 
 RESERVED = "base"  # the name of every pipeline's foundation model among its adapters
 # of artifacts/, beside a folder for each pipeline
@@ -192,7 +193,16 @@ def _deployments(catalogue: Catalogue) -> Iterator[Mistake]:
             yield from _known(catalogue, place, value, "pipelines")
 
 
+def _worlds(catalogue: Catalogue) -> Iterator[Mistake]:
+    """The kinds of document that a data set takes from the world."""
+    for name, block in catalogue.datasets.items():
+        for kind in block.kinds or ():
+            if kind not in GRAMMARS:
+                said = f"the world has no kind '{kind}'{suggestion(kind, GRAMMARS)}"
+                yield Mistake(("datasets", name, "kinds"), said)
+
+
 CHECKS = (
-    *(_references, _names, _pipelines, taskchecks.tasks, taskchecks.adapters),
+    *(_references, _worlds, _names, _pipelines, taskchecks.tasks, taskchecks.adapters),
     *(_gates, _deployments, _comparisons, _ladders),
 )

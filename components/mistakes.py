@@ -1,6 +1,7 @@
 """What is wrong in a catalogue, in words: a line, the place, the value, and a remedy."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_origin
@@ -109,12 +110,31 @@ def _refused(error: dict[str, Any], place: list[Any], models: list[type[Block]])
     return place, str(error["ctx"]["error"])
 
 
+def _no_choice(error: dict[str, Any], place: list[Any], models: list[type[Block]]) -> Told:
+    """A value that is none of those that the key may have."""
+    known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+    return place, f"there is no {place[-1]} '{error['input']}'{suggestion(error['input'], known)}"
+
+
+def _no_number(error: dict[str, Any], place: list[Any], models: list[type[Block]]) -> Told:
+    wanted = "a whole number" if error["type"].startswith("int") else "a number"
+    return place, f"expected {wanted}, got {error['input']!r}"
+
+
+def _no_block(error: dict[str, Any], place: list[Any], models: list[type[Block]]) -> Told:
+    return place, f"expected keys with values below it, got {error['input']!r}"
+
+
 TELLERS = {
     "value_error": _refused,
     "extra_forbidden": _unknown,
     "missing": _missing,
     "union_tag_not_found": _no_tag,
     "union_tag_invalid": _wrong_tag,
+    "literal_error": _no_choice,
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), _no_number),
+    **dict.fromkeys(("float_parsing", "float_type"), _no_number),
+    **dict.fromkeys(("model_type", "dict_type", "model_attributes_type"), _no_block),
 }
 
 

@@ -116,8 +116,12 @@ def _adapter(
     task, pipeline = catalogue.tasks.get(block.task), catalogue.pipelines.get(block.pipeline)
     if task is None or pipeline is None:
         return
-    if task.kind == "generation" and pipeline.model is not None:
-        context = pipeline.model.context - getattr(block, "virtual_tokens", 0)
+    virtual = getattr(block, "virtual_tokens", 0)
+    if pipeline.model is not None and virtual > pipeline.model.context - 2:
+        said = f"{virtual} leave no room for text in the {pipeline.model.context} tokens of "
+        yield Mistake((*place, "virtual_tokens"), f"{said}pipeline '{block.pipeline}'; lower it")
+    elif task.kind == "generation" and pipeline.model is not None:
+        context = pipeline.model.context - virtual
         if task.max_new_tokens > context - 2:
             said = f"{task.max_new_tokens} leaves no room for a prompt in the {context} tokens of "
             said += f"pipeline '{block.pipeline}' with adapter '{place[-1]}'; lower it"
@@ -132,6 +136,9 @@ def _adapter(
     yield from _orders(catalogue, place, block)
     if block.method == "head" and task.kind != "classification":
         said = f"a head chooses among labels; task '{block.task}' is {task.kind} and has none"
+        yield Mistake((*place, "method"), said)
+    if block.method == "dpo" and task.kind == "generation":
+        said = f"dpo prefers a label's answer to another's; task '{block.task}' has no labels"
         yield Mistake((*place, "method"), said)
     if task.kind == "language_modelling":
         yield from _of_language_modelling(catalogue, place, block)

@@ -9,27 +9,29 @@ from typing import Annotated, Any
 import typer
 
 from components.catalogue import CatalogueError, load, suggestion
-from flows import cli_data, cli_keys, cli_ladder, cli_registry, settings
+from flows import cli_care, cli_data, cli_keys, cli_ladder, cli_registry, settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(cli_registry.app, name="registry")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_keys.app, name="keys")
-app.command()(cli_ladder.analogy)
 
 EXPECTED = (ValueError, OSError, RuntimeError)  # what a user can mend; anything else is a defect
-MEGABYTE = 10**6
 
-Pipeline = Annotated[str, typer.Argument(help="As pipelines.yaml calls it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NAMED = "Its name under 'pipelines' in pipelines.yaml."
+Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help=NAMED)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.callback()
 def workspace(
     context: typer.Context,
-    directory: Annotated[Path, typer.Option("-C", help="The workspace.")] = Path("."),
+    directory: Annotated[Path, typer.Option("-C", help="The workspace to work in.")] = Path("."),
 ) -> None:
-    """From raw text to a served answer, and how it got there."""
+    """Train a small language model, adapt it to tasks, judge, serve and trace the results.
+
+    Commands work on a workspace: a folder with a pipelines.yaml. 'kindling init DIR' makes one.
+    """
     context.obj = directory.resolve()
     if not context.obj.is_dir():
         raise CatalogueError(f"-C {directory}: no such folder")
@@ -53,16 +55,35 @@ def _runnable(where: Path, name: str) -> None:
 
 
 @app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+) -> None:
+    """Make a workspace whose commented pipelines.yaml runs as it is."""
+    from flows.workspace import make
+
+    name = make(directory)
+    print(f"made {directory}. Next:\n  cd {directory}\n  kindling run {name}")
+
+
+@app.command()
 def run(
     context: typer.Context,
-    pipeline: Pipeline,
+    pipeline: Annotated[
+        str, typer.Argument(metavar="PIPELINE", help="A pipeline or a ladder of pipelines.yaml.")
+    ],
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change the catalogue first; it stays so."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change this key of pipelines.yaml first, for good; repeatable.",
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run every stage anew.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run every stage again, even those that are up to date.")
+    ] = False,
 ) -> None:
-    """Bring a pipeline or a ladder up to date; register a pipeline's new models and judge them."""
+    """Run what is out of date; register, judge and promote what is new."""
     from components.catalogue import edit
     from flows import locks
 
@@ -79,42 +100,40 @@ def run(
 @app.command()
 def join(
     context: typer.Context,
-    stage: Annotated[str, typer.Argument(metavar="base@PIPELINE", help="What trains.")],
-    node: Annotated[int, typer.Option(min=1, help="Which of compute.nodes this one is.")] = 1,
+    stage: Annotated[str, typer.Argument(metavar="base@PIPELINE", help="The stage to help train.")],
+    node: Annotated[
+        int, typer.Option(min=1, help="The number of this machine, below compute.nodes.")
+    ] = 1,
 ) -> None:
-    """Train together with the machine that runs a pipeline, once it has come to that."""
+    """Pretrain together with another machine that runs the pipeline; waits until it begins."""
     from flows.nodes import join as start
 
     start(context.obj, stage, node)
 
 
 @app.command()
-def init(
-    directory: Annotated[Path, typer.Argument(help="A new or empty folder.")],
-) -> None:
-    """Make a new workspace with a commented catalogue that runs as it is."""
-    from flows.workspace import make
-
-    name = make(directory)
-    print(f"made {directory}. Next:\n  cd {directory}\n  kindling run {name}")
-
-
-@app.command()
 def serve(
     context: typer.Context,
     pipeline: Pipeline,
-    host: Annotated[str, typer.Option()] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
-    alias: Annotated[str, typer.Option(help="Serve these registered versions.")] = "champion",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; off loopback it needs API keys.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
+    ] = 8000,
+    alias: Annotated[
+        str, typer.Option(help="Serve the registered versions with this alias.")
+    ] = "champion",
     base: Annotated[
-        Path | None, typer.Option(help="A base folder, instead of the registry.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Serve this base folder instead of the registry's."),
     ] = None,
     adapter: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="An adapter folder on --base; may be repeated."),
+        typer.Option(metavar="NAME=DIR", help="An adapter folder for --base; repeatable."),
     ] = None,
 ) -> None:
-    """Serve a pipeline's base and adapters to OpenAI clients."""
+    """Serve a pipeline's base and adapters over OpenAI's API, with a playground."""
     from flows.serving import serve as start
 
     start(context.obj, pipeline, host, port, alias, base, adapter or [])
@@ -122,7 +141,7 @@ def serve(
 
 @app.command()
 def register(context: typer.Context, pipeline: Pipeline) -> None:
-    """Register and judge a pipeline's artifacts, as after a bare 'dvc repro'."""
+    """Register and judge what is made already, such as by a bare 'dvc repro'."""
     from flows.release import release
 
     _known(context.obj, pipeline)
@@ -134,12 +153,18 @@ def register(context: typer.Context, pipeline: Pipeline) -> None:
 @app.command()
 def compare(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A comparison, or a task: then of its adapters.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A comparison, or a task whose adapters to compare."),
+    ],
     file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write it there too; -: print it.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", help="Write it to FILE as JSON too; -: print only JSON."
+        ),
     ] = None,
 ) -> None:
-    """Show what a comparison found and which adaptation to ship, or compare a task's adapters."""
+    """Show which adaptation a comparison would ship, or compare a task's adapters."""
     from components.lineage import write_json
     from flows import comparing
 
@@ -158,13 +183,16 @@ def evaluate(
     pipeline: Pipeline,
     harness: Annotated[
         Path | None,
-        typer.Option(metavar="TASK.yaml", help="Judge by this task of lm-evaluation-harness."),
+        typer.Option(
+            metavar="TASK.yaml", help="Score on this task of lm-evaluation-harness instead."
+        ),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there too.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the figures to FILE as JSON too."),
     ] = None,
 ) -> None:
-    """Bring a pipeline's evaluations up to date, without registering or promoting."""
+    """Bring a pipeline's scores up to date; register and promote nothing."""
     from components.lineage import write_json
     from flows import evaluation
     from flows import harness as bridge
@@ -190,15 +218,16 @@ def trace(
         str | None,
         typer.Argument(
             metavar="ID",
-            help="A response id, fingerprint, registered version or artifact folder.",
+            help="An answer's id or fingerprint, a registered version, or an artifact folder.",
         ),
     ] = None,
     changed: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Say what a change of FILE would rebuild.")
+        str | None,
+        typer.Option(metavar="FILE", help="List the stages that a change of FILE would run again."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what made an answer, a version or a folder: data, blocks, commits, runs."""
+    """Show what made an answer, a version or a folder: data, settings, commits, runs."""
     from flows import graph
     from flows import trace as tracing
 
@@ -217,66 +246,8 @@ def trace(
         print(f"a change of {changed} rebuilds:", *told["rebuilt"], sep="\n  ")
 
 
-@app.command()
-def doctor(context: typer.Context) -> None:
-    """Check interpreter, pins, catalogue, disk, locks, ports, artifacts and registry."""
-    from flows import care
-
-    findings = list(care.doctor(context.obj))
-    for fine, what, said in findings:
-        print(f"{'ok  ' if fine else 'FAIL'} {what:12} {said}")
-    raise typer.Exit(0 if all(fine for fine, _, _ in findings) else 1)
-
-
-@app.command()
-def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Say what is up to date, at work, and released."""
-    from flows import care
-
-    told = care.status(context.obj)
-    if as_json:
-        print(json.dumps(told, indent=1))
-        return
-    for name, who in told["running"].items():
-        print(f"at work: {name} ({who})")
-    for pipeline, entry in told["pipelines"].items():
-        stale = [stage for stage, state in entry["stages"].items() if state == "stale"]
-        print(
-            f"{pipeline}: {len(entry['stages']) - len(stale)} stages up to date, {len(stale)} not"
-        )
-        print(*(f"  stale: {stage}" for stage in stale), sep="\n", end="\n" if stale else "")
-        release = entry["release"]
-        members = [f"{n} {v}" for n, v in release["adapters"].items()] if release else []
-        shown = (
-            f"release {release['number']}: base {release['base']}, " if release else "no release"
-        )
-        print(f"  {shown}{', '.join(members)}")
-        if entry["registered"]:
-            newest = ", ".join(f"{name} {number}" for name, number in entry["registered"].items())
-            print(f"  newest versions: {newest}")
-
-
-@app.command()
-def clean(
-    context: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Free disk space: shows what would go, then asks."""
-    from flows import cleaning
-
-    paths = []
-    for what, found in cleaning.leftovers(context.obj).items():
-        print(f"{what}: {sum(map(cleaning.size, found)) / MEGABYTE:.1f} MB")
-        print(*(f"  {path.relative_to(context.obj)}" for path in found), sep="\n")
-        paths += found
-    runs = cleaning.lost_runs(context.obj)
-    print(f"MLflow runs that failed or were killed and lead nowhere: {len(runs)}")
-    print(*(f"  {run.info.run_id} {run.info.run_name} {run.info.status}" for run in runs), sep="\n")
-    print("DVC's cache: results that no workspace of this repository names any more")
-    print(cleaning.unused_cache(context.obj))
-    if yes or typer.confirm("delete them?"):
-        cleaning.clean(context.obj, paths, runs)
-        print("done")
+for _command in (cli_care.status, cli_care.doctor, cli_care.clean, cli_ladder.analogy):
+    app.command()(_command)
 
 
 def _ended(number: int, _frame: Any) -> None:

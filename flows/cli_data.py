@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Data sets and models from elsewhere.")
+app = typer.Typer(no_args_is_help=True, help="Import data sets and models.")
 
 
 @app.callback()
 def commands() -> None:
-    """Data sets and models from elsewhere."""
+    """Import data sets and models."""
 
 
 @app.command("import")
@@ -18,14 +18,17 @@ def import_data(
     context: typer.Context,
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="hub:OWNER/NAME (data) or model:OWNER/NAME"),
+        typer.Argument(metavar="SOURCE", help="hub:OWNER/NAME (a data set) or model:OWNER/NAME."),
     ],
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, as data/NAME.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A new folder, such as data/NAME.")
+    ],
     configuration: Annotated[
-        str | None, typer.Option("--config", help="Which part, where a data set has several.")
+        str | None,
+        typer.Option("--config", help="The configuration, where a data set has several."),
     ] = None,
 ) -> None:
-    """Bring a data set or model of the Hugging Face hub into a folder, for DVC to version."""
+    """Download a data set or model of the Hugging Face hub, and print its block."""
     from components.hub import import_dataset, import_model
 
     kind, _, identifier = source.partition(":")

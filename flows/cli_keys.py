@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="API keys of the server.")
+app = typer.Typer(no_args_is_help=True, help="Manage API keys of the server.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose it is, as logs call it.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is; shown in logs.")]
 
 
 @app.command()
@@ -15,21 +15,24 @@ def add(
     name: Name,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="It may ask this model, and others so named; else all."),
+        typer.Option(metavar="MODEL", help="Allow this model alone; repeatable. Default: all."),
     ] = None,
     rate: Annotated[
         int | None,
-        typer.Option(min=1, help="Requests a minute, else serving.requests_per_minute."),
+        typer.Option(min=1, help="Requests a minute. Default: serving.requests_per_minute."),
     ] = None,
 ) -> None:
-    """Make a key and print it, once: only its hash is kept."""
+    """Make a key and print it. It is shown only now: just its hash is kept."""
     print(_keys(context).add(name, model or None, rate))
 
 
 @app.command("list")
 def list_keys(context: typer.Context) -> None:
-    """List the keys: name, models, rate, since when."""
-    for key in _keys(context).all():
+    """List keys: name, models, rate, and when they were made."""
+    keys = _keys(context).all()
+    if not keys:
+        typer.echo("no keys; make one with 'kindling keys add NAME'", err=True)
+    for key in keys:
         models = "all models" if key.models is None else ", ".join(key.models)
         rate = f"{key.requests_per_minute or 'default'} a minute"
         print(f"{key.name}: {models}; {rate}; since {key.created}")

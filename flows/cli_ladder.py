@@ -14,15 +14,15 @@ SIGNS = {"+": 1, "-": -1}
 def analogy(
     context: typer.Context,
     terms: Annotated[
-        list[str], typer.Argument(metavar="WORD [+|- WORD]...", help="As: king - man + woman")
+        list[str], typer.Argument(metavar="WORD [+|- WORD]...", help="Such as: king - man + woman")
     ],
     rung: Annotated[
-        str | None, typer.Option(help="By this rung alone; else by all that are trained.")
+        str | None, typer.Option(help="Use this rung alone. Default: all that are trained.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=1, help="Of the training.")] = 1,
+    seed: Annotated[int, typer.Option(min=1, help="The seed of the training.")] = 1,
     top: Annotated[int, typer.Option(min=1, help="How many words to show.")] = 5,
 ) -> None:
-    """Add and subtract words, and show which are nearest to the sum, with cosines."""
+    """Add and subtract words by trained vectors; show the nearest words with cosines."""
     from components.evaluation.analogies import calculate
     from components.models.word_vectors import open_vectors
 

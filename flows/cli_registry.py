@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Registered versions and releases.")
+app = typer.Typer(no_args_is_help=True, help="List, promote and roll back registered versions.")
 
 
 @app.command("list")
 def list_versions(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """List registered versions, their aliases, and releases."""
     from flows import shelves
@@ -23,11 +23,13 @@ def list_versions(
 @app.command()
 def promote(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="PIPELINE.ADAPTER")],
-    version: Annotated[int, typer.Argument()],
-    reason: Annotated[str, typer.Option(help="Why, against or without a gate.")],
+    name: Annotated[str, typer.Argument(metavar="PIPELINE.ADAPTER", help="A registered adapter.")],
+    version: Annotated[
+        int, typer.Argument(metavar="VERSION", help="As 'kindling registry list' shows it.")
+    ],
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the release.")],
 ) -> None:
-    """Put a version into a new release by hand; the reason is kept."""
+    """Promote a version by hand, whatever its gate says, as a new release."""
     from flows import shelves
 
     print(shelves.promote(context.obj, name, version, reason))
@@ -36,11 +38,16 @@ def promote(
 @app.command()
 def rollback(
     context: typer.Context,
-    pipeline: Annotated[str, typer.Argument(help="As pipelines.yaml calls it.")],
-    release: Annotated[int | None, typer.Argument(help="Default: the one before.")] = None,
+    pipeline: Annotated[
+        str, typer.Argument(metavar="PIPELINE", help="Its name in pipelines.yaml.")
+    ],
+    release: Annotated[
+        int | None,
+        typer.Argument(metavar="RELEASE", help="Its number. Default: the one before the current."),
+    ] = None,
 ) -> None:
     """Serve an earlier release again: base, adapters and prompts as one."""
-    from flows.release import registry
+    from flows import shelves
 
-    number, members = registry(context.obj).rollback(pipeline, release)
+    number, members = shelves.rollback(context.obj, pipeline, release)
     print(f"release {number} is current: base {members.base}, adapters {dict(members.adapters)}")

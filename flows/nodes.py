@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from components.catalogue import load
+from components.catalogue import load, suggestion
 from components.reporter import Silent
 from components.training import launch
 from flows import evidence, settings
-from flows.places import places
 from flows.stage import checkpoints_of
 
 
@@ -21,14 +20,17 @@ def join(workspace: Path, stage: str, node: int) -> None:
     """Wait until `stage` trains on the machine that runs it, and do the share of machine `node`.
 
     Raises:
-        ValueError: the stage trains on one machine alone, or its processes failed.
+        ValueError: the stage is no base that is trained here, the catalogue names one machine, or
+            its processes failed.
         SystemExit: the training was asked to stop.
     """
     catalogue = load(workspace, check_files=False)
-    places(catalogue, stage)
     compute = catalogue.compute
-    if not stage.startswith("base@"):
-        raise ValueError(f"{stage} trains on one machine; 'base@PIPELINE' can on several")
+    trained = [f"base@{name}" for name, p in catalogue.pipelines.items() if p.base is None]
+    if stage not in trained:
+        raise ValueError(
+            f"'{stage}' is no base to pretrain on several machines{suggestion(stage, trained)}"
+        )
     if compute.engine == "ray":
         raise ValueError("a machine joins a Ray cluster with 'ray start --address=HOST:6379'")
     if compute.nodes == 1:

@@ -4,6 +4,7 @@ A task is one `dvc repro --single-item`, so a flow and a bare `dvc repro` do the
 the same work. What is no pure function of files (registering, promoting) follows as tasks.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from components.catalogue import Catalogue, load, suggestion
+from components.catalogue import Catalogue, CatalogueError, load, suggestion
 from components.compute import Compute
 from flows import (
     cluster,
@@ -37,6 +38,18 @@ from flows.places import places
 RETRIES = 3
 RETRY_SECONDS = 5
 LAST_SECONDS = 2.0  # for the stages of an interrupted run to be gone
+TOLD = (CatalogueError, data.DataError, locks.Held, graph.StageFailed)  # whose words say it all
+
+
+def without_traceback(record: logging.LogRecord) -> bool:
+    """A filter of Prefect's log: what a user can mend needs no lines of Prefect's own code."""
+    if record.exc_info and isinstance(record.exc_info[1], TOLD):
+        record.exc_info = None
+    return True
+
+
+for _logger in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_logger).addFilter(without_traceback)
 
 
 def _passing(_task: Any, _run: Any, state: Any) -> bool:

@@ -43,6 +43,11 @@ def serve(
         raise ServeError(
             "--adapter needs --base DIR, the folder of the base that it was trained on"
         )
+    if base is not None and not base.is_dir():
+        raise ServeError(
+            f"--base {base}: no such folder; give one such as artifacts/{pipeline}/base, or leave "
+            "--base out to serve what is registered"
+        )
     keys = api_keys.Keys(workspace / api_keys.FILE, always=not _is_loopback(host))
     if keys.required() and not keys.all():
         raise ServeError(

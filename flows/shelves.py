@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components.catalogue import load
+from components.catalogue import load, suggestion
 from components.registry import DECISION, RegistryError
 from components.releases import Release
 from flows.release import registry
@@ -80,6 +80,28 @@ def _head(name: str, entry: dict[str, Any]) -> str:
     return f"{name}/{entry['version']}{marks}"
 
 
+def rollback(workspace: Path, pipeline: str, number: int | None) -> tuple[int, Release]:
+    """Serve release `number` again, or the one before the current; return it.
+
+    Raises:
+        RegistryError: there is no such release, or no such pipeline.
+    """
+    store = registry(workspace)
+    pipelines = load(workspace, check_files=False).pipelines
+    if pipeline not in pipelines and not store.releases(pipeline):
+        raise RegistryError(f"no pipeline '{pipeline}'{suggestion(pipeline, pipelines)}")
+    return store.rollback(pipeline, number)
+
+
+def _unregistered(workspace: Path, name: str) -> str:
+    """What to do about a name without versions: it is misspelt, or nothing was registered yet."""
+    catalogue = load(workspace, check_files=False)
+    known = [f"{p}.{a}" for p in catalogue.pipelines for a in catalogue.adapters_of(p)]
+    if name in known:
+        return f"nothing is registered yet; run 'kindling run {name.partition('.')[0]}'"
+    return f"no adapter is called so{suggestion(name, known)}"
+
+
 def promote(workspace: Path, name: str, version: int, reason: str) -> str:
     """Make a release with this version of adapter `name`; return what to print.
 
@@ -89,8 +111,9 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
     store = registry(workspace)
     found = {int(v.version): v for v in store.versions(name)}
     if version not in found:
-        known = ", ".join(map(str, found)) or "none"
-        raise RegistryError(f"{name} has no version {version}; it has {known}")
+        known = ", ".join(map(str, found))
+        said = f"it has {known}" if found else _unregistered(workspace, name)
+        raise RegistryError(f"{name} has no version {version}; {said}")
     pipeline, _, adapter = name.partition(".")
     tags = found[version].tags
     if "kindling.base" not in tags:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.catalogue import suggestion
+from components.catalogue import load, suggestion
 from components.lineage import LINEAGE, read_json
 from components.serving import fingerprints
 from flows import graph, tracking
@@ -72,6 +72,7 @@ def explain(workspace: Path, identity: str) -> dict[str, Any]:
         return _of_answer(workspace, embedded[1], identity)
     if VERSION.match(identity):
         return _of_version(workspace, identity)
+    load(workspace, check_files=False)  # in a folder that is no workspace nothing can be known
     known = [f"fp_{p.stem}" for p in (workspace / fingerprints.FOLDER).glob("*.json")]
     raise TraceError(
         f"nothing is known of '{identity}'{suggestion(identity, known)}; give the id or "

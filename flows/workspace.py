@@ -32,6 +32,8 @@ def make(directory: Path) -> str:
         InitError: it holds something already, or its name is another workspace's pipeline.
         StageFailed: DVC refused.
     """
+    if directory.exists() and not directory.is_dir():
+        raise InitError(f"{directory} is a file; name a new folder")
     if directory.exists() and any(directory.iterdir()):
         raise InitError(f"{directory} is not empty; name a new folder")
     where = directory.resolve()

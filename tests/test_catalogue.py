@@ -14,7 +14,7 @@ TEXT = CATALOGUE.format(root=".")
     ("old", "new", "said"),
     [
         ("rank: 2", "rnk: 2", "adapters.lora.rnk: unknown key 'rnk'; did you mean 'rank'"),
-        ("rank: 2", "rank: two", "adapters.lora.rank"),
+        ("rank: 2", "rank: two", "adapters.lora.rank: expected a whole number, got 'two'"),
         (
             "method: lora",
             "method: lara",
@@ -33,12 +33,13 @@ TEXT = CATALOGUE.format(root=".")
         ("tokens: 20480", "tokens: 100", "is less than batch_tokens"),
         ("vocab_size: 320", "vocab_size: 20", "vocab_size"),
         ("baseline: zero_shot", "baseline: zero", "no adapters block is called 'zero'"),
-        ("format: text", "format: doc", "datasets.tales.format"),
+        ("format: text", "format: txt", "datasets.tales.format: there is no format 'txt'; did you"),
         ('negative: " bad"', 'negative: " good"', "answers must differ"),
         ("{{text}} It is", "It is", "has no {{variable}}"),
         ("adapters:\n", "adapters:\n  base: {}\n", "adapters.base"),
         ("adapters:\n", "adapters:\n  a b: {}\n", "adapters.a b.method: this key is missing"),
         ("gates:", "gates: [", "not valid YAML"),
+        ("jobs: 2,", "jobs: two,", "compute.jobs: expected a whole number, got 'two'"),
         ("jobs: 2,", "jobs: 2, nodes: 2,", "compute: nodes 2 with engine local need 'rendezvous"),
         ("jobs: 2,", "jobs: 2, nodes: 2, rendezvous: here,", "(got here)"),
         ("jobs: 2,", "jobs: 2, rendezvous: 'a:1',", "rendezvous a:1 has no use for nodes 1 with"),
@@ -225,3 +226,43 @@ def test_the_template_is_valid_and_shows_every_key():
     words = set(text.replace("#", " ").replace(":", " ").replace("{", " ").split())
     for block in blocks(Catalogue, set()):
         assert set(block.model_fields) <= words, block.__name__
+
+
+def test_a_setting_that_is_no_yaml_is_told_in_a_line(tmp_path: Path):
+    (tmp_path / "pipelines.yaml").write_text(TEXT)
+    with pytest.raises(CatalogueError, match=r"--set adapters.lora.rank=\[1: '\[1' is not valid"):
+        edit(tmp_path, ["adapters.lora.rank=[1"])
+
+
+def test_a_catalogue_that_is_no_text_is_named(tmp_path: Path):
+    (tmp_path / "pipelines.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(CatalogueError, match=r"pipelines.yaml: not UTF-8 text"):
+        load(tmp_path)
+
+
+def test_what_leaves_no_room_for_text_is_refused_before_any_work():
+    with pytest.raises(CatalogueError, match="virtual_tokens: 64 leave no room for text in the"):
+        parse(TEXT.replace("virtual_tokens: 4", "virtual_tokens: 64"))
+
+
+def test_a_kind_that_the_world_lacks_is_refused_before_any_work():
+    world = "  world: {path: w.py, format: world, size: 9, kinds: [reviews]}\n"
+    with pytest.raises(CatalogueError, match="no kind 'reviews'; did you mean 'review'"):
+        parse(TEXT.replace("prompts:\n", f"{world}prompts:\n", 1))
+
+
+def test_preferences_need_labels():
+    prompts = '  write: {template: "{{source}} =", answer: " {{target}}"}\n'
+    pairs = "  pairs: {path: pairs, format: tsv, source: a, target: b}\n"
+    more = "  write: {dataset: pairs, kind: generation, prompt: write, metric: f1}\n"
+    preferred = "  preferred: {pipeline: quickstart, task: write, method: dpo}\n"
+    text = TEXT
+    for block, added in (
+        ("datasets", pairs),
+        ("prompts", prompts),
+        ("tasks", more),
+        ("adapters", preferred),
+    ):
+        text = text.replace(f"{block}:\n", f"{block}:\n{added}", 1)
+    with pytest.raises(CatalogueError, match=r"adapters.preferred.method: dpo prefers a label's"):
+        parse(text)

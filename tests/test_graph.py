@@ -1,5 +1,6 @@
 """`dvc.lock` as other processes write it: never read half, and never in the way when torn."""
 
+import logging
 import multiprocessing
 import time
 from pathlib import Path
@@ -70,3 +71,17 @@ def test_a_torn_lock_file_is_named_and_dropped(workspace, length):
 def test_a_whole_lock_file_stays(workspace):
     assert not graph.drop_torn_lock(workspace)
     assert graph.locked_hashes(workspace)["artifacts/3"].endswith("3.dir")
+
+
+def test_a_mistake_is_logged_without_the_lines_of_prefects_code():
+    """A defect keeps its traceback; what a user can mend is told in words alone."""
+    from flows.pipeline import without_traceback
+
+    def logged(error: Exception) -> logging.LogRecord:
+        told = (type(error), error, None)
+        record = logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 0, "%r", (error,), told)
+        assert without_traceback(record)
+        return record
+
+    assert logged(graph.StageFailed("stage a@b failed")).exc_info is None
+    assert logged(KeyError("a defect")).exc_info is not None

@@ -187,7 +187,9 @@ def test_the_command_makes_lists_and_revokes(tmp_path):
     listed = kindling("list").output
     assert "alice: lora, base; 30 a minute" in listed and made.strip() not in listed
     assert "revoked alice" in kindling("revoke", "alice").output
-    assert kindling("list").output == ""
+    assert kindling("list").output == "no keys; make one with 'kindling keys add NAME'\n"
+    refused = kindling("add", "al ice").exception
+    assert "'al ice' is no name for a key" in str(refused) and len(str(refused).splitlines()) == 1
 
 
 def test_other_machines_are_not_served_without_a_key(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 import threading
 import time
@@ -15,6 +16,7 @@ from components.lineage import read_json, write_json
 
 FILE = Path(".kindling") / "keys.json"  # in a workspace
 PREFIX = "kd-"
+NAME = re.compile(r"^[\w.-]{1,64}$")
 SECRET_BYTES = 32  # so many random bits that a fast hash can be neither inverted nor guessed
 
 
@@ -25,7 +27,7 @@ class KeyFileError(ValueError):
 class Key(Block):
     """What is kept of a key. models: those it may ask, None for all. sha256: of the key itself."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$")
+    name: str = Field(min_length=1, max_length=64, pattern=NAME.pattern)
     sha256: str
     models: list[str] | None = None
     requests_per_minute: int | None = Field(default=None, ge=1)
@@ -82,13 +84,17 @@ class Keys:
         """Make a key; return it, for the only time.
 
         Raises:
-            KeyFileError: there is a key of that name.
+            KeyFileError: there is a key of that name, or it is no name.
         """
         known = self.all()
         if any(key.name == name for key in known):
             raise KeyFileError(
                 f"there is a key '{name}'; revoke it first ('kindling keys revoke {name}'), or "
                 "name another"
+            )
+        if not NAME.fullmatch(name):
+            raise KeyFileError(
+                f"'{name}' is no name for a key: take up to 64 letters, digits, '_', '-' and '.'"
             )
         made = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
         key = Key(

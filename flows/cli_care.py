@@ -1,0 +1,73 @@
+"""`kindling status`, `doctor`, `clean`: looking after a workspace."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from components.catalogue import load
+
+MEGABYTE = 10**6
+
+
+def doctor(context: typer.Context) -> None:
+    """Check interpreter, pins, catalogue, disk, locks, ports, artifacts and registry."""
+    from flows import care
+
+    findings = list(care.doctor(context.obj))
+    for fine, what, said in findings:
+        print(f"{'ok  ' if fine else 'FAIL'} {what:12} {said}")
+    raise typer.Exit(0 if all(fine for fine, _, _ in findings) else 1)
+
+
+def status(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Show what is up to date, running, and released."""
+    from flows import care
+
+    told = care.status(context.obj)
+    if as_json:
+        print(json.dumps(told, indent=1))
+        return
+    for name, who in told["running"].items():
+        print(f"at work: {name} ({who})")
+    for pipeline, entry in told["pipelines"].items():
+        stale = [stage for stage, state in entry["stages"].items() if state == "stale"]
+        print(
+            f"{pipeline}: {len(entry['stages']) - len(stale)} stages up to date, {len(stale)} not"
+        )
+        print(*(f"  stale: {stage}" for stage in stale), sep="\n", end="\n" if stale else "")
+        release = entry["release"]
+        members = [f"{n} {v}" for n, v in release["adapters"].items()] if release else []
+        shown = (
+            f"release {release['number']}: base {release['base']}, " if release else "no release"
+        )
+        print(f"  {shown}{', '.join(members)}")
+        if entry["registered"]:
+            newest = ", ".join(f"{name} {number}" for name, number in entry["registered"].items())
+            print(f"  newest versions: {newest}")
+
+
+def clean(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+) -> None:
+    """Free disk space: list what can be deleted, then ask."""
+    from flows import cleaning
+
+    load(context.obj, check_files=False)  # refuses a folder that is no workspace, touching nothing
+    paths = []
+    for what, found in cleaning.leftovers(context.obj).items():
+        print(f"{what}: {sum(map(cleaning.size, found)) / MEGABYTE:.1f} MB")
+        print(*(f"  {path.relative_to(context.obj)}" for path in found), sep="\n")
+        paths += found
+    runs = cleaning.lost_runs(context.obj)
+    print(f"MLflow runs that failed or were killed and lead nowhere: {len(runs)}")
+    print(*(f"  {run.info.run_id} {run.info.run_name} {run.info.status}" for run in runs), sep="\n")
+    print("DVC's cache: results that no workspace of this repository names any more")
+    print(cleaning.unused_cache(context.obj))
+    if yes or typer.confirm("delete them?"):
+        cleaning.clean(context.obj, paths, runs)
+        print("done")
