@@ -15,6 +15,8 @@ from components.inference.decoder import Step
 from components.inference.deltas import Change, Delta
 from components.inference.forms import parts
 from components.inference.request import Choosing, Reading, Request
+from components.inference.rows import Chooser
+from components.inference.threads import set_crew
 from components.inference.weights import Weights, assemble
 from tests import mixes
 from tests.test_inference import FAMILIES, answer_of
@@ -26,6 +28,14 @@ GPU = pytest.param(
     id="gpu",
     marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
 )
+
+
+@pytest.fixture(autouse=True)
+def crew():
+    """The kernels of a small model set the calling thread's crew to one; here that is pytest's."""
+    threads = torch.get_num_threads()
+    yield
+    set_crew(threads)
 
 
 def weights_of(family: str, device: torch.device | None, precision: str = "float32") -> Weights:
@@ -183,6 +193,16 @@ def test_mixes_are_what_transformers_and_peft_say_alone(folders, tmp_path, devic
     """As `test_engine` asks of the kernels."""
     told = mixes.check(mixes.more_folders(folders, tmp_path), 20, seed=7, device=device)
     assert told["blocks_evicted"] and told["adapters_evicted"]
+
+
+def test_tokens_are_chosen_by_no_more_threads_than_there_is_room_for(monkeypatch):
+    """A batcher's thread may have more than the one that made it."""
+    set_crew(1)
+    chooser, asked = Chooser(torch.zeros(2, 300)), []
+    set_crew(2)
+    monkeypatch.setattr(chooser, "_choose", lambda _, threads: asked.append(threads))
+    chooser.choose(np.zeros(1, np.int32))
+    assert asked == [1] and len(chooser._weights) == 1
 
 
 def test_a_device_is_named():

@@ -109,7 +109,8 @@ class Chooser:
         self.masks = np.zeros((rows, -(-vocabulary // 32)), np.int32)
         self.tokens, self.logprobs = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
         self._rows = np.zeros(rows, np.int32)
-        self._weights = np.zeros((torch.get_num_threads(), vocabulary), np.float32)
+        self._threads = torch.get_num_threads()  # of this thread; the batcher's may have more
+        self._weights = np.zeros((self._threads, vocabulary), np.float32)
         self._logits = logits
         self._choose = Bound(
             CHOOSE,
@@ -144,6 +145,6 @@ class Chooser:
         """`tokens` and `logprobs` of those rows, of `logits`, and a step on."""
         count = len(rows)
         self._rows[:count] = rows
-        self._choose(count)
+        self._choose(count, min(self._threads, torch.get_num_threads()))
         self.steps[rows] += 1
         self.seen[rows, self.tokens[:count]] = 1
