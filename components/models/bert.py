@@ -38,9 +38,8 @@ class Bert(Block):
 def build(block: Bert, vocabulary: int, pad: int, seed: int) -> "BertForMaskedLM":
     """A randomly initialised model. vocabulary: tokens; one more entry, the last, is the mask.
 
-    Weights deviate by 1 / sqrt(width), which keeps what a layer gives as large as what it reads. The
-    paper's 0.02 is about that at its width of 768; at 160 it leaves attention near uniform for
-    thousands of steps.
+    Weights deviate by 1 / sqrt(width), so that what a layer gives is as large as what it reads. The
+    paper's 0.02 was chosen for widths of 768 and more.
     """
     import torch
     from transformers import BertConfig, BertForMaskedLM
