@@ -14,7 +14,9 @@ from components.evaluation.text_scores import OF_SUMS
 from components.lineage import read_json, read_jsonl, write_json
 from components.reporter import Reporter
 
-ALIKE = 1.25  # times the seconds: the same training differs by that between runs
+ALIKE = (
+    1.25  # times the seconds: machines are shared, and less than that tells two methods apart badly
+)
 Row = dict[str, Any]
 
 

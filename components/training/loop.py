@@ -77,7 +77,7 @@ def train(
     """
     run = _Run(objective, plan, checkpoints, report)
     run.resume()
-    with _asked_to_stop(asked) as stopped:
+    with machine.repeating(plan.exact), _asked_to_stop(asked) as stopped:
         for step in range(run.done, plan.steps):
             loss, norm = run.update(step)
             run.note_if_due(step, loss, norm)
@@ -119,7 +119,6 @@ class _Run:
         self, objective: Objective, plan: Plan, checkpoints: Checkpoints, report: Reporter
     ) -> None:
         self.objective, self.plan, self.checkpoints = objective, plan, checkpoints
-        machine.repeat_exactly(plan.exact)
         self.rows = devices.share(plan.rows)
         self.parameters = [p for p in objective.module.parameters() if p.requires_grad]
         trainable = sum(p.numel() for p in self.parameters)
@@ -245,7 +244,7 @@ class _Run:
         self._validated = None
         if done % plan.evaluate_every == 0 or done == plan.steps:
             self.objective.module.eval()
-            with torch.random.fork_rng(machine.devices()):  # the next batch is drawn already
+            with torch.random.fork_rng(machine.accelerators()):  # the next batch is drawn already
                 self._validated = self.teller.aside(self.objective.validate)
         if self._validated is not None or done % plan.told_every == 0:
             self.teller.note(step, loss, norm, self._validated)

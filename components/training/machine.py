@@ -6,6 +6,8 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,22 +31,28 @@ def device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def repeat_exactly(wanted: bool) -> None:
-    """Whether an accelerator's kernels must give the same bits every time; a processor's do.
+@contextmanager
+def repeating(wanted: bool) -> Iterator[None]:
+    """Within it an accelerator's kernels give the same bits every time; a processor's always do.
 
     PyTorch raises a RuntimeError at an operation that has no such kernel.
     """
     import torch
 
-    if device().type == "cpu":
+    if not wanted or device().type == "cpu":
+        yield
         return
-    if wanted:  # see NVIDIA's cuBLAS, 2.1.4; it is read when the first product is made
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # see NVIDIA's cuBLAS, 2.1.4
+    before = torch.are_deterministic_algorithms_enabled()
     torch.utils.deterministic.fill_uninitialized_memory = False  # a check that takes time
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:  # what is done with the model later, such as sampling, has no such kernels
+        torch.use_deterministic_algorithms(before)
 
 
-def devices() -> list[int]:
+def accelerators() -> list[int]:
     """The accelerators that this process works on: one, or none."""
     import torch
 
