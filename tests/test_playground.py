@@ -173,6 +173,8 @@ def page(served, browser, request, tmp_path):
 
 def go_to(page, name):
     page.click(f"nav a:has-text('{name}')")
+    # the view changes at the next turn of the browser's loop: until then the old one stands
+    page.wait_for_selector(f"nav a[aria-current]:has-text('{name}')")
 
 
 @pytest.mark.slow
