@@ -22,6 +22,14 @@ def test_a_law_at_its_bounds_is_told():
     assert not fitted(sizes, np.full(6, 2.0))["sound"]
 
 
+def test_a_law_whose_floor_is_the_lowest_loss_is_told():
+    """The largest model lay below the curve of the others, and the fit ended at its bound."""
+    sizes = np.array([12_336, 29_792, 80_112, 139_584, 381_600, 869_504])
+    losses = np.array([1.202, 0.972, 0.882, 0.859, 0.837, 0.810])
+    law = fitted(sizes, losses)
+    assert law["floor"] == pytest.approx(losses.min(), rel=1e-3) and not law["sound"]
+
+
 def test_several_seeds_give_students_interval():
     one = [{"score": 0.5, "interval": [0.4, 0.6]}]
     assert over_seeds(one) == {"score": 0.5, "interval": [0.4, 0.6]}
