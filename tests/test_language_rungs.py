@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from components.dataset import Dataset
-from components.evaluation.document_nats import document_nats, reader_of
+from components.evaluation.document_nats import _pieces, document_nats, reader_of
 from components.ingest import ingest
 from components.ladder import arithmetic, language, language_measures, reach
 from components.ladder.block import Rung, Vocabulary
@@ -87,6 +87,17 @@ def test_a_recurrent_model_reads_a_word_at_a_time(family, block):
         state = cell(model.embedding(ids[:, place]), state)
         shown = state[0] if family == "lstm" else state
         assert torch.allclose(model.states(ids)[:, place], shown, atol=1e-6)
+
+
+@pytest.mark.parametrize("context", [2, 3, 7, 8])
+@pytest.mark.parametrize("length", [2, 8, 9, 10, 11, 16, 31])
+def test_every_token_of_a_long_document_is_judged_once(context, length):
+    """Pieces of an odd context overlap by more than half of it: a target was counted twice."""
+    judged = []
+    for tokens, known in _pieces(range(length), context):
+        assert len(tokens) <= context + 1, "what predicts the last of them must fit"
+        judged += tokens[known + 1 :]
+    assert judged == list(range(1, length))
 
 
 @pytest.mark.parametrize("family", list(MODELS))
