@@ -33,14 +33,14 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     test = ground.corpus / "test.jsonl"
     sentences = senses.sentences(test)
     vectors = word_vectors(model, engine, [row["text"] for row in sentences])
-    meanings = senses.told_apart(vectors, [row["sense"] for row in sentences])
-    write_json(out / "senses.json", {**meanings, "texts": [row["text"] for row in sentences]})
+    meanings = senses.judge(vectors, sentences)
+    write_json(out / "senses.json", meanings)
     answered = _answered(model, engine, pronouns.questions(test))
     write_jsonl(out / "pronouns.jsonl", answered)
     pronoun, interval = score_of(answered, "accuracy")
     figures: dict[str, Any] = {
         "masked_accuracy": {"score": told[0], "interval": told[1]},
-        "senses": {"score": meanings["score"], "interval": meanings["interval"]},
+        **senses.figures(meanings),
         "pronouns": {"score": pronoun, "interval": interval, "n": len(answered)},
     }
     if (trained / PRETRAINED).is_dir():
