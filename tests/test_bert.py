@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +18,17 @@ from components.ladder.vocabulary import make_vocabulary
 from components.lineage import folder_hash, read_json, write_jsonl
 from components.models import bert
 from components.reporter import Silent
+from components.tokenizer import PAD, open_engine
 from components.training import loop
-from components.training.masked import CHOSEN, HIDDEN, REPLACED, Masked, chosen_logits, hide
+from components.training.masked import (
+    CHOSEN,
+    HIDDEN,
+    REPLACED,
+    Masked,
+    chosen_logits,
+    chosen_of,
+    hide,
+)
 from components.training.windows import Windows
 
 BLOCK = {"family": "bert", "layers": 1, "width": 32, "heads": 2, "context": 32}
@@ -157,6 +167,34 @@ def test_the_rung_is_measured_by_all_that_the_page_shows(folders, tmp_path):
     assert len(judged["sentences"]) == judged["told"]["left"]["n"]
     # the word before "bank" gives the world's meanings away, so nothing is said of the other side
     assert "senses_right" not in told and set(judged["told"]) == {"left"}
+
+
+class Parrot(torch.nn.Module):
+    """Says of every token what stands there, and of the mask always the same word."""
+
+    def __init__(self, tokens: int, guess: int, context: int) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=tokens + 1, max_position_embeddings=context)
+        self.tokens, self.guess = tokens, guess
+
+    def bert(self, input_ids: torch.Tensor) -> SimpleNamespace:
+        said = torch.where(input_ids == self.tokens, self.guess, input_ids)
+        return SimpleNamespace(last_hidden_state=torch.nn.functional.one_hot(said).float())
+
+    def cls(self, states: torch.Tensor) -> torch.Tensor:
+        return states
+
+
+def test_only_what_stands_behind_a_mask_counts_as_told(folders, tmp_path):
+    """One token in ten of the chosen stays as it is, and whoever repeats it was right."""
+    engine = open_engine(folders / "vocabulary")
+    size = engine.get_vocab_size()
+    found = bert_measures._told(
+        Parrot(size, engine.token_to_id(PAD), 32), engine, ground(folders, tmp_path)
+    )
+    assert found["score"] == 0.0
+    chosen = bert_measures.WINDOWS * chosen_of(32)
+    assert found["n"] == pytest.approx(HIDDEN * chosen, rel=0.05)
 
 
 def test_a_sentence_longer_than_the_position_table_is_refused(folders, tmp_path):
