@@ -12,7 +12,7 @@ from components.dataset import Dataset
 from components.ingest import ingest
 from components.ladder import bert as rung_of_bert
 from components.ladder import bert_measures, pronouns, senses
-from components.ladder.block import Rung, Vocabulary
+from components.ladder.block import FIGURES, Rung, Vocabulary
 from components.ladder.ground import Ground
 from components.ladder.vocabulary import make_vocabulary
 from components.lineage import folder_hash, read_json, write_jsonl
@@ -161,6 +161,9 @@ def test_the_rung_is_measured_by_all_that_the_page_shows(folders, tmp_path):
     for name in ("masked_accuracy", "senses_left", "pronouns", "accuracy", "accuracy_untaught"):
         low, high = told[name]["interval"]
         assert 0 <= low <= figures[name] <= high <= 1
+    assert {name for name, figure in told.items() if isinstance(figure, dict)} <= set(
+        FIGURES["bert"]
+    )
     asked = [json.loads(line) for line in (measures / "pronouns.jsonl").open()]
     assert all(row["correct"] == float(row["nats"][0] > row["nats"][1]) for row in asked)
     judged = read_json(measures / "senses.json")

@@ -11,7 +11,7 @@ from components.dataset import Dataset
 from components.evaluation.document_nats import _pieces, document_nats, reader_of
 from components.ingest import ingest
 from components.ladder import arithmetic, language, language_measures, reach
-from components.ladder.block import Rung, Vocabulary
+from components.ladder.block import FIGURES, Rung, Vocabulary
 from components.ladder.ground import Ground
 from components.ladder.vocabulary import make_vocabulary
 from components.lineage import folder_hash, read_json, read_jsonl
@@ -150,6 +150,8 @@ def test_a_rung_is_trained_stopped_resumed_and_measured(folders, tmp_path, monke
     measures.mkdir()
     told = language_measures.measure(rung(family), ground(folders, tmp_path), out, measures)
     kept = read_json(measures / "metrics.json")
+    scored = {name for name, figure in kept.items() if isinstance(figure, dict)}
+    assert scored == set(FIGURES["language"]) - {"senses_right"}, "of the world"
     low, high = kept["perplexity_per_word"]["interval"]
     assert low < told["perplexity_per_word"] < high
     assert told["ratio"] > 1, "nobody is better than the grammar itself"
