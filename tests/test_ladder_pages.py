@@ -3,6 +3,11 @@
 import numpy as np
 import pytest
 
+from components.ladder.block import FIGURES, Expectation
+from components.ladder.climb import Climb
+from components.lineage import write_json
+from components.metric_names import LOWER_IS_BETTER
+from components.report.ladder import expected
 from components.report.ladder.beyond import fitted
 from components.report.ladder.expected import CONTRADICTED, HELD, OPEN, judged
 from components.report.ladder.seeds import over_seeds
@@ -45,3 +50,16 @@ def test_an_expectation_is_held_only_where_the_intervals_do_not_meet():
     assert judged(high, low, lower=True) == CONTRADICTED
     assert judged(high, low, lower=False) == HELD
     assert judged(wide, high, lower=True) == judged(high, wide, lower=False) == OPEN
+
+
+@pytest.mark.parametrize("by", ["perplexity_named", "ratio", "perplexity_per_word", "alignment"])
+def test_which_way_a_figure_is_better_is_known(tmp_path, by):
+    """A ratio to the best possible model was taken for better where it is higher."""
+    assert any(by in names for names in FIGURES.values()) and by in LOWER_IS_BETTER
+    for name, score in (("low", 1.0), ("high", 3.0)):
+        (tmp_path / "measures" / f"{name}-1").mkdir(parents=True)
+        figure = {"score": score, "interval": [score - 0.5, score + 0.5]}
+        write_json(tmp_path / "measures" / f"{name}-1" / "metrics.json", {by: figure})
+    climb = Climb("ladder", tmp_path, {}, 1, (), (Expectation(better="low", than="high", by=by),))
+    (row,) = expected.page(climb).tables[0].rows
+    assert row[-1] == HELD and "lower is better" in row[2]
