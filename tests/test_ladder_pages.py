@@ -43,6 +43,21 @@ def test_several_seeds_give_students_interval():
     assert three["interval"] == pytest.approx([0.5 - 0.24841, 0.5 + 0.24841], abs=1e-4)
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_what_a_seed_could_not_be_asked_is_not_told_apart(tmp_path, seeds):
+    """Word similarity has no score where no pair is known: the book ended with a TypeError."""
+    asked, unasked = {"score": 0.4, "interval": [0.3, 0.5]}, {"score": None, "interval": None}
+    assert over_seeds([asked, unasked]) == over_seeds([unasked]) == unasked
+    for name, figure in (("one", asked), ("other", unasked)):
+        for seed in range(1, seeds + 1):
+            folder = tmp_path / "measures" / f"{name}-{seed}"
+            folder.mkdir(parents=True)
+            write_json(folder / "metrics.json", {"wordsim": {"pairs": figure}})
+    expects = (Expectation(better="one", than="other", by="wordsim.pairs"),)
+    page = expected.page(Climb("ladder", tmp_path, {}, seeds, (), expects))
+    assert page.tables[0].rows[0][-2:] == ("–", OPEN)
+
+
 def test_an_expectation_is_held_only_where_the_intervals_do_not_meet():
     low, high = {"score": 1, "interval": [0.5, 1.5]}, {"score": 3, "interval": [2.5, 3.5]}
     wide = {"score": 1, "interval": [0.5, 2.6]}

@@ -8,13 +8,12 @@ from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report import canvas
 from components.report.ladder import embedding_plots as plots
-from components.report.ladder.measured import count, shown
+from components.report.ladder.measured import NONE, count, shown
 from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.seeds import over_seeds
 
 FAMILIES = ("word2vec", "glove")
 NEAREST = 4  # neighbours shown of each word
-NONE = "–"  # what could not be asked
 
 Rungs = Mapping[str, Sequence[Path]]
 
@@ -43,9 +42,8 @@ def page(climb: Climb) -> Page | None:
 
 def figure_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """A figure over seeds; None where a seed could not be asked."""
-    if any(one["score"] is None or one["interval"] is None for one in found):
-        return None
-    return over_seeds(found)
+    told = over_seeds(found)
+    return None if told["score"] is None else told
 
 
 def _finding(metrics: Mapping[str, list[dict[str, Any]]]) -> str:

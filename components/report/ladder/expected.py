@@ -60,7 +60,9 @@ def figure(climb: Climb, rung: str, by: str) -> dict[str, Any]:
 
 
 def judged(better: Mapping[str, Any], than: Mapping[str, Any], lower: bool) -> str:
-    """Whether the one surely surpasses the other, by their intervals."""
+    """Whether the one surely surpasses the other, by their intervals; open without them."""
+    if better["interval"] is None or than["interval"] is None:
+        return OPEN
     (low, high), (other_low, other_high) = better["interval"], than["interval"]
     if low <= other_high and other_low <= high:
         return OPEN

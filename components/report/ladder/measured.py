@@ -10,6 +10,7 @@ from components.lineage import read_json
 from components.report import canvas
 from components.report.ladder.seeds import over_seeds
 
+NONE = "–"
 FLOPS = 6  # of a parameter and token, forward and backward (Kaplan et al. 2020, section 2.1)
 
 
@@ -19,7 +20,9 @@ def figures(folders: Sequence[Path], name: str) -> dict[str, Any]:
 
 
 def shown(figure: Mapping[str, Any], form: str = "%.3f") -> str:
-    """`0.712 [0.690, 0.733]`."""
+    """`0.712 [0.690, 0.733]`; a dash where it could not be asked, see `over_seeds`."""
+    if figure["score"] is None:
+        return NONE
     low, high = figure["interval"]
     return f"{form % figure['score']} [{form % low}, {form % high}]"
 
