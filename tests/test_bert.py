@@ -166,6 +166,7 @@ def test_the_rung_is_measured_by_all_that_the_page_shows(folders, tmp_path):
     )
     asked = [json.loads(line) for line in (measures / "pronouns.jsonl").open()]
     assert all(row["correct"] == float(row["nats"][0] > row["nats"][1]) for row in asked)
+    assert told["accuracy"]["cut"] == 0 < told["accuracy"]["n"]
     judged = read_json(measures / "senses.json")
     assert len(judged["sentences"]) == judged["told"]["left"]["n"]
     # the word before "bank" gives the world's meanings away, so nothing is said of the other side
@@ -205,6 +206,17 @@ def test_a_sentence_longer_than_the_position_table_is_refused(folders, tmp_path)
     rung_of_bert.train(rung(classifier=None), ground(folders, tmp_path), tmp_path / "out")
     with pytest.raises(ValueError, match=r"the model positions for 32; raise model\.context"):
         bert_measures.measure(rung(), ground(folders, tmp_path), tmp_path / "out", tmp_path)
+
+
+def test_texts_that_a_classifier_does_not_see_whole_are_counted(folders, tmp_path):
+    """At 32 tokens that is two of five film reviews in SST-2's test split, and nobody was told."""
+    given = ground(folders, tmp_path)
+    whole, none = rung_of_bert.encoded(given, ["negative", "positive"], "test", 512)
+    lengths = sorted(len(text.ids) for text in whole)
+    context = lengths[len(lengths) // 2]
+    texts, cut = rung_of_bert.encoded(given, ["negative", "positive"], "test", context)
+    assert none == 0 and cut == sum(length > context for length in lengths) > 0
+    assert max(len(text.ids) for text in texts) == context
 
 
 def test_labels_are_asked_for_where_there_are_none(folders, tmp_path):

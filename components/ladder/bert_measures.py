@@ -46,10 +46,10 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     if (trained / PRETRAINED).is_dir():
         labels = labels_of(ground)
         for name, place in (("accuracy", PRETRAINED), ("accuracy_untaught", UNTAUGHT)):
-            records = _classified(bert.load_classifier(trained / place), ground, labels)
+            records, cut = _classified(bert.load_classifier(trained / place), ground, labels)
             write_jsonl(out / f"{place}.jsonl", records)
             value, interval = score_of(records, "accuracy")
-            figures[name] = {"score": value, "interval": interval, "n": len(records)}
+            figures[name] = {"score": value, "interval": interval, "n": len(records), "cut": cut}
     about = read_json(trained / "training.json")
     write_json(out / "metrics.json", {**figures, "parameters": about["parameters"]})
     return {name: figure["score"] for name, figure in figures.items()}
@@ -166,12 +166,14 @@ def _likelihood(
 
 def _classified(
     model: "BertForSequenceClassification", ground: Ground, labels: list[str]
-) -> "list[dict[str, Any]]":
+) -> tuple[list[dict[str, Any]], int]:
+    """The label given to each of the first test texts, and how many of all these were cut."""
     import torch
 
     from components.training.classes import padded
 
-    texts = encoded(ground, labels, "test", model.config.max_position_embeddings)[:TEXTS]
+    whole, cut = encoded(ground, labels, "test", model.config.max_position_embeddings)
+    texts = whole[:TEXTS]
     records: list[dict[str, Any]] = []
     with torch.no_grad():
         for first in range(0, len(texts), BATCH):
@@ -180,4 +182,4 @@ def _classified(
             for right, told in zip(truth.tolist(), given.tolist(), strict=True):
                 pair = {"label": labels[right], "prediction": labels[told]}
                 records.append({**pair, "correct": float(right == told)})
-    return records
+    return records, cut
