@@ -1,5 +1,6 @@
 """The whole climb on the world: run, run again, one rung changed, and refused where it is wrong."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(tmp_path, mon
     pictures = list((report / "pictures").glob("*.png"))
     assert len(pictures) == page.count("<figure>") > PAGES
     measured = read_json(workspace / "artifacts" / "measures" / "lstm-1" / "metrics.json")
+    assert re.search(r"lstm [\d.e+]+ FLOPs in \d+ s", page)
     low, high = measured["perplexity_per_word"]["interval"]
     assert f"{measured['perplexity_per_word']['score']:.1f} [{low:.1f}, {high:.1f}]" in page
 

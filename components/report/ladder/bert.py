@@ -66,7 +66,7 @@ def page(climb: Climb) -> Page | None:
             ),
         ],
         tables=[_table(climb), _pronouns(folders[0])],
-        cost=cost(climb.trained("bert")),
+        cost=cost(climb, climb.of("bert")),
         following="An encoder fills gaps and judges texts, but it does not write. What if the "
         "other half of the Transformer, the decoder, is all that is kept?",
     )

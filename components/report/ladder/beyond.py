@@ -73,7 +73,7 @@ def page(climb: Climb) -> Page | None:
         finding=_finding(law, corpus, len(names)),
         pictures=pictures,
         tables=[_table(climb, names, abilities)],
-        cost=cost({name: trained[name] for name in names}),
+        cost=cost(climb, names),
     )
 
 

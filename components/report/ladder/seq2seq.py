@@ -34,11 +34,12 @@ def page(climb: Climb) -> Page | None:
         what="An encoder LSTM reads a sentence and a decoder LSTM writes its translation, from "
         "one vector alone (Sutskever et al. 2014). With attention, the decoder looks back at all "
         "states of the encoder for each word that it writes (Bahdanau et al. 2015, Luong et al. "
-        "2015).",
+        "2015). Both scores stand in Luong's wiring here, behind the decoder's state; in "
+        "Bahdanau's own, what attention finds is an input of that state.",
         finding=" ".join(filter(None, (_finding(climb, *each) for each in corpora.items()))),
         pictures=[*pictures, *planes],
         tables=[*tables, *sentences],
-        cost=cost(climb.trained("seq2seq")),
+        cost=cost(climb, names),
         following="An LSTM must read one word after the other, and what it read long ago has "
         "passed through every state since. If attention finds what matters anyway, is it all "
         "you need?",

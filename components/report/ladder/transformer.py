@@ -47,7 +47,7 @@ def page(climb: Climb) -> Page | None:
             *_lookup(folders[names[0]]),
             *sentences,
         ],
-        cost=cost(climb.trained("transformer")),
+        cost=cost(climb, names),
         following="The encoder reads a sentence both ways at once. Trained on text alone, to fill "
         "gaps in it, it needs no translations: BERT.",
     )
