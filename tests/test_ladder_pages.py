@@ -1,13 +1,17 @@
 """What the pages of the ladder compute beside what they draw."""
 
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from components.ladder.block import FIGURES, Expectation
+from components.ladder import senses
+from components.ladder.block import FIGURES, Expectation, Rung
 from components.ladder.climb import Climb
-from components.lineage import write_json
+from components.lineage import write_json, write_jsonl
 from components.metric_names import LOWER_IS_BETTER
-from components.report.ladder import expected
+from components.report.ladder import bert, expected
 from components.report.ladder.beyond import fitted
 from components.report.ladder.expected import CONTRADICTED, HELD, OPEN, judged
 from components.report.ladder.seeds import over_seeds
@@ -78,3 +82,44 @@ def test_which_way_a_figure_is_better_is_known(tmp_path, by):
     climb = Climb("ladder", tmp_path, {}, 1, (), (Expectation(better="low", than="high", by=by),))
     (row,) = expected.page(climb).tables[0].rows
     assert row[-1] == HELD and "lower is better" in row[2]
+
+
+def bert_climb(place: Path, *sides: str) -> Climb:
+    """A ladder of BERT and an LSTM, measured on `sides` of the word."""
+    models = {
+        "bert": {"family": "bert", "layers": 1, "width": 8, "heads": 1, "context": 8},
+        "lstm": {"family": "lstm", "layers": 1, "width": 8, "context": 8},
+    }
+    rows = [
+        {"text": f"{n} bank .", "sense": sense, "side": side, "point": [n, 0.0]}
+        for n, (sense, side) in enumerate(product(senses.SENSES, sides))
+    ]
+    rungs, figure = {}, {"score": 0.5, "interval": [0.4, 0.6]}
+    for name, model in models.items():
+        block = {"corpus": "c", "vocabulary": "v", "model": model}
+        rungs[name] = Rung.model_validate({**block, "training": {"learning_rate": 0.1}})
+        trained, measures = (place / kind / f"{name}-1" for kind in ("rungs", "measures"))
+        for folder in (trained, measures):
+            folder.mkdir(parents=True)
+        write_json(trained / "training.json", {"tokens": 10, "parameters": 10})
+        told = dict.fromkeys(sides, figure)
+        figures = {f"senses_{side}": figure for side in sides}
+        figures |= {"masked_accuracy": figure, "pronouns": figure, "parameters": 10}
+        write_json(measures / "metrics.json", figures)
+        write_json(measures / "senses.json", {"told": told, "sentences": rows})
+        write_jsonl(measures / "pronouns.jsonl", [])
+    return Climb("ladder", place, rungs, 1, ())
+
+
+@pytest.mark.parametrize("sides", [("left",), ("left", "right")])
+def test_what_is_decided_on_each_side_of_a_word_is_told_apart(tmp_path, sides):
+    """Word2vec stood in this picture at 0.5, which nobody had measured."""
+    page = bert.page(bert_climb(tmp_path, *sides))
+    planes, scores = page.pictures
+    names = [label.get_text() for label in scores.figure.axes[0].get_yticklabels()]
+    assert names == [f"{name}, {side}" for side in sides for name in ("bert", "lstm")]
+    assert ("pairs of sentences" in planes.caption) == ("right" in sides)
+    assert ("nothing here asks for both sides" in planes.caption) == ("right" not in sides)
+    assert "0.5 by construction, so they were not asked" in scores.caption
+    cells = dict(zip(page.tables[0].head, page.tables[0].rows[0], strict=True))
+    assert (cells["meanings, decided on the right"] == "–") == ("right" not in sides)
