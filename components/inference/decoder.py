@@ -97,8 +97,8 @@ class Decoder:
         self.buffers = {name: torch.zeros(most + ROWS, size) for name, size in sizes.items()}
         names = ("rows", "positions", "firsts", "counts", "of_delta", "deltas", "slots")
         self.told = {name: np.zeros(most, np.int32) for name in names}
-        products = (held.weight for layer in weights.layers for held in layer.products.values())
-        self._work = 2 * sum(weight.numel() for weight in products)  # of a token
+        products = (held for layer in weights.layers for held in layer.products.values())
+        self._work = 2 * sum(held.inputs * held.ends[-1] for held in products)  # of a token
         self._threads = threads = torch.get_num_threads()
         self._low = np.zeros((threads, ROWS, MOST_LOW), np.float32)
         self._scores = np.zeros((threads, ROWS, pool.tables.shape[1] * pool.block), np.float32)
