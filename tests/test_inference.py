@@ -325,6 +325,17 @@ def test_a_number_that_is_no_token_never_reaches_a_step(batcher_of):
             batcher.submit(Request([1, number], Choosing(1, -1)))
 
 
+def test_a_request_for_the_whole_pool_gives_up_the_end_that_is_kept(batcher_of):
+    """A copy of its own beginning once stood in its way for ever."""
+    block = Store.bytes_of_block(shape_of(FAMILIES["llama"]))
+    batcher, _ = batcher_of(FAMILIES["llama"], Limits(rows=2, chunk=64, pool_bytes=4 * block))
+    assert read_of(batcher, shared=21) == 40
+    whole = Request(PROMPT[:30], Choosing(35, -1), shared=21)
+    assert whole.blocks == batcher.pool.blocks
+    assert len(answer_of(batcher.submit(whole))) == 35
+    assert batcher.pool.available() == batcher.pool.blocks
+
+
 def test_closing_fails_what_has_not_ended(batcher_of):
     batcher, _ = batcher_of(FAMILIES["llama"])
     with batcher.turn:

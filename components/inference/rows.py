@@ -27,9 +27,11 @@ class Row:
 def begin(pool: Pool, request: Request, number: int) -> Row | None:
     """Give a request its blocks, its known beginning among them; None while there is no room."""
     known, end = _known(pool, request)
-    used = known if end is None else [*known, end[0]]  # or `take` might give the end away
-    if not _fits(pool, request, used, len(known)):
+    if end is not None and not _fits(pool, request, [*known, end[0]], len(known)):
+        end = None  # which is read again: its block may be the last one that the request needs
+    if not _fits(pool, request, known, len(known)):
         return None
+    used = known if end is None else [*known, end[0]]  # or `take` might give the end away
     for block in used:
         pool.use(block)
     row = Row(request, number, list(known), len(known) * BLOCK)
