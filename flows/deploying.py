@@ -112,8 +112,7 @@ class Registered:
 
     def _engine(self, version: int) -> Engine:
         base = self.store.folder(f"{self.pipeline}.base", version)
-        limits = load(self.workspace).serving
-        return engine_of(base, precision=limits.precision, device=limits.device)
+        return engine_of(base, serving=load(self.workspace).serving)
 
     def _deployment(self, engine: Engine, pointed: Pointed) -> Deployment:
         names, refused = {}, {}

@@ -125,9 +125,10 @@ class BatchedEngine(Speaking):
         Raises:
             RequestError: the model must not answer, or is a classifier, which has no text to give.
         """
-        context = self.batcher.decoder.weights.shape.context - 1  # for the end of another document
+        pool, context = self.batcher.pool, self.batcher.decoder.weights.shape.context
+        room = min(context - 1, pool.blocks * pool.block)  # one is for the end of another document
         if model == BASE:
-            return context
+            return room
         version = self._version(model)
         if version.reason is not None:
             raise _unavailable(version.reason)
@@ -137,7 +138,7 @@ class BatchedEngine(Speaking):
                 "or name another",
                 "model",
             )
-        return context - version.virtual_tokens
+        return room - version.virtual_tokens
 
     def generate(
         self, model: str, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
