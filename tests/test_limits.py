@@ -304,6 +304,16 @@ def test_nobody_waits_without_an_answer(gateway, address, held):
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "timeout"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_tokens_of_an_answer_that_was_cut_off_are_counted(gateway, address, held, stream):
+    cut = ask(address, stream=stream, max_tokens=20)
+    assert "was not finished in time" in cut.text
+    figures = httpx.get(f"{address}/metrics").text
+    read = len(gateway.current.now.engine.encode("the"))
+    assert f'kindling_tokens_total{{direction="in",model="base"}} {float(read)}' in figures
+    assert 'kindling_tokens_total{direction="out",model="base"} 2.0' in figures
+
+
 def test_a_stream_that_nobody_reads_holds_nobody_up(gateway, address):
     url = httpx.URL(address)
     body = json.dumps({"model": "base", "prompt": "the", "stream": True, "max_tokens": 30}).encode()

@@ -169,9 +169,19 @@ class Answer:
             line.run(partial(self._generate, number, choice), deadline)
             for number, choice in enumerate(choices)
         ]
-        async with aclosing(together(every)) as pieces:
-            async for piece in pieces:
-                yield piece
+        try:
+            async with aclosing(together(every)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:  # also where the client has left, or the time is over
+            self._count(choices)
+
+    def _count(self, choices: list[answers.Choice]) -> None:
+        """Tell the story what was read and written, whether or not somebody still waits for it."""
+        written = sum(len(choice.tokens) for choice in choices)
+        if written:  # before its first token, nobody knows whether the prompt was read
+            self.story.prompt_tokens = len(self.ids)
+        self.story.completion_tokens = written
 
     def _generate(
         self, number: int, choice: answers.Choice, gone: Gone
