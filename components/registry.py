@@ -13,7 +13,7 @@ so that what was rolled back can be told from what was superseded.
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -34,11 +34,17 @@ DECISION = "kindling.decision"
 RELEASE = "kindling.release"  # the current release's number; `kindling.release.N` holds release N
 LEFT = "kindling.left"  # the numbers of the releases that rollbacks left
 CODE = Path(__file__).parent
+ABSENT = "RESOURCE_DOES_NOT_EXIST"  # MLflow's code of an answer; other errors are none
+NO_ALIAS = "INVALID_PARAMETER_VALUE"  # of a model that has no such alias
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "pydantic", "ruamel.yaml", "jinja2")
 
 
 class RegistryError(ValueError):
     """The registry lacks something or has it already; the message names the remedy."""
+
+
+class RegistryAway(OSError):
+    """The registry does not answer, which says nothing of what it holds."""
 
 
 class Registry:
@@ -68,12 +74,8 @@ class Registry:
         return None
 
     def alias(self, name: str, alias: str) -> "ModelVersion | None":
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self.client.get_model_version_by_alias(name, alias)
-        except MlflowException:
-            return None
+        ask = self.client.get_model_version_by_alias
+        return _answer(lambda: ask(name, alias), ABSENT, NO_ALIAS)
 
     def aliases_of(self, version: "ModelVersion") -> list[str]:
         """The aliases that point to `version`."""
@@ -203,12 +205,7 @@ class Registry:
 
     def _prompts(self, name: str) -> list[Any]:
         """`prompt_versions`, some without their aliases."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            found = list(self.client.search_prompt_versions(name))
-        except MlflowException:
-            return []
+        found = _answer(lambda: self.client.search_prompt_versions(name), ABSENT) or []
         return sorted(found, key=lambda version: int(version.version))
 
     # -- releases ------------------------------------------------------------------------------
@@ -229,12 +226,8 @@ class Registry:
         return {number: Release(**json.loads(text)) for number, text in sorted(numbered.items())}
 
     def _base_tags(self, pipeline: str) -> Mapping[str, str]:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self.client.get_registered_model(f"{pipeline}.base").tags
-        except MlflowException:
-            return {}
+        base = f"{pipeline}.base"
+        return _answer(lambda: self.client.get_registered_model(base).tags, ABSENT) or {}
 
     def promote(self, pipeline: str, release: Release) -> int:
         """Make `release` the current one, under a new number; return the number.
@@ -293,6 +286,22 @@ class Registry:
         for name, version in release.prompts.items():
             mlflow.genai.set_prompt_alias(name, CHAMPION, version)
         self.client.set_registered_model_tag(f"{pipeline}.base", RELEASE, str(number))
+
+
+def _answer(ask: Callable[[], Any], *absent: str) -> Any:
+    """What the registry says to `ask`; None where that is one of the codes `absent`.
+
+    Raises:
+        RegistryAway: it says nothing.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code in absent:
+            return None
+        raise RegistryAway(f"the registry does not answer: {error}") from error
 
 
 def _version(library: str) -> str:

@@ -1,5 +1,6 @@
 """What the registry's aliases point to, as something to serve; asked again while it is served."""
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from components.serving.engines import engine_of
 from flows import evidence
 from flows.release import registry, workspace_name
 
+log = logging.getLogger("kindling.server")
 GOLDEN = "golden.json"  # of an evaluation: what the adapter must answer when it is loaded
 SETTLING_SECONDS = 0.5  # a promotion moves one alias after another
 
@@ -26,6 +28,14 @@ class Pointed:
 
     base: int
     adapters: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the registry says of a version: its prompt's version, and what its evaluation found."""
+
+    prompt: int
+    score: Mapping[str, Any]
 
 
 class Registered:
@@ -42,12 +52,15 @@ class Registered:
         self.store: Registry = registry(workspace)
         self._commit = evidence.commit(workspace)
         self._served: Pointed | None = None
+        self._missed = False  # whether some of it is to be tried again
+        self._told: dict[str, _Told] = {}  # by what the engine calls a version
 
     def pointed(self) -> Pointed:
         """What the alias points to at this moment.
 
         Raises:
             RegistryError: nothing is registered.
+            RegistryAway: the registry does not answer.
         """
         found = self.store.alias(f"{self.pipeline}.base", self.alias)
         if found is None and self.alias == CHAMPION:
@@ -67,63 +80,82 @@ class Registered:
         return Pointed(int(found.version), adapters)
 
     def look(self, now: Deployment) -> Deployment | None:
-        """What to serve instead of `now`, loaded; None where nothing has moved."""
+        """What to serve instead of `now`, loaded; None where there is nothing else."""
         pointed = self.pointed()
-        if pointed == self._served:
+        moved = pointed != self._served
+        if moved:
+            time.sleep(SETTLING_SECONDS)
+            if self.pointed() != pointed:
+                return None  # on the move: look again next time
+        elif not self._missed:
             return None
-        time.sleep(SETTLING_SECONDS)
-        if self.pointed() != pointed:
-            return None  # on the move: look again next time
-        return self.deploy(pointed, now)
+        found = self.deploy(pointed, now)
+        return found if moved or found.refused != now.refused else None
 
     def deploy(self, pointed: Pointed, before: Deployment | None = None) -> Deployment:
-        """Load `pointed`. before: what is served, whose engine goes on where its base does."""
-        if before is not None and before.versions[BASE] == pointed.base:
-            engine = before.engine
-        else:
-            base = self.store.folder(f"{self.pipeline}.base", pointed.base)
-            limits = load(self.workspace).serving
-            engine = engine_of(base, precision=limits.precision, device=limits.device)
+        """Load `pointed`. before: what is served, whose engine goes on where its base does.
+
+        An adapter that cannot be had is refused alone, and tried again at the next look, unless
+        the registry has it and it is not what was registered.
+        """
+        goes_on = before is not None and before.versions[BASE] == pointed.base
+        engine = before.engine if goes_on else self._engine(pointed.base)
+        try:
+            found = self._deployment(engine, pointed)
+            warm(engine, wait=before is not None)
+        except BaseException:
+            if not goes_on:
+                engine.close()
+            raise
+        self._served = pointed
+        return found
+
+    def _engine(self, version: int) -> Engine:
+        base = self.store.folder(f"{self.pipeline}.base", version)
+        return engine_of(base, serving=load(self.workspace).serving)
+
+    def _deployment(self, engine: Engine, pointed: Pointed) -> Deployment:
         names, refused = {}, {}
+        self._missed = False
         for name, version in pointed.adapters.items():
             inner = f"{name}@{version}"
             try:
                 self._add(engine, name, version, inner)
                 names[name] = inner
-            except (RegistryError, OSError) as error:
+            except Exception as error:  # of a store, a network, a disk or a library
                 refused[name] = str(error)
-        warm(engine, wait=before is not None)
-        self._served = pointed
-        versions = {BASE: pointed.base, **pointed.adapters}
-        tags = {n: self._tags(n, version) for n, version in pointed.adapters.items()}
+                self._missed |= not isinstance(error, RegistryError)
+                log.warning("%s is not served", inner, exc_info=error)
         return Deployment(
             engine=engine,
             identity=identity(self.workspace, self.pipeline, self._commit),
             names=names,
-            versions=versions,
-            prompts={n: int(held["kindling.prompt_version"]) for n, held in tags.items()},
+            versions={BASE: pointed.base, **pointed.adapters},
+            prompts={name: self._told[inner].prompt for name, inner in names.items()},
             refused=refused,
-            scores={n: self._score(n, version) for n, version in pointed.adapters.items()},
+            scores={name: self._told[inner].score for name, inner in names.items()},
         )
 
     def _add(self, engine: Engine, name: str, version: int, inner: str) -> None:
+        called = f"{self.pipeline}.{name}"
+        if inner not in self._told:  # what it was registered with never changes
+            tags = self.store.client.get_model_version(called, str(version)).tags
+            prompt = int(tags["kindling.prompt_version"])
+            self._told[inner] = _Told(prompt, _score(self.store.records(called, version)))
         if inner in engine.models() or inner in engine.unavailable():
             return
-        called = f"{self.pipeline}.{name}"
         records = self.store.records(called, version)
         golden = records if (records / GOLDEN).is_file() else None
         engine.add(inner, self.store.folder(called, version), golden)
 
-    def _tags(self, name: str, version: int) -> Mapping[str, str]:
-        return self.store.client.get_model_version(f"{self.pipeline}.{name}", str(version)).tags
 
-    def _score(self, name: str, version: int) -> dict[str, Any]:
-        """What the evaluation registered with a version found."""
-        path = self.store.records(f"{self.pipeline}.{name}", version) / "metrics.json"
-        if not path.is_file():
-            return {}
-        found = read_json(path)
-        return {key: found[key] for key in ("metric", "score", "interval") if key in found}
+def _score(records: Path) -> dict[str, Any]:
+    """What the evaluation registered with a version found."""
+    path = records / "metrics.json"
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    return {key: found[key] for key in ("metric", "score", "interval") if key in found}
 
 
 def warm(engine: Engine, wait: bool) -> None:

@@ -110,7 +110,7 @@ def _of_folders(
     from flows import evidence
     from flows.deploying import GOLDEN, identity, warm
 
-    engine = engine_of(base, precision=limits.precision, device=limits.device)
+    engine = engine_of(base, serving=limits)
     for name, folder in folders.items():
         judged = folder.resolve().parents[1] / "evaluations" / folder.resolve().name
         engine.add(name, folder, judged if (judged / GOLDEN).is_file() else None)

@@ -1,20 +1,31 @@
 """kindling's own engine: mixes of adapters, what must not answer, versions that move."""
 
+import asyncio
 import json
 import shutil
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from components.adapters import load_adapter
 from components.evaluation import evaluate_adapter
 from components.evaluation.classification import classify
+from components.inference import adapter as adapters
 from components.inference.batcher import Limits
+from components.inference.checkpoint import config_of, shape_of
+from components.inference.store import Store
 from components.lineage import read_json, write_json
 from components.reporter import Silent
 from components.serving.batched_engine import BatchedEngine
 from components.serving.engine import BASE, Caller, RequestError, Sampling
+from components.serving.gone import Gone, Left
+from components.serving.line import Line
+from components.serving.transformers_engine import TransformersEngine
 from tests import mixes
 from tests.tiny_models import ADAPTERS, signed
 
@@ -265,3 +276,175 @@ def test_many_callers_at_once(kinds, engine_of):
     for caller in callers:
         caller.join()
     assert len(found) == 60 and all(tokens == expected[name] for name, tokens in found)
+
+
+def test_a_proof_that_crashes_is_no_proof(kinds, judged, engine_of, tmp_path):
+    """The adapter once answered at the second request, as it was in memory by then."""
+
+    def no_such_token(golden: dict) -> None:
+        golden["prompts"][0]["logits"]["999999"] = 1.0
+
+    evaluation = altered(judged["lora"], tmp_path / "changed", no_such_token)
+    engine = engine_of(kinds, ["lora"], evaluations={"lora": evaluation})
+    version = engine.shelf.find("lora")
+    for _ in range(2):
+        with pytest.raises(RequestError, match="it cannot be loaded: IndexError") as refused:
+            said(engine, "lora")
+        assert refused.value.code == "model_unavailable"
+    assert not version.uses and not engine.shelf._loaded
+    assert len(engine.batcher.slots._free) == engine.batcher.limits.adapters
+
+
+def test_an_adapter_that_cannot_be_read_is_refused_and_the_others_are_served(
+    kinds, engine_of, tmp_path
+):
+    """A file that was cut off once ended `warm`, kept its budget, and `close` failed."""
+    cut, lacking = tmp_path / "cut", tmp_path / "lacking"
+    for folder in (cut, lacking):
+        shutil.copytree(kinds["lora"], folder)
+    weights = cut / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
+    write_json(lacking / "adapter.json", {"method": "lora"})
+    folders = kinds | {"cut": signed(cut), "lacking": signed(lacking)}
+    engine = engine_of(folders, ["cut", "lacking", "ia3"])
+    engine.warm()
+    assert list(engine.models()) == [BASE, "ia3"] and engine.shelf.loads == 1
+    assert "it cannot be loaded: SafetensorError" in engine.unavailable()["cut"]
+    assert "is no adapter folder: 'task'" in engine.unavailable()["lacking"]
+    assert [version.name for version in engine.shelf._loaded] == ["ia3"]
+    assert list(TransformersEngine(kinds["base"], {"cut": cut}).unavailable()) == ["cut"]
+
+
+def test_what_the_system_lacks_for_a_moment_is_tried_again(kinds, engine_of, monkeypatch):
+    engine, real = engine_of(kinds, ["lora"]), adapters.read
+
+    def read(*args):
+        monkeypatch.setattr(adapters, "read", real)
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(adapters, "read", read)
+    with pytest.raises(RequestError, match="too many open files"):
+        said(engine, "lora")
+    assert said(engine, "lora").expected
+
+
+def test_the_budget_is_of_what_lies_in_memory(kinds, engine_of, tmp_path):
+    """Matrices of bfloat16 files take twice as much there as on disk."""
+    folders, sizes = {"base": kinds["base"]}, []
+    for name in ("lora", "dora"):
+        folders[name] = tmp_path / name
+        shutil.copytree(kinds[name], folders[name])
+        path = folders[name] / "adapter_model.safetensors"
+        save_file({n: t.bfloat16() for n, t in load_file(path).items()}, path)
+        signed(folders[name])
+        sizes.append(path.stat().st_size)
+    engine = engine_of(folders, ["lora", "dora"])
+    engine.warm()
+    needed = list(engine.shelf._loaded.values())
+    budget = sum(needed) - 1
+    assert sum(sizes) <= budget
+    engine = engine_of(folders, ["lora", "dora"], adapter_bytes=budget)
+    engine.warm()
+    assert list(engine.shelf._loaded.values()) == needed[1:] and engine.shelf.evictions == 1
+
+
+def test_who_waits_for_an_adapters_room_may_leave(kinds, engine_of):
+    engine = engine_of(kinds, ["lora", "dora"], limits=Limits(adapters=1))
+    running = engine.generate("lora", engine.encode("the"), Sampling(8, 0.0))
+    next(running)
+    gone, ended = Gone(), []
+
+    def wait() -> None:
+        with pytest.raises(Left):
+            list(engine.generate("dora", [1], Sampling(1), Caller(gone=gone)))
+        ended.append(True)
+
+    waiting = [threading.Thread(target=wait, daemon=True) for _ in range(2)]
+    for thread in waiting:  # the first waits for room, the second for the first to load it
+        thread.start()
+    gone.set()
+    for thread in waiting:
+        thread.join(10)
+    assert len(ended) == 2 and list(engine.shelf._loaded) == [engine.shelf.find("lora")]
+    running.close()
+    assert said(engine, "dora").expected
+
+
+@pytest.fixture
+def tight(kinds, engine_of):
+    """An engine that takes its time, with room for one request as long as its context."""
+    size = Store.bytes_of_block(shape_of(config_of(kinds["base"])))
+    engine = engine_of(kinds, ["lora"], limits=Limits(rows=8, pool_bytes=6 * size))
+    engine.warm()
+    real = engine.batcher._step
+
+    def step() -> None:
+        time.sleep(0.02)
+        real()
+
+    engine.batcher._step = step
+    return engine
+
+
+@pytest.mark.parametrize("asked", ["text", "labels"])
+@pytest.mark.parametrize("how", ["leaves", "too late"])
+def test_who_leaves_before_the_first_token_frees_the_place_at_once(tight, asked, how):
+    """It was once held until the request had its room, its prompt was read and a token written."""
+    batcher, line = tight.batcher, Line(8, 8)
+
+    def text(gone: Gone, count: int):
+        return tight.generate(BASE, [1, 2], Sampling(count, 0.0), Caller(gone=gone))
+
+    def labels(gone: Gone):
+        return iter([tight.classify("lora", ["the film was a ."], Caller(gone=gone))])
+
+    async def take(start, seconds: float) -> None:
+        async for _ in line.run(start, asyncio.get_running_loop().time() + seconds):
+            pass
+
+    async def until(condition) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def ask() -> None:
+        first = asyncio.create_task(take(partial(text, count=85), 60))
+        await until(lambda: batcher.rows)
+        start = partial(text, count=85) if asked == "text" else labels
+        second = asyncio.create_task(take(start, 0.3 if how == "too late" else 60))
+        await until(lambda: batcher.waiting)
+        if how == "leaves":
+            second.cancel()
+        await asyncio.wait([second])
+        assert second.cancelled() if how == "leaves" else second.exception().code == "timeout"
+        await until(lambda: line.running == 1)
+        assert not batcher.waiting and not first.done()
+        assert not tight.shelf.find("lora").uses
+        await first
+
+    asyncio.run(ask())
+
+
+def test_readings_end_with_the_one_that_fails(kinds, engine_of, monkeypatch):
+    """The adapter is let go then: what still reads under it could meet another in its slot."""
+    engine = engine_of(kinds, ["lora"])
+    engine.warm()
+    batcher, real, asked = engine.batcher, engine.batcher.submit, []
+
+    def submit(request):
+        asked.append(request)
+        if len(asked) == 2:
+            while not batcher.rows:  # the first is at work
+                time.sleep(0.001)
+            raise ValueError("no room")
+        return real(request)
+
+    monkeypatch.setattr(batcher, "submit", submit)
+    with ThreadPoolExecutor(1) as pool:
+        with batcher.turn:
+            found = pool.submit(engine.classify, "lora", ["the film", "the plot"])
+            with pytest.raises(TimeoutError):
+                found.result(0.3)
+        with pytest.raises(ValueError, match="no room"):
+            found.result(20)
+    assert not batcher.rows and not batcher.waiting

@@ -299,6 +299,43 @@ def test_a_reading_that_fails_fails_alone(batcher_of):
     assert len(answer_of(running)) == 60
 
 
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [([1], Choosing(1, -1, top_k=2**63)), (list(range(90)), Choosing(40, -1))],
+    ids=["no such number", "longer than any row"],
+)
+def test_a_request_that_cannot_enter_fails_alone(batcher_of, ids, wanted):
+    """One with `top_k` of 2**63 once ended every row, and lost those that waited behind it."""
+    batcher, _ = batcher_of(FAMILIES["llama"])
+    with batcher.turn:  # all are there before the first step
+        running = batcher.submit(Request([1], Choosing(60, -1)))
+        alike = [batcher.submit(Request(PROMPT, Choosing(3, -1))) for _ in range(2)]
+        bad = batcher.submit(Request(ids, wanted))
+    assert isinstance(bad.answers.get(timeout=30), Exception)
+    assert len(answer_of(running)) == 60
+    assert [len(answer_of(request)) for request in alike] == [3, 3]
+    assert len(batcher._free) == 4 and batcher.pool.available() == batcher.pool.blocks
+
+
+def test_a_number_that_is_no_token_never_reaches_a_step(batcher_of):
+    """It would fail for all of its rows."""
+    batcher, _ = batcher_of(FAMILIES["llama"])
+    for number in (-1, 300):
+        with pytest.raises(ValueError, match=f"{number} is no token: the vocabulary has 300"):
+            batcher.submit(Request([1, number], Choosing(1, -1)))
+
+
+def test_a_request_for_the_whole_pool_gives_up_the_end_that_is_kept(batcher_of):
+    """A copy of its own beginning once stood in its way for ever."""
+    block = Store.bytes_of_block(shape_of(FAMILIES["llama"]))
+    batcher, _ = batcher_of(FAMILIES["llama"], Limits(rows=2, chunk=64, pool_bytes=4 * block))
+    assert read_of(batcher, shared=21) == 40
+    whole = Request(PROMPT[:30], Choosing(35, -1), shared=21)
+    assert whole.blocks == batcher.pool.blocks
+    assert len(answer_of(batcher.submit(whole))) == 35
+    assert batcher.pool.available() == batcher.pool.blocks
+
+
 def test_closing_fails_what_has_not_ended(batcher_of):
     batcher, _ = batcher_of(FAMILIES["llama"])
     with batcher.turn:

@@ -1,18 +1,29 @@
 """What the server grants and to whom: keys, rates, limits, and how it goes away."""
 
 import json
+import re
 import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from components.inference.batcher import Limits
+from components.inference.checkpoint import config_of, shape_of
+from components.inference.store import Store
+from components.serving.batched_engine import ADAPTER_BYTES, BatchedEngine
+from components.serving.deployment import Deployment
+from components.serving.engines import engine_of
+from components.serving.gateway import Gateway
 from components.serving.keys import FILE, KeyFileError, Keys, Rates
 from components.serving.limits import Serving
+from components.serving.templates import FolderTemplates
 from flows import serving
 from flows.cli import app
 from tests.serving import listening, make_gateway, running
@@ -226,6 +237,43 @@ def test_limits_are_checked_in_the_catalogue():
         Serving(requests=3)
 
 
+def test_the_template_shows_every_limit_with_its_default():
+    text = (Path(serving.__file__).parent / "template" / "pipelines.yaml").read_text("utf-8")
+    shown = text[text.index("# serving:") :].split("\n\n")[0]
+    block = YAML(typ="safe").load(re.sub("^# ?", "", shown, flags=re.MULTILINE))["serving"]
+    assert block == Serving().model_dump()
+
+
+def test_the_engine_has_the_batch_and_the_memory_that_it_is_granted(folders):
+    """They were once fixed."""
+    granted = Serving(batch=3, pool_bytes=1 << 20, adapter_bytes=5000)
+    engine = engine_of(folders["base"], serving=granted)
+    size = Store.bytes_of_block(engine.batcher.decoder.weights.shape)
+    assert engine.at_once == 3 and engine.shelf.budget == 5000
+    assert engine.batcher.pool.blocks == (1 << 20) // size
+    engine.close()
+    assert Serving().adapter_bytes == ADAPTER_BYTES
+    assert (Serving().batch, Serving().pool_bytes) == (Limits().rows, Limits().pool_bytes)
+
+
+def test_a_plain_chat_asks_for_no_more_than_there_is_room_for(folders, tmp_path):
+    """It asked for the rest of the context, and was refused where the pool is smaller."""
+    size = Store.bytes_of_block(shape_of(config_of(folders["base"])))
+    limits = Limits(rows=2, pool_bytes=3 * size)
+    adapters = {"soft_prompt": folders["soft_prompt"]}
+    engine = BatchedEngine(folders["base"], adapters, limits=limits)
+    deployment, keys = Deployment.of_folders(engine, "tiny"), Keys(tmp_path / FILE)
+    small = Gateway(deployment, FolderTemplates({}), tmp_path, Serving(), keys)
+    with listening(small) as address:
+        for model in ("base", "soft_prompt"):
+            body = {"model": model, "messages": [{"role": "user", "content": "x"}]}
+            plain = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=30)
+            assert plain.status_code == 200, plain.text
+        more = ask(address, max_tokens=48)
+        assert more.status_code == 400 and "has room for" in more.json()["error"]["message"]
+    engine.close()
+
+
 def test_a_queue_that_is_full_says_when_to_come_again(gateway, address, held):
     working, _ = in_thread(address)
     until(lambda: held.made == 3)
@@ -254,6 +302,16 @@ def test_nobody_waits_without_an_answer(gateway, address, held):
     assert streamed.status_code == 200  # it had begun
     last = streamed.text.strip().split("\n\n")[-1]
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "timeout"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tokens_of_an_answer_that_was_cut_off_are_counted(gateway, address, held, stream):
+    cut = ask(address, stream=stream, max_tokens=20)
+    assert "was not finished in time" in cut.text
+    figures = httpx.get(f"{address}/metrics").text
+    read = len(gateway.current.now.engine.encode("the"))
+    assert f'kindling_tokens_total{{direction="in",model="base"}} {float(read)}' in figures
+    assert 'kindling_tokens_total{direction="out",model="base"} 2.0' in figures
 
 
 def test_a_stream_that_nobody_reads_holds_nobody_up(gateway, address):

@@ -240,6 +240,15 @@ def test_a_prompt_with_another_text_is_another_version(workspace, folders):
     assert [p.aliases for p in store.prompt_versions("ask")] == [[CHAMPION], [CANDIDATE]]
 
 
+def test_what_is_not_registered_is_told_from_a_registry_that_is_away(workspace):
+    """By the codes that MLflow's own store gives; `test_deploying` has the other half."""
+    store = registry(workspace)
+    assert store.alias("tiny.nothing", CHAMPION) is None
+    assert store.alias("tiny.base", "nobody") is None
+    assert store.prompt_versions("nothing") == []
+    assert store.current("nothing") is None and store.releases("nothing") == {}
+
+
 def test_a_name_belongs_to_one_workspace(workspace, monkeypatch):
     monkeypatch.setattr("flows.release.workspace_name", lambda _: "recipes/other")
     said = r"'tiny.base' is registered by workspace 'root', .* 'recipes/other'; rename the pipeline"

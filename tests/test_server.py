@@ -284,6 +284,7 @@ def test_a_fingerprint_is_written_before_the_answer(served, client):
         ("completions", {"model": "base", "prompt": "x", "best_of": 3}, 400, "best_of"),
         ("completions", {"model": "base", "prompt": "x", "max_tokens": 500}, 400, "room for"),
         ("completions", {"model": "base", "prompt": "x", "temperature": 9}, 400, "temperature"),
+        ("completions", {"model": "base", "prompt": "x", "top_k": 2**63}, 400, "top_k"),
         ("completions", {"model": "base", "template": {"id": "asc"}}, 404, "there are: ask"),
         ("completions", {"model": "base", "template": {"id": "ask"}}, 400, "missing: text"),
         (

@@ -47,9 +47,13 @@ class Batcher:
         """Put a request in line; what it makes comes through its `answers`.
 
         Raises:
-            ValueError: it needs more room than there is in all.
+            ValueError: it needs more room than there is in all, or names a token that is none.
             RuntimeError: the batcher was closed.
         """
+        size = self.decoder.weights.shape.vocabulary
+        if wrong := [token for token in request.ids if not 0 <= token < size]:
+            # the step that reads it would fail for all of its rows
+            raise ValueError(f"{wrong[0]} is no token: the vocabulary has {size}")
         if request.blocks > self.pool.blocks:
             raise ValueError(
                 f"{request.length} tokens and {request.limit} to write need {request.blocks} "
@@ -120,28 +124,43 @@ class Batcher:
         """
         read = {next_key(self.pool, row.request) for row in self._reading} - {None}
         held: list[Request] = []
-        while self.waiting and self._free:
-            request = self.waiting.popleft()
-            key = next_key(self.pool, request)
-            if key in read:
-                held.append(request)
-                continue
-            row = begin(self.pool, request, self._free[-1])
-            if row is None:
-                self.waiting.appendleft(request)
-                break
-            self._seat(row)
-            if key is not None:
-                read.add(key)
-        self.waiting.extendleft(reversed(held))
+        try:
+            while self.waiting and self._free:
+                request = self.waiting.popleft()
+                key = next_key(self.pool, request)
+                if key in read:
+                    held.append(request)
+                    continue
+                try:
+                    row = self._enter(request)
+                except Exception as error:  # of this request: the others never hear of it
+                    request.answers.put(error)
+                    continue
+                if row is None:
+                    self.waiting.appendleft(request)
+                    break
+                if key is not None:
+                    read.add(key)
+        finally:
+            self.waiting.extendleft(reversed(held))
+        assert self.rows or not self.waiting, "an empty batch has room for any request"
 
-    def _seat(self, row: Row) -> None:
-        request, number = row.request, self._free.pop()
-        self.rows[number] = row
+    def _enter(self, request: Request) -> Row | None:
+        """Give a request its row; None while there is no room. A failure takes nothing."""
+        number = self._free[-1]
+        row = begin(self.pool, request, number)
+        if row is None:
+            return None
+        if isinstance(request.wanted, Choosing):
+            try:
+                self.chooser.admit(number, np.array(request.ids, np.int64), request.wanted)
+            except BaseException:
+                self.pool.leave(row.blocks)
+                raise
+        self.rows[self._free.pop()] = row
         self._reading.append(row)
         self._slot[number] = request.slot
-        if isinstance(request.wanted, Choosing):
-            self.chooser.admit(number, np.array(request.ids, np.int64), request.wanted)
+        return row
 
     def _step(self) -> None:
         writing = self._writing

@@ -27,27 +27,35 @@ class Row:
 def begin(pool: Pool, request: Request, number: int) -> Row | None:
     """Give a request its blocks, its known beginning among them; None while there is no room."""
     known, end = _known(pool, request)
-    kept_idle = sum(pool.is_idle(block) for block in known)
-    if end is not None:
-        kept_idle += pool.is_idle(end[0])
-    if request.blocks - len(known) > pool.available() - kept_idle:
+    if end is not None and not _fits(pool, request, [*known, end[0]], len(known)):
+        end = None  # which is read again: its block may be the last one that the request needs
+    if not _fits(pool, request, known, len(known)):
         return None
-    for block in known:
+    used = known if end is None else [*known, end[0]]  # or `take` might give the end away
+    for block in used:
         pool.use(block)
-    if end is not None:
-        pool.use(end[0])  # or `take` might give it away
     row = Row(request, number, list(known), len(known) * BLOCK)
     row.blocks += [pool.take() for _ in range(request.blocks - len(known))]
-    if end is not None:
-        block, count = end
-        pool.store.copy(block, row.blocks[len(known)])
-        row.read += count
-        pool.leave([block])
-    pool.tables[number, : len(row.blocks)] = row.blocks
-    pool.hits += row.read
-    _write_past(pool, row)
-    pool.misses += request.length - row.read
+    try:
+        pool.tables[number, : len(row.blocks)] = row.blocks
+        if end is not None:
+            pool.store.copy(end[0], row.blocks[len(known)])
+            row.read += end[1]
+        pool.hits += row.read
+        _write_past(pool, row)
+        pool.misses += request.length - row.read
+    except BaseException:
+        pool.leave(row.blocks)
+        raise
+    finally:
+        pool.leave(used[len(known) :])
     return row
+
+
+def _fits(pool: Pool, request: Request, used: list[int], known: int) -> bool:
+    """Whether there are blocks for all but the `known` first, while those of `used` must stay."""
+    idle = sum(pool.is_idle(block) for block in used)
+    return request.blocks - known <= pool.available() - idle
 
 
 def _known(pool: Pool, request: Request) -> tuple[list[int], tuple[int, int] | None]:

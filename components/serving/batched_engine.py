@@ -1,6 +1,7 @@
 """kindling's own engine: every kind of adapter in one batch, for bases of the Llama family."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from threading import Lock
@@ -17,8 +18,9 @@ from components.inference.weights import load
 from components.lineage import content_of, file_hash, folder_hash
 from components.serving.choosing import Chosen
 from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
-from components.serving.proof import SAME, Refused, prove_acts, prove_bytes, prove_golden
-from components.serving.scoring import Served, classify, received
+from components.serving.gone import Gone, Left
+from components.serving.proof import SAME, Refused, prove_acts, prove_golden
+from components.serving.scoring import Served, classify
 from components.serving.shelf import Held, Home, Shelf, Version
 from components.serving.texts import Speaking, Texts
 
@@ -91,7 +93,7 @@ class BatchedEngine(Speaking):
                 with self.shelf.use(version):
                     pass
             except Refused:
-                continue  # `models` says why
+                continue  # `unavailable` says why
 
     def models(self) -> Mapping[str, Mapping[str, Any]]:
         held = self.shelf.versions().items()
@@ -123,19 +125,20 @@ class BatchedEngine(Speaking):
         Raises:
             RequestError: the model must not answer, or is a classifier, which has no text to give.
         """
-        context = self.batcher.decoder.weights.shape.context - 1  # for the end of another document
+        pool, context = self.batcher.pool, self.batcher.decoder.weights.shape.context
+        room = min(context - 1, pool.blocks * pool.block)  # one is for the end of another document
         if model == BASE:
-            return context
+            return room
         version = self._version(model)
         if version.reason is not None:
-            raise _unavailable(version)
+            raise _unavailable(version.reason)
         if version.described["method"] == "head":
             raise RequestError(
                 "this model is a classifier (head) and gives labels, no text: POST /v1/classify, "
                 "or name another",
                 "model",
             )
-        return context - version.virtual_tokens
+        return room - version.virtual_tokens
 
     def generate(
         self, model: str, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
@@ -151,10 +154,10 @@ class BatchedEngine(Speaking):
             return
         version = self._version(model)
         try:
-            with self.shelf.use(version) as held:
+            with self.shelf.use(version, caller) as held:
                 yield from self._answer(held, ids, sampling, caller)
-        except Refused:
-            raise _unavailable(version) from None
+        except Refused as refused:
+            raise _unavailable(str(refused)) from None
 
     def _version(self, model: str) -> Version:
         try:
@@ -175,7 +178,7 @@ class BatchedEngine(Speaking):
                 "token follows: give a prompt of one token at least",
                 "prompt",
             )
-        yield from _told(held.batcher, self.begin(held, ids, sampling, caller))
+        yield from _told(held.batcher, self.begin(held, ids, sampling, caller), caller.gone)
 
     def begin(
         self, held: Held, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
@@ -214,11 +217,11 @@ class BatchedEngine(Speaking):
             raise RequestError("the base has no labels; name an adapter", "model")
         version = self._version(model)
         try:
-            with self.shelf.use(version) as held:
+            with self.shelf.use(version, caller) as held:
                 served = Served(version, held, caller, self._config)
                 return classify(served, self.texts.tokenizer, texts)
-        except Refused:
-            raise _unavailable(version) from None
+        except Refused as refused:
+            raise _unavailable(str(refused)) from None
 
     def about(self) -> Mapping[str, str]:
         weights = self.batcher.decoder.weights
@@ -231,8 +234,7 @@ class BatchedEngine(Speaking):
         self.batcher.close()
 
     def _prove(self, version: Version, held: Held) -> None:
-        """An adapter is what its evaluation saw, and acts. See `proof`."""
-        prove_bytes(version.folder, version.described, self._hashes["base"])
+        """An adapter does what its evaluation saw, and acts. See `proof`."""
         served = Served(version, held, NOBODY, self._config)
         opening = [] if held.adapter.members[0].count else [self.texts.tokenizer.bos_token_id]
         asked = [[*opening, *self.encode(PROBE)]]
@@ -242,7 +244,7 @@ class BatchedEngine(Speaking):
             finish = (
                 decoder.logits if classifier is None else lambda features: features @ classifier
             )
-            return received([served.ask(ids, 0, [len(ids) - 1], finish)])[0][0]
+            return served.received([served.reading(ids, 0, [len(ids) - 1], finish)])[0][0]
 
         if version.evaluation is not None:
             hashes = self._hashes | {"adapter": version.content}
@@ -259,19 +261,20 @@ class BatchedEngine(Speaking):
         """What the base says after those tokens."""
         served = Served(Version(BASE, self.base, None), self.alone, NOBODY, self._config)
         finish = self.batcher.decoder.logits
-        return received([served.ask(ids, 0, [len(ids) - 1], finish)])[0][0]
+        return served.received([served.reading(ids, 0, [len(ids) - 1], finish)])[0][0]
 
 
-def _told(batcher: Batcher, request: Request) -> Iterator[Token]:
-    """What a request makes, token by token; it is let go where nobody takes the next one."""
+def _told(batcher: Batcher, request: Request, gone: Gone) -> Iterator[Token]:
+    """What a request makes, token by token.
+
+    It is let go where nobody takes the next token, or nobody waits for the first one any more.
+    """
     ended = False
     try:
-        while True:
-            made = request.answers.get()
-            if not isinstance(made, Made):
-                ended = True
-                break
-            yield Token(made.token, made.logprob, made.alternatives)
+        with gone.calls(partial(batcher.cancel, request)):
+            while isinstance(made := request.answers.get(), Made):
+                yield Token(made.token, made.logprob, made.alternatives)
+        ended = True
     finally:
         if not ended:
             batcher.cancel(request)
@@ -279,6 +282,8 @@ def _told(batcher: Batcher, request: Request) -> Iterator[Token]:
                 pass  # its delta may go only when the batch has let it go
     if isinstance(made, Exception):
         raise made
+    if gone:
+        raise Left  # so that nobody takes what there is for the whole answer
 
 
 def _undecided(logits: Any) -> Any:
@@ -286,7 +291,5 @@ def _undecided(logits: Any) -> Any:
     return lambda ids: logits(ids).mean()
 
 
-def _unavailable(version: Version) -> RequestError:
-    return RequestError(
-        f"this model must not answer: {version.reason}", "model", "model_unavailable"
-    )
+def _unavailable(reason: str) -> RequestError:
+    return RequestError(f"this model must not answer: {reason}", "model", "model_unavailable")

@@ -1,9 +1,11 @@
 """What the server asks of an engine: tokens in, tokens out. Nothing here knows of HTTP."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from components.serving.gone import Gone
 
 BASE = "base"
 
@@ -51,11 +53,12 @@ class Caller:
 
     tenant: equal beginnings of prompts are computed once within a tenant, and never across. shared:
     so many tokens of the prompt's beginning are nobody's secret, as the fixed head of a template,
-    and are computed once for all.
+    and are computed once for all. gone: says when they wait no more, so that the work stops then.
     """
 
     tenant: str = ""
     shared: int = 0
+    gone: Gone = field(default_factory=Gone, compare=False)
 
 
 NOBODY = Caller()

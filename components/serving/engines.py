@@ -4,32 +4,43 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.serving.engine import Engine
+from components.serving.limits import Serving
+
+DEFAULT = Serving()
 
 
 def engine_of(
     base: Path,
     adapters: Mapping[str, Path] | None = None,
-    precision: str = "float32",
-    device: str = "auto",
+    serving: Serving = DEFAULT,
 ) -> Engine:
     """kindling's own where it knows the base's family, or transformers'; which one is told.
+
+    serving: of its limits those of the engine; transformers' knows no batch and no budgets.
 
     Raises:
         ValueError: neither serves the base in that precision on this machine, or it lacks the
             device.
     """
-    from components.inference.backend import device_named
+    from components.inference.backend import Limits, device_named
     from components.inference.checkpoint import Unsupported
     from components.serving.batched_engine import BatchedEngine
     from components.serving.transformers_engine import TransformersEngine
 
     try:
-        return BatchedEngine(base, adapters, precision=precision, device=device_named(device))
+        return BatchedEngine(
+            base,
+            adapters,
+            limits=Limits(rows=serving.batch, pool_bytes=serving.pool_bytes),
+            adapter_bytes=serving.adapter_bytes,
+            precision=serving.precision,
+            device=device_named(serving.device),
+        )
     except Unsupported as reason:
-        if precision != "float32":
+        if serving.precision != "float32":
             raise ValueError(
-                f"precision {precision}: transformers serves this base, in float32 alone; set "
-                f"'precision: float32' in the catalogue's block 'serving' ({reason})"
+                f"precision {serving.precision}: transformers serves this base, in float32 alone; "
+                f"set 'precision: float32' in the catalogue's block 'serving' ({reason})"
             ) from None
         print(f"transformers serves this base, one request at a time: {reason}", flush=True)
         return TransformersEngine(base, adapters)

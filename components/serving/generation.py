@@ -13,6 +13,7 @@ from components.serving import answers, schemas
 from components.serving.deployment import Deployment
 from components.serving.engine import Caller, RequestError, Sampling
 from components.serving.gateway import Gateway
+from components.serving.gone import Gone
 from components.serving.keys import Key
 from components.serving.line import together
 from components.serving.story import Story
@@ -168,11 +169,23 @@ class Answer:
             line.run(partial(self._generate, number, choice), deadline)
             for number, choice in enumerate(choices)
         ]
-        async with aclosing(together(every)) as pieces:
-            async for piece in pieces:
-                yield piece
+        try:
+            async with aclosing(together(every)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:  # also where the client has left, or the time is over
+            self._count(choices)
 
-    def _generate(self, number: int, choice: answers.Choice) -> Iterator[tuple[str | None, int]]:
+    def _count(self, choices: list[answers.Choice]) -> None:
+        """Tell the story what was read and written, whether or not somebody still waits for it."""
+        written = sum(len(choice.tokens) for choice in choices)
+        if written:  # before its first token, nobody knows whether the prompt was read
+            self.story.prompt_tokens = len(self.ids)
+        self.story.completion_tokens = written
+
+    def _generate(
+        self, number: int, choice: answers.Choice, gone: Gone
+    ) -> Iterator[tuple[str | None, int]]:
         """The texts of one choice, each with how many tokens there are by then; None at its end.
 
         Runs in a thread, ahead of who reads.
@@ -180,7 +193,8 @@ class Answer:
         sampling = self.sampling
         if sampling.seed is not None and number:
             sampling = replace(sampling, seed=sampling.seed + number)
-        made = self.engine.generate(self.inner, self.ids, sampling, self.caller)
+        caller = replace(self.caller, gone=gone)
+        made = self.engine.generate(self.inner, self.ids, sampling, caller)
         with closing(made) as tokens:
             for piece in answers.generate(self.engine, tokens, sampling, self.body.stops, choice):
                 self.story.first_token()

@@ -110,7 +110,7 @@ async def _looked(
             deployment.known(model, request.state.key)
             request.state.story.model = model
             models = deployment.models()
-            job = gateway.line.run(lambda: iter([look(Inside(model, models))]), deadline(gateway))
+            job = gateway.line.run(lambda _: iter([look(Inside(model, models))]), deadline(gateway))
             async with aclosing(job) as found:
                 return await anext(found)
 

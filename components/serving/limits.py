@@ -8,13 +8,17 @@ from components.block import Block
 
 
 class Serving(Block):
-    """Limits of every request, whoever sends it; what is over them is refused, never cut."""
+    """Limits of every request, whoever sends it, and of the engine's memory.
+
+    What is over them is refused, never cut.
+    """
 
     prompt_tokens: int = Field(default=8192, ge=1, description="of a prompt, at most")
     output_tokens: int = Field(default=4096, ge=1, description="of each choice, at most")
     choices: int = Field(default=16, ge=1, description="n of a request, at most")
     texts: int = Field(default=256, ge=1, description="of a classification, at most")
     body_bytes: int = Field(default=1 << 20, ge=1024, description="of a request, at most")
+    batch: int = Field(default=32, ge=1, description="choices that the engine writes at once")
     queue: int = Field(default=64, ge=0, description="requests that may wait for the engine")
     seconds: float = Field(default=120, gt=0, description="from a request to its answer's end")
     grace_seconds: float = Field(default=20, ge=0, description="for answers at work at SIGTERM")
@@ -27,4 +31,6 @@ class Serving(Block):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="that computes; auto is a GPU where there is one"
     )
+    pool_bytes: int = Field(default=1 << 28, ge=1 << 20, description="of keys and values in memory")
+    adapter_bytes: int = Field(default=1 << 30, ge=1, description="of adapters in memory")
     trace_requests: bool = Field(default=False, description="each request as a trace in MLflow")

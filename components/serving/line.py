@@ -1,7 +1,6 @@
 """The line before the engine: who works, who waits, who is sent away, and how work ends."""
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from components.serving.engine import RequestError
+from components.serving.gone import Gone
 
 Item = TypeVar("Item")
 _END = object()
@@ -53,14 +53,15 @@ class Line:
             self.requests -= 1
 
     async def run(
-        self, start: Callable[[], Iterator[Item]], deadline: float
+        self, start: Callable[[Gone], Iterator[Item]], deadline: float
     ) -> AsyncIterator[Item]:
         """The items of the iterator that `start` makes, as they come.
 
-        Closing this, or cancelling who waits for it, lets the work stop after the item in hand; its
-        place at the engine is free when it has. A reader that is slow holds nothing up.
+        Closing this, or cancelling who waits for it, stops the work; its place at the engine is
+        free when it has stopped. A reader that is slow holds nothing up.
 
-        deadline: in the event loop's time.
+        start: is given what says so at once, before the next item; work that does not listen stops
+        after that. deadline: in the event loop's time.
 
         Raises:
             RequestError: it came to the deadline, or the server stops.
@@ -68,10 +69,10 @@ class Line:
         loop = asyncio.get_running_loop()
         await self._turn(deadline - loop.time())
         made: asyncio.Queue = asyncio.Queue()
-        left = threading.Event()
+        gone = Gone()
         self._at_work.add(made)
         alarm = loop.call_at(deadline, made.put_nowait, _late())
-        job = self._threads.submit(_work, start, left, _teller(loop, made))
+        job = self._threads.submit(_work, start, gone, _teller(loop, made))
         began = time.monotonic()
         job.add_done_callback(lambda _: _call(loop, self._ended, began))
         try:
@@ -80,7 +81,7 @@ class Line:
                     raise item
                 yield item
         finally:
-            left.set()
+            gone.set()
             alarm.cancel()
             self._at_work.discard(made)
 
@@ -136,14 +137,14 @@ async def together(streams: Sequence[AsyncIterator[Item]]) -> AsyncIterator[tupl
 
 
 def _work(
-    start: Callable[[], Iterator[Item]], left: threading.Event, tell: Callable[[object], None]
+    start: Callable[[Gone], Iterator[Item]], gone: Gone, tell: Callable[[object], None]
 ) -> None:
     """Tell every item, then the end; stop where the reader has left."""
     try:
-        items = start()
+        items = start(gone)
         try:
             for item in items:
-                if left.is_set():
+                if gone:
                     return
                 tell(item)
         finally:

@@ -90,7 +90,7 @@ class Generation(_Request):
     n: int = Field(default=1, ge=1)
     temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
-    top_k: int = Field(default=0, ge=0, description="The likeliest tokens; 0: all.")
+    top_k: int = Field(default=0, ge=0, lt=2**63, description="The likeliest tokens; 0: all.")
     min_p: float = Field(
         default=0.0, ge=0, le=1, allow_inf_nan=False, description="Of the likeliest token's."
     )

@@ -14,6 +14,7 @@ from components.evaluation.classification import label_probabilities
 from components.evaluation.subject import Subject
 from components.inference.request import Reading, Request
 from components.serving.engine import Caller
+from components.serving.gone import Left
 from components.serving.shelf import Held, Version
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ class Served:
         count = self.held.adapter.members[0].count
         return {"default": Before(count)} if count else {}
 
-    def ask(self, ids: Sequence[int], member: int, places: Sequence[int], finish: Any) -> Request:
-        """A reading of those tokens behind a member's virtual ones; its answer will come."""
+    def reading(
+        self, ids: Sequence[int], member: int, places: Sequence[int], finish: Any
+    ) -> Request:
+        """A reading of those tokens behind a member's virtual ones."""
         held = self.held
-        request = Request(
+        return Request(
             ids,
             Reading(places, finish),
             held.roots[member],
@@ -45,7 +48,38 @@ class Served:
             held.slot,
             self.caller.tenant,
         )
-        return held.batcher.submit(request)
+
+    def received(self, readings: Sequence[Request]) -> list[Any]:
+        """The answers of readings, in their order; the first failure among them is raised.
+
+        None of them is at work any more when this ends, however it does: what they read behind may
+        be dropped then.
+
+        Raises:
+            ValueError: one needs more room than there is in all.
+            Left: the caller has gone.
+        """
+        batcher, gone, begun = self.held.batcher, self.caller.gone, list[Request]()
+
+        def let_go() -> None:
+            for reading in begun:
+                batcher.cancel(reading)
+
+        try:
+            for reading in readings:
+                begun.append(batcher.submit(reading))
+        except Exception:
+            let_go()
+            raise
+        finally:
+            with gone.calls(let_go):
+                found = [reading.answers.get() for reading in begun]
+        for answer in found:
+            if isinstance(answer, Exception):
+                raise answer
+        if gone:
+            raise Left
+        return found
 
 
 @dataclass(frozen=True)
@@ -68,15 +102,6 @@ def classify(
     scores = _by_head if served.held.adapter.classifier is not None else _by_answers
     method = replace(METHODS[described["method"]], scores=scores)
     return label_probabilities(Subject(served, tokenizer, described, {}, method), texts)
-
-
-def received(requests: Sequence[Request]) -> list[Any]:
-    """The answers of readings, in their order; the first failure among them is raised."""
-    found = [request.answers.get() for request in requests]
-    for answer in found:
-        if isinstance(answer, Exception):
-            raise answer
-    return found
 
 
 def _by_answers(
@@ -109,9 +134,9 @@ def _means(served: Served, member: int, pairs: Sequence[Pair]) -> list[float]:
         first = min(len(pairs[number].start) for number in numbers) - 1
         targets = [(len(pairs[n].start) - 1 - first, pairs[n].target) for n in numbers]
         finish = partial(_logprobs, served.held.batcher.decoder, targets)
-        asked.append(served.ask(ids, member, range(first, len(ids)), finish))
+        asked.append(served.reading(ids, member, range(first, len(ids)), finish))
     means = [0.0] * len(pairs)
-    for numbers, found in zip(reads.values(), received(asked), strict=True):
+    for numbers, found in zip(reads.values(), served.received(asked), strict=True):
         for number, mean in zip(numbers, found, strict=True):
             means[number] = mean
     return means
@@ -140,10 +165,10 @@ def _by_head(
     rows = [[*first, *as_text(tokenizer, text)[len(first) - limit :]] for text in prompts]
     classifier = served.held.adapter.classifier
     asked = [
-        served.ask(ids, 0, [len(ids) - 1], lambda features: (features @ classifier)[0])
+        served.reading(ids, 0, [len(ids) - 1], lambda features: (features @ classifier)[0])
         for ids in rows
     ]
-    found = [logits.log_softmax(-1).tolist() for logits in received(asked)]
+    found = [logits.log_softmax(-1).tolist() for logits in served.received(asked)]
     return [
         {label: round(row[n], 6) for n, label in enumerate(served.version.described["labels"])}
         for row in found

@@ -19,7 +19,9 @@ from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import Unsupported
 from components.inference.weights import Weights
 from components.lineage import content_of, read_json
-from components.serving.proof import Refused
+from components.serving.engine import NOBODY, Caller
+from components.serving.gone import Gone, Left
+from components.serving.proof import Refused, prove_bytes
 
 WEIGHTS = "*.safetensors"
 
@@ -28,7 +30,7 @@ WEIGHTS = "*.safetensors"
 class Version:
     """One version of an adapter. evaluation: its golden prompts' folder; reason: why it is refused.
 
-    held, uses: what is in memory, and how many requests use it.
+    held, uses: what is in memory, proven, and how many requests use it or wait for it to be loaded.
     """
 
     name: str
@@ -39,7 +41,7 @@ class Version:
     reason: str | None = None
     held: "Held | None" = None
     uses: int = 0
-    loading: Any = field(default_factory=threading.Lock, repr=False)
+    loading: bool = False
 
     @property
     def virtual_tokens(self) -> int:
@@ -87,11 +89,14 @@ class Shelf:
     """Adapters by name, within a budget of bytes."""
 
     def __init__(self, home: Home, budget: int, prove: Any) -> None:
-        """prove: called with a version and what it holds before it may answer; raises `Refused`."""
+        """prove: called with a version and what it holds before it may answer; raises where it must
+        not.
+        """
         self.home, self.budget, self._prove = home, budget, prove
         self._current: dict[str, Version] = {}
         self._loaded: OrderedDict[Version, int] = OrderedDict()  # bytes; used longest ago first
         self._changed = threading.Condition()
+        self._open = True
         self.loads = self.evictions = self.refusals = 0
 
     def add(self, version: Version) -> None:
@@ -104,7 +109,8 @@ class Shelf:
         try:
             version.described = read_json(folder / "adapter.json")
             version.content = content_of(folder)
-        except (OSError, ValueError) as error:
+            version.about()
+        except (OSError, ValueError, KeyError, TypeError) as error:
             version.reason = f"{folder} is no adapter folder: {error}"
         with self._changed:
             if name in self._current and self._current[name].reason is None:
@@ -132,66 +138,112 @@ class Shelf:
             return self._current[name]
 
     @contextmanager
-    def use(self, version: Version) -> Iterator[Held]:
+    def use(self, version: Version, caller: Caller = NOBODY) -> Iterator[Held]:
         """The version in memory, where it stays until the end of the block.
 
         Raises:
             Refused: it must not answer.
+            Left: the caller has gone, while it waited for room.
         """
-        held = self._take(version)
+        with caller.gone.calls(self._wake):
+            held = self._take(version, caller.gone)
         try:
             yield held
         finally:
+            self._leave(version)
+
+    def _take(self, version: Version, gone: Gone) -> Held:
+        with self._changed:
+            while version.loading:
+                self._wait(gone)
+            if version.reason is not None:
+                raise Refused(version.reason)
+            version.uses += 1
+            if version.held is not None:
+                self._loaded.move_to_end(version)
+                return version.held
+            version.loading = True
+        try:
+            version.held = self._load(version, gone)
+            return version.held
+        except BaseException:
+            self._leave(version)
+            raise
+        finally:
             with self._changed:
-                version.uses -= 1
+                version.loading = False
                 self._changed.notify_all()
 
-    def _take(self, version: Version) -> Held:
-        with version.loading:
-            with self._changed:
-                if version.reason is not None:
-                    raise Refused(version.reason)
-                if version.held is None:
-                    self._make_room(version)
-                version.uses += 1
-                self._loaded.move_to_end(version)
-            if version.held is None:
-                self._load(version)
-            return version.held
+    def _leave(self, version: Version) -> None:
+        with self._changed:
+            version.uses -= 1
+            self._changed.notify_all()
 
-    def _make_room(self, version: Version) -> None:
-        """Let idle versions go until this one fits; wait while all are in use."""
-        need = sum(path.stat().st_size for path in version.folder.rglob(WEIGHTS))
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait(self, gone: Gone) -> None:
+        """Until something has changed."""
+        if gone:
+            raise Left
+        self._changed.wait()
+
+    def _load(self, version: Version, gone: Gone) -> Held:
+        """Read and prove it; other versions are used meanwhile."""
+        home, held = self.home, None
+        try:
+            prove_bytes(version.folder, version.described, home.content)
+            on_disk = sum(path.stat().st_size for path in version.folder.rglob(WEIGHTS))
+            with self._changed:
+                self._make_room(version, on_disk, gone)
+            read = adapters.read(version.folder, home.folder, home.weights)
+            with self._changed:
+                self._make_room(version, read.bytes, gone)  # more, where bfloat16 became float32
+                held = self._hold(version, read)
+                self.loads += 1
+            self._prove(version, held)
+            self._require_open()
+            return held
+        except BaseException as error:
+            with self._changed:
+                self._loaded.pop(version, None)
+                if held is not None:
+                    self._let_go(held)
+            if isinstance(error, Exception) and not isinstance(error, Left):
+                raise self._refused(version, error) from error
+            raise
+
+    def _make_room(self, version: Version, need: int, gone: Gone) -> None:
+        """Let idle versions go until this one has its bytes; wait while all are in use."""
+        self._require_open()
         if need > self.budget:
-            version.reason = f"it needs {need} bytes; all adapters may have {self.budget}"
-            raise Refused(version.reason)
+            raise Refused(f"it needs {need} bytes; all adapters may have {self.budget}")
+        self._loaded.pop(version, None)  # what it has so far is no longer enough, or too much
         most = self.home.limits.adapters
         while len(self._loaded) >= most or sum(self._loaded.values()) + need > self.budget:
             idle = next((other for other in self._loaded if not other.uses), None)
             if idle is None:
-                self._changed.wait()
+                self._wait(gone)
             else:
                 self._drop(idle)
                 self.evictions += 1
         self._loaded[version] = need
 
-    def _load(self, version: Version) -> None:
-        """Read and prove it; other versions are used meanwhile."""
-        try:
-            read = adapters.read(version.folder, self.home.folder, self.home.weights)
-            with self._changed:
-                version.held = self._hold(version, read)
-                self._loaded[version] = read.bytes
-                self.loads += 1
-            self._prove(version, version.held)
-        except (Unsupported, Refused, OSError, KeyError, ValueError) as error:
-            with self._changed:
-                self._drop(version)
-                version.uses -= 1
-                version.reason = str(error)
-                self.refusals += 1
-                self._changed.notify_all()
-            raise Refused(version.reason) from error
+    def _require_open(self) -> None:
+        if not self._open:
+            raise RuntimeError("the engine was closed")
+
+    def _refused(self, version: Version, error: Exception) -> Refused:
+        """What `error` comes to. What the system lacked for a moment is tried again next time."""
+        told = str(error)
+        if not isinstance(error, (Refused, Unsupported, OSError, ValueError)):
+            told = f"it cannot be loaded: {type(error).__name__}: {error}"
+        with self._changed:
+            self.refusals += 1
+            if not isinstance(error, OSError):
+                version.reason = told
+        return Refused(told)
 
     def _hold(self, version: Version, read: Adapter) -> Held:
         home = self.home
@@ -209,15 +261,19 @@ class Shelf:
     def _drop(self, version: Version) -> None:
         held, version.held = version.held, None
         del self._loaded[version]
-        if held is None:
-            return
+        self._let_go(held)
+
+    def _let_go(self, held: Held) -> None:
         if held.slot:
             held.batcher.slots.drop(held.slot)
         if held.batcher is not self.home.batcher:
             held.batcher.close()
 
     def close(self) -> None:
+        """End the batches of their own; what is just being loaded is refused."""
         with self._changed:
-            for version in list(self._loaded):
-                if version.held.batcher is not self.home.batcher:
-                    version.held.batcher.close()
+            self._open = False
+            for version in self._loaded:
+                held = version.held
+                if held is not None and held.batcher is not self.home.batcher:
+                    held.batcher.close()

@@ -56,7 +56,7 @@ class TransformersEngine(Speaking):
         self._unavailable.pop(name, None)
         try:
             self._load(name, folder, evaluation)
-        except (ValueError, OSError) as error:
+        except Exception as error:  # of any library that reads a file: the others are served
             self._unavailable[name] = str(error)
 
     def warm(self) -> None:

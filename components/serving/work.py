@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from components.serving.errors import documented
 from components.serving.fingerprints import digest_of
 from components.serving.gateway import Gateway
 from components.serving.generation import Answer
+from components.serving.gone import Gone
 from components.serving.replying import EventStream, attended
 
 TEXTS_AT_ONCE = 16  # a client that left is noticed in between
@@ -134,11 +136,12 @@ async def _classified(
 
 
 def _labels(
-    deployment: Deployment, model: str, texts: list[str], caller: Caller
+    deployment: Deployment, model: str, texts: list[str], caller: Caller, gone: Gone
 ) -> Iterator[list[dict]]:
     for first in range(0, len(texts), TEXTS_AT_ONCE):
         part = texts[first : first + TEXTS_AT_ONCE]
-        yield deployment.engine.classify(deployment.inner(model), part, caller)
+        asked = replace(caller, gone=gone)
+        yield deployment.engine.classify(deployment.inner(model), part, asked)
 
 
 def _heard(gateway: Gateway, body: schemas.FeedbackRequest, request: Request) -> dict[str, Any]:

@@ -1,0 +1,184 @@
+"""Aliases that move while the registry fails: what is served stays, and nothing is lost."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+from components.registry import CHAMPION, Registry, RegistryAway, RegistryError
+from components.serving.engine import RequestError
+from components.serving.limits import Serving
+from components.serving.templates import RegistryTemplates, find
+from flows import deploying
+
+
+class Client:
+    """MLflow's client of a store with the bases 1 and 2, adapters of each, and a prompt.
+
+    away: what it does not answer about.
+    """
+
+    def __init__(self) -> None:
+        self.base, self.adapters, self.away = 1, {"lora": 1, "ia3": 1}, set()
+
+    def _require(self, name: str) -> None:
+        if name in self.away:
+            raise MlflowException("database is locked")
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> SimpleNamespace:
+        self._require(name)
+        called = name.removeprefix("tiny.")
+        versions = {"base": self.base, **self.adapters}
+        if called not in versions:
+            raise MlflowException("no such model", RESOURCE_DOES_NOT_EXIST)
+        tags = {"kindling.base": str(self.base)}
+        return SimpleNamespace(version=str(versions[called]), tags=tags)
+
+    def get_model_version(self, name: str, version: str) -> SimpleNamespace:
+        self._require(f"{name}/{version}")
+        return SimpleNamespace(tags={"kindling.prompt_version": "1"})
+
+    def search_prompt_versions(self, name: str) -> list[SimpleNamespace]:
+        self._require(name)
+        return [SimpleNamespace(version="1")]
+
+    def get_prompt_version(self, name: str, version: str) -> SimpleNamespace:
+        return SimpleNamespace(version="1", template="{{text}} it was", aliases=[CHAMPION])
+
+    def get_registered_model(self, name: str) -> SimpleNamespace:
+        self._require(name)
+        raise MlflowException("no such model", RESOURCE_DOES_NOT_EXIST)
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def store(client, folders, tmp_path, monkeypatch) -> Registry:
+    """A registry of that client, whose versions are tiny folders."""
+    found = Registry.__new__(Registry)
+    found.client = client
+    monkeypatch.setattr(found, "folder", lambda name, version: folders[name.split(".")[1]], False)
+    monkeypatch.setattr(found, "records", lambda name, version: tmp_path, raising=False)
+    return found
+
+
+@pytest.fixture
+def source(store, tmp_path, monkeypatch):
+    """What the champions of pipeline `tiny` are; every engine that it makes is in `engines`."""
+    catalogue = SimpleNamespace(
+        pipelines={"tiny": None}, adapters_of=lambda _: ["lora", "ia3"], serving=Serving()
+    )
+    monkeypatch.setattr(deploying, "load", lambda *_, **__: catalogue)
+    monkeypatch.setattr(deploying, "registry", lambda _: store)
+    monkeypatch.setattr(deploying, "identity", lambda *_: {"pipeline": "tiny"})
+    monkeypatch.setattr(deploying.evidence, "commit", lambda _: "none")
+    monkeypatch.setattr(deploying, "SETTLING_SECONDS", 0)
+    made, real = [], deploying.engine_of
+
+    def engine_of(*args, **named):
+        made.append(real(*args, **named))
+        return made[-1]
+
+    monkeypatch.setattr(deploying, "engine_of", engine_of)
+    found = deploying.Registered(Path(tmp_path), "tiny", CHAMPION)
+    found.engines = made
+    yield found
+    for engine in made:
+        engine.close()
+
+
+def test_a_registry_that_is_away_is_not_an_empty_one(store, client):
+    """An adapter whose alias could not be read was dropped, a template became unknown."""
+    assert store.alias("tiny.lora", CHAMPION).version == "1"
+    assert store.alias("tiny.nothing", CHAMPION) is None
+    assert store.current("tiny") is None
+    client.away = {"tiny.lora", "tiny.base", "ask"}
+    for ask in (
+        lambda: store.alias("tiny.lora", CHAMPION),
+        lambda: store.current("tiny"),
+        lambda: store.prompt_versions("ask"),
+    ):
+        with pytest.raises(RegistryAway, match="does not answer: database is locked"):
+            ask()
+
+
+def test_templates_that_were_read_stay_while_the_registry_is_away(store, client, monkeypatch):
+    monkeypatch.setattr("components.serving.templates.FRESH_SECONDS", 0)
+    templates = RegistryTemplates(store, ["ask", "other"])
+    known = find(templates, "ask", None)
+    client.away = {"ask", "other"}
+    assert find(templates, "ask", None) == known
+    with pytest.raises(RequestError, match="was not read yet") as refused:
+        find(templates, "other", None)
+    assert refused.value.code == "registry_unavailable"
+
+
+def test_what_is_served_stays_while_aliases_cannot_be_read(source, client):
+    now = source.deploy(source.pointed())
+    client.away = {"tiny.lora"}
+    with pytest.raises(RegistryAway):
+        source.look(now)
+    client.away = set()
+    assert source.look(now) is None
+
+
+def test_a_move_that_fails_is_made_at_the_next_look(source, client, monkeypatch):
+    """It was lost for ever, and each failure left an engine in memory."""
+    now = source.deploy(source.pointed())
+    client.base, real = 2, deploying.identity
+
+    def fails(*_):
+        monkeypatch.setattr(deploying, "identity", real)
+        raise OSError("git is away")
+
+    monkeypatch.setattr(deploying, "identity", fails)
+    with pytest.raises(OSError, match="git is away"):
+        source.look(now)
+    assert not source.engines[1].batcher._open
+    moved = source.look(now)
+    assert moved.versions == {"base": 2, "lora": 1, "ia3": 1}
+    assert list(moved.models()) == ["base", "lora", "ia3"] and source.look(moved) is None
+
+
+def test_an_adapter_that_could_not_be_had_is_tried_again(source, client, store, monkeypatch):
+    """And keeps no other from being served; one that is refused for good is left alone."""
+    now = source.deploy(source.pointed())
+    client.adapters = {"lora": 2, "ia3": 2}
+    client.away, real = {"tiny.lora/2"}, store.folder
+
+    def altered(name: str, version: int) -> Path:
+        if name == "tiny.ia3":
+            raise RegistryError("tiny.ia3 version 2 was altered")
+        return real(name, version)
+
+    monkeypatch.setattr(store, "folder", altered)
+    now = source.look(now)
+    assert now.refused == {"lora": "database is locked", "ia3": "tiny.ia3 version 2 was altered"}
+    assert source.look(now) is None  # as before
+    client.away = set()
+    now = source.look(now)
+    assert list(now.models()) == ["base", "lora"] and list(now.refused) == ["ia3"]
+    monkeypatch.setattr(store, "folder", lambda *_: pytest.fail("it was refused for good"))
+    assert source.look(now) is None
+
+
+def test_an_adapter_that_no_library_can_read_keeps_no_other_from_being_served(
+    source, client, monkeypatch
+):
+    now = source.deploy(source.pointed())
+    client.adapters, real = {"lora": 2, "ia3": 2}, now.engine.add
+
+    def add(name, *args):
+        if name.startswith("lora"):
+            raise ArithmeticError("what no one thought of")
+        real(name, *args)
+
+    monkeypatch.setattr(now.engine, "add", add)
+    found = source.look(now)
+    assert list(found.models()) == ["base", "ia3"] and found.engine is now.engine
+    assert found.unavailable() == {"lora": "what no one thought of"}
