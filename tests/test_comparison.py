@@ -61,15 +61,41 @@ def test_prompts_are_tried_once_each():
     assert space.count(adapter, 3) == 3
 
 
-def test_a_trial_worse_than_the_median_is_stopped():
-    earlier = [{"losses": [1.0, 0.5]}, {"losses": [1.2, 0.7]}, {"losses": [1.4, 0.9]}]
-    judge = search._Judge(earlier)
-    judge.metrics({"validation_loss": 1.2})  # the median itself goes on
-    with pytest.raises(search._Pruned):
-        judge.metrics({"validation_loss": 0.71})
-    few = search._Judge(earlier[:2])
-    few.metrics({"validation_loss": 9.0})  # too few to judge by
-    assert few.losses == [9.0]
+def ended(*losses: float, stopped: bool = False) -> dict:
+    return {"losses": list(losses), "stopped": stopped}
+
+
+def judged(losses: list[float], earlier: list[dict]) -> int:
+    """How many of the `losses`, one every 20 of 100 steps, a trial is let come to."""
+    judge = search._Judge(earlier, 100)
+    for number, loss in enumerate(losses):
+        try:
+            judge.metrics({"validation_loss": loss}, step=20 * (number + 1))
+        except search._Pruned:
+            break
+    return len(judge.losses)
+
+
+def test_a_trial_is_stopped_by_the_median_rule_of_golovin():
+    """Its best loss so far counts, against the median of the others' means so far: 2, 3 and 4."""
+    earlier = [ended(*(level for _ in range(5))) for level in (2.0, 3.0, 4.0)]
+    assert judged([9.0, 9.0, 3.1, 2.0, 2.0], earlier) == 3, "worse than the median at step 60"
+    assert judged([9.0, 9.0, 3.0, 9.0, 9.0], earlier) == 5, "its best is the median itself"
+    falling = [ended(8.0, 4.0, 0.3, 0.2, 0.1) for _ in range(3)]
+    assert judged([8.0, 5.0, 4.0, 3.0, 0.1], falling) == 5, "their means are 4.1 and 3.125"
+
+
+def test_no_trial_is_stopped_too_soon_or_at_its_end():
+    """A low learning rate is behind at first; at the last evaluation all the work is done."""
+    earlier = [ended(1.0, 1.0, 1.0, 1.0, 0.1) for _ in range(3)]
+    assert judged([2.0, 2.0, 0.9, 0.9, 0.9], earlier) == 5, "it was judged before half of its steps"
+    assert judged([0.9, 0.9, 0.9, 0.9, 0.9], [ended(0.9, 0.9, 0.9, 0.9, 0.0)] * 3) == 5
+
+
+def test_only_trials_that_came_to_their_end_are_compared_with():
+    earlier = [ended(1.0, 1.0, 1.0), ended(1.0, 1.0, 1.0), ended(1.0, 1.0, 1.0, stopped=True)]
+    assert judged([9.0, 9.0, 9.0, 9.0, 9.0], earlier) == 5
+    assert judged([9.0, 9.0, 9.0, 9.0, 9.0], [*earlier, ended(*[1.0] * 5)]) == 3
 
 
 def test_the_best_trial_has_the_highest_score_and_then_the_lowest_loss():

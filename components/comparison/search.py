@@ -23,7 +23,7 @@ from components.reporter import Reporter, Silent
 from components.training.loop import Diverged
 
 SEED = 0  # of all trials; the final trainings have others
-PATIENCE = 3  # trials that must have got as far before one is stopped for being worse than they
+PATIENCE = 3  # trials that must have come to their end before one is stopped for being worse
 NO_TEST = {"rate": None, "curve": [], "seconds": 0.0}  # of what has no learning rate
 COUNTED_ROWS = 1000  # for the mean length of a row
 
@@ -41,25 +41,31 @@ class Ground:
 
 
 class _Pruned(Exception):
-    """This trial is worse than most were at the same step."""
+    """This trial is worse than half of the others were on the way to the same step."""
 
 
 class _Judge(Silent):
     """Watches a trial's validation loss, and stops it by the median rule of Golovin et al. 2017
-    (section 3.2.2): worse at a step than the median of the trials before it.
+    (section 3.2.2): its best loss so far is worse than the median, over the trials that came to
+    their end, of the mean of the losses that each had up to the same evaluation.
+
+    Not in the first half of the steps, where a low learning rate is behind whatever it comes to,
+    nor at the last one, where nothing is left to save.
     """
 
-    def __init__(self, earlier: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, earlier: Sequence[Mapping[str, Any]], steps: int) -> None:
         self.losses: list[float] = []
-        self._earlier = [trial["losses"] for trial in earlier]
+        self._ended = [trial["losses"] for trial in earlier if not trial["stopped"]]
+        self._steps = steps
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         if "validation_loss" not in values:
             return
         self.losses.append(values["validation_loss"])
-        number = len(self.losses)
-        others = [losses[number - 1] for losses in self._earlier if len(losses) >= number]
-        if len(others) >= PATIENCE and self.losses[-1] > statistics.median(others):
+        if not self._steps / 2 <= step < self._steps or len(self._ended) < PATIENCE:
+            return
+        means = [statistics.mean(losses[: len(self.losses)]) for losses in self._ended]
+        if min(self.losses) > statistics.median(means):
             raise _Pruned
 
 
@@ -163,7 +169,7 @@ def _trial(
     made = folder / "adapter"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
-    judge, started = _Judge(earlier), time.perf_counter()
+    judge, started = _Judge(earlier, steps), time.perf_counter()
     try:
         train_adapter(
             block,
