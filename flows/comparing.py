@@ -63,8 +63,9 @@ def show(told: Mapping[str, Any]) -> None:
     for row in cells:
         table.add_row(*row.values())
     console.print(table)
-    for advice in told["advice"]:
-        console.print(advice, highlight=False)
+    for said in [*told["advice"], told.get("intervals")]:
+        if said:
+            console.print(said, highlight=False)
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, str]:

@@ -130,16 +130,68 @@ def test_the_range_test_rises_by_equal_factors_and_finds_the_lowest_loss():
         finder.lowest([(0.1, 1.0), (0.2, 2.0)])
 
 
+def judged_figures(
+    rng: np.random.Generator, apart: float, methods: int = 1, mean: float = 0.8
+) -> np.ndarray:
+    """Right or wrong on 500 examples, some hard for all, by 3 seeds whose means are `apart`."""
+    hard = 0.1 * rng.choice([-1, 1], 500)
+    means = mean + apart * rng.standard_normal((methods, 3, 1))
+    return (rng.random((methods, 3, 500)) < means + hard).astype(float)
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.01, 0.03, 0.05])
+def test_an_interval_covers_as_often_as_it_says(apart):
+    """A bootstrap of three seeds covers 0.91 where they are 0.03 apart, and 0.81 where 0.05."""
+    rng = np.random.default_rng(0)
+    found = [intervals.interval(judged_figures(rng, apart)[0]) for _ in range(1000)]
+    assert np.mean([low <= 0.8 <= high for low, high in found]) >= 0.93
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.03])
+def test_equal_methods_are_seldom_called_less_than_the_best_of_them(apart):
+    """The best is chosen by the same data: without a correction every fifth comparison errs."""
+    rng, wrong = np.random.default_rng(1), 0
+    for _ in range(400):
+        best, *others = sorted(judged_figures(rng, apart, methods=5), key=lambda f: -f.mean())
+        told = intervals.joint([intervals.difference(each, best) for each in others], 5)
+        wrong += any(high < 0 for _, _, high in told)
+    assert wrong / 400 <= 0.05
+
+
 def test_an_interval_covers_seeds_and_examples():
     """Over examples alone it would be far too narrow where seeds differ much."""
     rng = np.random.default_rng(0)
     same = np.repeat((rng.random(400) < 0.7)[None], 3, 0).astype(float)
     low, high = intervals.interval(same)
-    half = 1.96 * np.sqrt(0.7 * 0.3 / 400)
-    assert (high - low) / 2 == pytest.approx(half, rel=0.15)
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(0.7 * 0.3 / 400), rel=0.05)
+    assert intervals.interval(same[:1]) == pytest.approx((low, high)), "of one seed: examples"
     apart = np.stack([np.full(400, v) for v in (0.5, 0.7, 0.9)])
     low, high = intervals.interval(apart)
-    assert low < 0.6 and high > 0.8
+    assert 0 < low < 0.45 and 0.9 < high < 1  # 4.3 standard errors of 0.115, kept in the range
+    assert intervals.interval(apart[:2])[1] - intervals.interval(apart[:2])[0] > 0.5
+
+
+def test_an_interval_stays_in_its_range_and_knows_that_all_right_is_not_sure():
+    low, high = intervals.interval(np.ones((3, 400)))
+    assert 0.99 < low < 0.995 and high == 1
+    assert intervals.interval(1 - np.ones((3, 400))) == pytest.approx((1 - high, 1 - low))
+    nearly = np.ones((3, 400))
+    nearly[:, 0] = 0
+    low, high = intervals.interval(nearly)
+    assert 0.98 < low < 0.9975 < high < 1
+    wide = np.array([[0.001, 0.002], [9.0, 9.5], [0.1, 0.3]])[..., None]
+    low, high = intervals.interval(wide, lambda sums: sums[..., 0] / 2, most=np.inf)
+    assert low == 0 and high > 9.25, "a perplexity has no upper end"
+
+
+def test_a_score_of_sums_has_the_interval_of_the_mean_that_it_is():
+    rng = np.random.default_rng(2)
+    figures = rng.normal(0.5, 0.1, (3, 200)) + rng.normal(0, 0.05, (3, 1))
+    sums = np.stack([figures, np.ones_like(figures)], -1)
+    other = sums[:, ::-1] * (0.9, 1)
+    wanted = intervals.difference(figures, other[..., 0])
+    found = intervals.difference(sums, other, lambda each: each[..., 0] / each[..., 1])
+    assert tuple(found) == pytest.approx(tuple(wanted))
 
 
 def test_a_difference_pairs_examples():
@@ -149,11 +201,35 @@ def test_a_difference_pairs_examples():
     a = np.repeat((~hard)[None], 3, 0).astype(float)
     b = a.copy()
     b[:, np.flatnonzero(~hard)[:15]] = 0
-    mean, low, high = intervals.difference(b, a)
+    mean, low, high = intervals.joint([intervals.difference(b, a)], 2)[0]
     assert mean == pytest.approx(-0.05) and high < 0 and low < mean
-    assert intervals.difference(a, a)[0] == 0
+    assert (mean - low) == pytest.approx(1.97 * np.sqrt(0.05 * 0.95 / 300), rel=0.01)
+    assert intervals.joint([intervals.difference(a, a)], 2) == [(0, 0, 0)]
     with pytest.raises(ValueError, match="300 examples on one side, 200"):
         intervals.difference(a, b[:, :200])
+
+
+def test_seeds_of_one_side_alone_are_worth_their_own_degrees_of_freedom():
+    """A prompt gives the same from every seed; pooled with it, three seeds would count as six."""
+    rng = np.random.default_rng(3)
+    prompt = np.repeat((rng.random(500) < 0.6)[None], 3, 0).astype(float)
+    spread = np.stack([np.full(500, v) for v in (0.5, 0.7, 0.9)])
+    found = intervals.difference(prompt, spread)
+    assert 2 <= found.freedom < 2.5 and found.error > 0.2 / np.sqrt(3)
+    alike = np.roll(prompt, 1, axis=1)
+    assert intervals.difference(prompt, alike).freedom == pytest.approx(499)
+
+
+def test_intervals_of_differences_hold_together():
+    """What Holm does not reject has zero in its interval, whatever its own chance is."""
+
+    def far(errors: float) -> intervals.Estimate:
+        return intervals.Estimate(-errors, 1.0, 1e9)
+
+    # of three pairs: 0.05/3 is 2.39 standard errors, 0.05/2 is 2.24, 0.05 is 1.96
+    assert [g[2] < 0 for g in intervals.joint([far(2.3), far(2.5)], 3)] == [True, True]
+    assert [g[2] < 0 for g in intervals.joint([far(2.3), far(2.35)], 3)] == [False, False]
+    assert [g[2] < 0 for g in intervals.joint([far(2.2), far(2.5)], 3)] == [False, True]
 
 
 def row(name, score, gap, seconds, parameters=10):

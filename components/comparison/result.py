@@ -43,9 +43,11 @@ def collect(
     _require_one_key(folder, entries, comparison.seeds)
     figures = read_json(folder / "finals" / entries[0].final(KEPT_SEED) / "metrics.json")
     score = OF_SUMS.get(figures["metric"])
+    sign, most = (-1, float("inf")) if figures["lower_is_better"] else (1, 1.0)
+    bounds = {key: intervals.interval(each, score, most) for key, each in scores.items()}
     rows = [_row(folder, entry, scores[entry.key], score, price) for entry in entries]
-    sign = -1 if figures["lower_is_better"] else 1
     for row in rows:
+        row["interval"] = list(bounds[row["key"]])
         row["merit"] = sign * row["score"]  # more is better, whatever the metric
     report.progress(1, 3, "scores")
     _add_serving(artifacts, folder, entries, rows)
@@ -63,6 +65,7 @@ def collect(
             "train"
         ],
         "n": figures["n"],
+        "intervals": intervals.covered(comparison.seeds),
         "rows": rows,
         "advice": [_advice(group) for group in groups],
     }
@@ -110,7 +113,6 @@ def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: f
         "key": entry.key,
         **{key: finals[0][key] for key in (*same, "base_parameters")},
         "score": float(scores.mean()),
-        "interval": list(intervals.interval(figures, score)),
         "seed_scores": scores.tolist(),
         "train_seconds": round(seconds, 2),
         "search_seconds": searched,
@@ -162,13 +164,12 @@ def _add_differences(
     sign: -1 where a lower score is better, so that a worse row's difference is below zero.
     """
     best = max(group, key=lambda row: row["merit"])
-    for row in group:
-        gap = None
-        if row is not best:
-            sides = [scores[row["key"]], scores[best["key"]]][::sign]
-            gap = list(intervals.difference(*sides, score))
-        row["difference_to_best"] = gap
-        row["tied_with_best"] = gap is None or gap[2] >= 0
+    others = [row for row in group if row is not best]
+    sides = [[scores[row["key"]], scores[best["key"]]][::sign] for row in others]
+    gaps = [intervals.difference(*pair, score) for pair in sides]
+    best |= {"difference_to_best": None, "tied_with_best": True}
+    for row, gap in zip(others, intervals.joint(gaps, len(group)), strict=True):
+        row |= {"difference_to_best": list(gap), "tied_with_best": gap[2] >= 0}
 
 
 def _add_fronts(group: list[Row]) -> None:
