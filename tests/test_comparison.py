@@ -255,9 +255,29 @@ def test_the_advice_is_the_cheapest_that_cannot_be_told_from_the_best():
     soft = row("soft", 0.80, [-0.10, -0.13, -0.07], 20.0, 5)
     advice = result._advice([soft, lora, full])
     assert "ship lora (60.0 s" in advice and "the best, full with 0.900" in advice
-    assert "ship full" in result._advice([soft, full])
+    assert advice.endswith(
+        "1.7 times as long to train and 20 times as large). All others score surely less."
+    )
+    alone = result._advice([soft, full])
+    assert "ship full" in alone and alone.endswith("All others score surely less.")
     slower = row("ia3", 0.89, [-0.01, -0.03, 0.01], 70.0, 8)
-    assert "ship ia3" in result._advice([soft, lora, slower, full])  # as quick, and smaller
+    advice = result._advice([soft, lora, slower, full])
+    assert "ship ia3" in advice  # as quick, and smaller
+    assert "Cannot be told from the best either: lora (as quick and 6.2 times as large)." in advice
+
+
+def test_the_advice_names_what_is_cheaper_or_as_cheap_and_not_surely_less():
+    """The smaller of two that are as quick was advised, 'and every cheaper one surely less'."""
+    lora = row("lora", 0.999, None, 11.3, 59_258)
+    full = row("full", 0.998, [-0.001, -0.004, 0.002], 9.1, 1_082_838)
+    advice = result._advice([lora, full])
+    assert "Cannot be told from it: full (as quick and 18 times as large)." in advice
+    assert advice.endswith("None scores surely less than the best.")
+    assert "every cheaper" not in advice
+    prompt = row("prompt", 0.997, [-0.002, -0.005, 0.001], 0.0, 0)
+    advice = result._advice([lora, full, prompt])
+    assert "ship prompt" in advice and "11.3 s of training and 237,032 bytes)" in advice
+    assert "full (9.1 s of training and 4,331,352 bytes)" in advice
 
 
 def test_the_front_holds_what_nothing_beats_for_less():

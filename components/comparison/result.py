@@ -187,7 +187,8 @@ def _add_fronts(group: list[Row]) -> None:
 def _advice(group: list[Row]) -> str:
     """What to ship: the cheapest whose score cannot be told from the best.
 
-    Cheapest to train; where two take about as long, the smaller one.
+    Cheapest to train; where two take about as long, the smaller one. The others that cannot be told
+    from the best are named with what they cost more, or less.
     """
     best = next(row for row in group if row["difference_to_best"] is None)
     tied = [row for row in group if row["tied_with_best"]]
@@ -195,17 +196,46 @@ def _advice(group: list[Row]) -> str:
     about = [row for row in tied if row["train_seconds"] <= quick]
     cheapest = min(about, key=lambda row: (row["bytes"], row["train_seconds"]))
     rows = "" if best["examples"] is None else f" with {best['examples']} training rows"
-    score = f"{best['score']:.3f} [{best['interval'][0]:.3f}, {best['interval'][1]:.3f}]"
-    where = f"On the base of {best['pipeline']}{rows}"
     price = f"{cheapest['train_seconds']:.1f} s of training, {cheapest['bytes']:,} bytes"
-    if cheapest is best:
-        return (
-            f"{where}, ship {best['name']} ({price}): it scores best, {score}, and every "
-            "cheaper one surely less."
-        )
-    gap = cheapest["difference_to_best"]
-    return (
-        f"{where}, ship {cheapest['name']} ({price}): its score of {cheapest['score']:.3f} cannot "
-        f"be told from the best, {best['name']} with {score} (difference {gap[0]:+.3f} "
-        f"[{gap[1]:.3f}, {gap[2]:.3f}])."
+    said = [
+        f"On the base of {best['pipeline']}{rows}, ship {cheapest['name']} ({price}): "
+        + _standing(cheapest, best)
+    ]
+    others = [row for row in tied if row not in (cheapest, best)]
+    if others:
+        named = ", ".join(f"{row['name']} ({_beside(row, cheapest)})" for row in others)
+        it = "it" if cheapest is best else "the best either"
+        said.append(f"Cannot be told from {it}: {named}.")
+    some = len(tied) < len(group)
+    said.append(
+        "All others score surely less." if some else "None scores surely less than the best."
     )
+    return " ".join(said)
+
+
+def _standing(row: Row, best: Row) -> str:
+    """How `row`, which is to be shipped, scores beside the best."""
+    score = f"{best['score']:.3f} [{best['interval'][0]:.3f}, {best['interval'][1]:.3f}]"
+    if row is best:
+        return f"it scores best, {score}."
+    gap = row["difference_to_best"]
+    return (
+        f"its score of {row['score']:.3f} cannot be told from the best, {best['name']} with "
+        f"{score} (difference {gap[0]:+.3f} [{gap[1]:.3f}, {gap[2]:.3f}]; {_beside(best, row)})."
+    )
+
+
+def _beside(row: Row, shipped: Row) -> str:
+    """What `row` takes to train and to keep, beside what is shipped."""
+    time, other = row["train_seconds"], shipped["train_seconds"]
+    size, least = row["bytes"], shipped["bytes"]
+    longer = f"{_times(time / other)} as long to train" if other else f"{time:.1f} s of training"
+    larger = f"{_times(size / least)} as large" if least else f"{size:,} bytes"
+    return (
+        f"{'as quick' if time <= ALIKE * other else longer} and "
+        f"{'as large' if size == least else larger}"
+    )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.2g} times"
