@@ -1,11 +1,21 @@
 """Comparisons: what is tried, what is stopped, what an interval covers, what is advised."""
 
+import shutil
+
 import numpy as np
 import pytest
 
+import components.adapters.fitting
+from components.adapters.encoding import as_text
+from components.adapters.task_data import training_rows
+from components.adapters.training import fitting_of
 from components.catalogue import CatalogueError, parse
 from components.comparison import intervals, result, search, space
 from components.comparison.block import Comparison
+from components.lineage import read_jsonl, write_jsonl
+from components.prompts import Prompt, choose_shots, with_shots
+from components.reporter import Silent
+from components.tasks import Task, build_task
 from components.training import finder
 from components.training.schedule import LEAST, learning_rate
 from tests.conftest import CATALOGUE, ROOT
@@ -118,6 +128,93 @@ def test_a_trial_that_diverges_is_a_result(folders, tmp_path):
     kept = next(tmp_path.glob("*/trial.json")).stat().st_mtime_ns
     assert search._trial(*tried) == trial
     assert next(tmp_path.glob("*/trial.json")).stat().st_mtime_ns == kept, "it was made again"
+
+
+@pytest.fixture
+def shots(folders, tmp_path):
+    """The tiny task, with a worked example before every prompt."""
+    prompt = Prompt(template="{{text}} it was", answer={"good": " good", "bad": " bad"}, shots=2)
+    block = Task(dataset="data", kind="classification", prompt="ask")
+    (tmp_path / "shots").mkdir()
+    build_task(block, "taste", prompt, "ask", folders["data"], tmp_path / "shots", Silent())
+    return tmp_path / "shots"
+
+
+SOFT = {"method": "prompt_tuning", "init": "random"}
+BUDGETED = {
+    "lora": {},
+    "dpo": {},
+    "head": {},
+    "soft": SOFT,
+    "several": {**SOFT, "ensemble": 4},
+}
+
+
+def steps_of(ground, name, budget=20_000, **more):
+    methods = {
+        name: {"batch_size": 8, **BUDGETED.get(name, {"method": name}), **more},
+        "prompt": {},
+    }
+    block = Comparison(pipeline="p", task="taste", methods=methods)
+    return search.steps_of(next(block.entries("c")), budget, ground)
+
+
+def test_a_budget_counts_what_is_read(folders, shots):
+    """Shots were not counted, an ensemble's members and dpo's two passes not either."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    plain, with_two = (
+        search.Ground(place, folders["base"], shots, "x") for place in (folders["taste"], shots)
+    )
+    rows = list(read_jsonl(folders["taste"] / "train.jsonl"))
+    read = np.mean([len(as_text(tokenizer, row["prompt"])) + 1 for row in rows])  # <bos> with it
+    few = choose_shots(rows, 2, search.SEED)
+    prompts = [with_shots(few, row["prompt"]) for row in rows]
+    longer = np.mean([len(as_text(tokenizer, prompt)) + 1 for prompt in prompts])
+    assert steps_of(plain, "head") == int(20_000 / (8 * read))
+    assert steps_of(with_two, "head") == int(20_000 / (8 * longer)) < steps_of(plain, "head") / 2
+    assert steps_of(plain, "several") == pytest.approx(steps_of(plain, "soft") / 4, abs=1)
+    assert steps_of(plain, "dpo") <= steps_of(plain, "lora") / 2
+
+
+def test_a_budget_counts_rows_as_they_are_cut_and_batches_as_they_are_made(folders, tmp_path):
+    place = tmp_path / "long"
+    shutil.copytree(folders["taste"], place)
+    rows = list(read_jsonl(place / "train.jsonl"))
+    write_jsonl(place / "train.jsonl", ({**row, "prompt": row["prompt"] * 40} for row in rows))
+    ground = search.Ground(place, folders["base"], tmp_path, "x")
+    assert steps_of(ground, "head", budget=96 * 8 * 5) == 5, "a context has 96 tokens"
+    assert steps_of(ground, "head", budget=96 * len(rows), batch_size=1000) == 1
+    with pytest.raises(ValueError, match=f"less than one step of head, about {96 * 8} tokens"):
+        steps_of(ground, "head", budget=96 * 8 - 1)
+
+
+def test_the_range_test_reads_the_shots_that_a_training_reads(folders, shots, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        components.adapters.fitting, "find_rate", lambda fitting, plan: seen.append(fitting.data)
+    )
+    block = next(Comparison(pipeline="p", task="t", methods=["lora", "full"]).entries("c"))
+    search.learning_rate_of(block.block({}, 3, 10), shots, folders["base"])
+    rows = list(read_jsonl(shots / "train.jsonl"))
+    assert seen[0].shot_texts == choose_shots(rows, 2, 3)
+
+
+def test_a_few_examples_are_drawn_by_the_seed_and_are_among_more(folders, tmp_path):
+    """The same few rows for every seed: no interval could cover which rows they are."""
+    draws = [[training_rows(folders["taste"], n, seed) for n in (4, 8)] for seed in range(3)]
+    assert all(few == more[:4] for few, more in draws)
+    assert len({str(few) for few, _ in draws}) == 3
+    whole = list(read_jsonl(folders["taste"] / "train.jsonl"))
+    assert training_rows(folders["taste"], None, 1) == whole
+    with pytest.raises(ValueError, match=f"examples 1000: taste has only {len(whole)} training"):
+        training_rows(folders["taste"], 1000, 0)
+    block = Comparison(pipeline="p", task="t", methods=["lora", "full"], examples=[4])
+    trained = fitting_of(
+        next(block.entries("c")).block({}, 2, 10), folders["taste"], folders["base"]
+    )
+    assert trained.rows == draws[2][0]
 
 
 def test_the_range_test_rises_by_equal_factors_and_finds_the_lowest_loss():

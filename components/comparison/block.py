@@ -44,9 +44,11 @@ class Comparison(Block):
     """Methods compared on a task of one base, or of several.
 
     pipeline: whose base; a list of them compares over sizes. methods: their names, or settings by a
-    name of your own (`method` inside where the name is none). budget: tokens that a trial trains
-    on, prompts and answers. trials: of each method. seeds: of the final trainings, from 1.
-    examples: training rows; a list compares over amounts of data, `all` among them for every row.
+    name of your own (`method` inside where the name is none). budget: tokens that a trial reads:
+    prompts with their shots and answers, cut to the context, in each pass of a step (an ensemble's
+    members read the same rows, dpo's reference too). trials: of each method. seeds: of the final
+    trainings, from 1. examples: training rows, drawn by the training's seed; a list compares over
+    amounts of data, `all` among them for every row.
     """
 
     pipeline: str | list[str]

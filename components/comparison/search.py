@@ -9,15 +9,14 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from components.adapters.training import learning_rate_of, train_adapter
+from components.adapters.training import fitting_of, learning_rate_of, train_adapter
 from components.comparison import space
 from components.comparison.block import Comparison, Entry, is_trained
 from components.evaluation import validation_score
-from components.lineage import read_json, read_jsonl, value_hash, write_json
+from components.lineage import read_json, value_hash, write_json
 from components.metric_names import LOWER_IS_BETTER
 from components.reporter import Reporter, Silent
 from components.training.loop import Diverged
@@ -25,7 +24,6 @@ from components.training.loop import Diverged
 SEED = 0  # of all trials; the final trainings have others
 PATIENCE = 3  # trials that must have come to their end before one is stopped for being worse
 NO_TEST = {"rate": None, "curve": [], "seconds": 0.0}  # of what has no learning rate
-COUNTED_ROWS = 1000  # for the mean length of a row
 
 
 @dataclass(frozen=True)
@@ -123,20 +121,13 @@ def _range_test(begun: Any, ground: Ground) -> dict[str, Any]:
 
 
 def steps_of(entry: Entry, budget: int, ground: Ground) -> int:
-    """How many steps read `budget` tokens of prompts and answers.
+    """How many steps read `budget` tokens; see `Fitting.tokens_of_step` for what is counted.
 
     Raises:
-        ValueError: the budget is less than one step.
+        ValueError: the budget is less than one step, or the task has too few rows.
     """
-    from transformers import AutoTokenizer
-
-    from components.adapters.encoding import as_text
-
-    tokenizer = AutoTokenizer.from_pretrained(ground.base)
-    limit = min(COUNTED_ROWS, entry.examples or COUNTED_ROWS)
-    rows = islice(read_jsonl(ground.task / "train.jsonl"), limit)
-    lengths = [len(as_text(tokenizer, row["prompt"] + row["answer"])) for row in rows]
-    per_step = statistics.mean(lengths) * min(entry.adapter.batch_size, limit)
+    fitting = fitting_of(entry.block({}, SEED, 0), ground.task, ground.base)
+    per_step = fitting.tokens_of_step()
     if budget < per_step:
         raise ValueError(
             f"comparisons.{entry.comparison}.budget {budget} is less than one step of "
