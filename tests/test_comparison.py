@@ -10,9 +10,9 @@ from components.adapters.encoding import as_text
 from components.adapters.task_data import training_rows
 from components.adapters.training import fitting_of
 from components.catalogue import CatalogueError, parse
-from components.comparison import intervals, result, search, space
+from components.comparison import intervals, result, search, serving, space
 from components.comparison.block import Comparison
-from components.lineage import read_jsonl, write_jsonl
+from components.lineage import read_jsonl, write_json, write_jsonl
 from components.prompts import Prompt, choose_shots, with_shots
 from components.reporter import Silent
 from components.tasks import Task, build_task
@@ -386,6 +386,56 @@ def test_the_front_holds_what_nothing_beats_for_less():
     result._add_fronts(rows)
     assert [r["on_front_of_train_seconds"] for r in rows] == [True, True, False]
     assert [r["on_front_of_trainable_parameters"] for r in rows] == [True, True, True]
+
+
+def test_each_way_of_asking_is_served_and_measured(folders, tmp_path, monkeypatch):
+    """All amounts of data showed the speed of the last one's prompt, whatever its shots."""
+    task = tmp_path / "tasks/taste"
+    task.mkdir(parents=True)
+    write_jsonl(task / "test.jsonl", [{"prompt": "a film"}])
+    block = Comparison(
+        pipeline="p", task="taste", methods=["prompt", "lora"], examples=[10, 100, "all"]
+    )
+    entries = list(block.entries("c"))
+    for each in entries:
+        shots = each.examples // 10 if each.name == "prompt" and each.examples else 0
+        about = {"task": "taste", "prompt": {"shot_texts": ["shot"] * shots}}
+        adapter = tmp_path / "c/finals" / each.final(1) / "adapter"
+        adapter.mkdir(parents=True)
+        write_json(adapter / "adapter.json", about)
+    asked = {}
+
+    def measured(base, adapters, prompts):
+        asked.update({key: prompts[key] for key in adapters})
+        return {key: {"first_token_ms": len(prompts[key])} for key in adapters}
+
+    monkeypatch.setattr(serving, "measure", measured)
+    rows = [{"key": each.key, "pipeline": "p", "name": each.name} for each in entries]
+    result._add_serving(tmp_path, tmp_path / "c", entries, rows)
+    assert set(asked) == {"c-10-prompt", "c-100-prompt", "c-all-prompt", "c-10-lora"}
+    assert [r["first_token_ms"] for r in rows] == [12, 6, 66, 6, 6, 6]
+
+
+def test_a_prompt_is_read_anew_and_fits_a_short_context(folders):
+    """What an engine has read before is there at once; and `ids[-room:]` of no room is all."""
+    asked = []
+
+    class Engine:
+        def room(self, name):
+            return 20
+
+        def encode(self, text):
+            return list(range(100))
+
+        def generate(self, name, ids, sampling, caller):
+            asked.append((list(ids), sampling.max_tokens, caller.tenant))
+            return iter([1, 2])
+
+    for tenant in "ab":
+        assert min(serving._ask(Engine(), "x", "long", tenant)) >= 0
+    assert asked == [(list(range(90, 100)), 10, tenant) for tenant in "ab"]
+    measured = serving.measure(folders["base"], {"l": folders["lora"]}, {"l": "the film was"})
+    assert measured["l"]["tokens_per_second"] > 0
 
 
 @pytest.mark.parametrize(

@@ -123,19 +123,23 @@ def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: f
 def _add_serving(
     artifacts: Path, folder: Path, entries: Sequence[Entry], rows: Sequence[Row]
 ) -> None:
-    """Serve each method on each base; with other amounts of data it is as large and as fast."""
+    """Serve each method on each base, once for each way that it is asked.
+
+    A prompt with more shots is longer to read. What was trained on other amounts of data is as
+    large and as fast.
+    """
     for pipeline in dict.fromkeys(entry.pipeline for entry in entries):
-        of_name = {entry.name: entry for entry in entries if entry.pipeline == pipeline}
-        adapters = {
-            name: folder / "finals" / entry.final(KEPT_SEED) / "adapter"
-            for name, entry in of_name.items()
-        }
-        prompts = {name: _prompt(artifacts, place) for name, place in adapters.items()}
-        measured = serving.measure(artifacts / pipeline / "base", adapters, prompts)
+        own = [entry for entry in entries if entry.pipeline == pipeline]
+        places = {e.key: folder / "finals" / e.final(KEPT_SEED) / "adapter" for e in own}
+        prompts = {key: _prompt(artifacts, place) for key, place in places.items()}
+        served: dict[tuple[str, str], str] = {}  # by method and request: the first such entry's key
+        shared = {e.key: served.setdefault((e.name, prompts[e.key]), e.key) for e in own}
+        asked = {key: places[key] for key in served.values()}
+        measured = serving.measure(artifacts / pipeline / "base", asked, prompts)
         for row in rows:
             if row["pipeline"] == pipeline:
                 nothing = {"first_token_ms": None, "tokens_per_second": None}
-                row.update(measured.get(row["name"], nothing))
+                row.update(measured.get(shared[row["key"]], nothing))
 
 
 def _prompt(artifacts: Path, adapter: Path) -> str:
