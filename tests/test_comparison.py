@@ -1,6 +1,10 @@
 """Comparisons: what is tried, what is stopped, what an interval covers, what is advised."""
 
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,13 +14,16 @@ from components.adapters.encoding import as_text
 from components.adapters.task_data import training_rows
 from components.adapters.training import fitting_of
 from components.catalogue import CatalogueError, parse
-from components.comparison import intervals, result, search, serving, space
+from components.comparison import final, intervals, result, search, serving, space
 from components.comparison.block import Comparison
-from components.lineage import read_jsonl, write_json, write_jsonl
+from components.comparison.ground import SEED, Ground
+from components.comparison.possible import choices_of
+from components.lineage import read_json, read_jsonl, write_json, write_jsonl
 from components.prompts import Prompt, choose_shots, with_shots
 from components.reporter import Silent
 from components.tasks import Task, build_task
 from components.training import finder
+from components.training.checkpoint import Checkpoints
 from components.training.schedule import LEAST, learning_rate
 from tests.conftest import CATALOGUE, ROOT
 
@@ -44,8 +51,9 @@ def entry(method: str, **settings):
 def test_a_trial_is_a_function_of_its_number():
     """A search with more trials makes only the new ones."""
     adapter = entry("prompt_tuning")
-    points = [space.point(adapter, number, 0.1) for number in range(16)]
-    assert points[:4] == [space.point(adapter, number, 0.1) for number in range(4)]
+    choices = space.open_choices(adapter)
+    points = [space.point(adapter, choices, number, 0.1) for number in range(16)]
+    assert points[:4] == [space.point(adapter, choices, number, 0.1) for number in range(4)]
     rates = np.array([point["learning_rate"] for point in points])
     low, high = space.rates(adapter, 0.1)
     assert (low, high) == pytest.approx((0.01, 3 * adapter.learning_rate))
@@ -55,20 +63,27 @@ def test_a_trial_is_a_function_of_its_number():
     quarters = ((logs - np.log(low)) / np.log(high / low) * 4).astype(int)
     assert set(quarters) == {0, 1, 2, 3}
     tried = {point["init"] for point in points}
-    assert tried == set(space.open_choices(adapter)["init"])
+    assert tried == set(choices["init"])
 
 
 def test_what_the_catalogue_sets_is_not_searched():
     adapter = entry("prompt_tuning", init="random")
-    assert "init" not in space.open_choices(adapter)
-    assert all(set(space.point(adapter, n, 0.1)) == {"learning_rate"} for n in range(4))
+    assert space.open_choices(adapter) == {}
+    assert all(set(space.point(adapter, {}, n, 0.1)) == {"learning_rate"} for n in range(4))
 
 
 def test_prompts_are_tried_once_each():
     adapter = entry("prompt")
-    count = space.count(adapter, 100)
-    assert sorted(space.point(adapter, n, None)["shots"] for n in range(count)) == [0, 1, 2, 4, 8]
-    assert space.count(adapter, 3) == 3
+    choices = {"shots": (0, 1, 2, 4, 8)}
+    count = space.count(adapter, choices, 100)
+    assert [space.point(adapter, choices, n, None)["shots"] for n in range(count)] == [
+        0,
+        1,
+        2,
+        4,
+        8,
+    ]
+    assert space.count(adapter, choices, 3) == 3
 
 
 def ended(*losses: float, stopped: bool = False) -> dict:
@@ -121,7 +136,7 @@ def test_the_best_trial_has_the_highest_score_and_then_the_lowest_loss():
 def test_a_trial_that_diverges_is_a_result(folders, tmp_path):
     """Too high a rate would end the whole search."""
     block = Comparison(pipeline="p", task="taste", methods={"full": {}, "prompt": {}})
-    ground = search.Ground(folders["taste"], folders["base"], tmp_path, "origin")
+    ground = Ground(folders["taste"], folders["base"], tmp_path, "origin")
     tried = [next(block.entries("c")), {"learning_rate": 1e20}, 20, ground, []]
     trial = search._trial(*tried)
     assert trial["stopped"] and search.best_of([trial]) is None
@@ -156,7 +171,7 @@ def steps_of(ground, name, budget=20_000, **more):
         "prompt": {},
     }
     block = Comparison(pipeline="p", task="taste", methods=methods)
-    return search.steps_of(next(block.entries("c")), budget, ground)
+    return search.steps_of(next(block.entries("c")), {}, budget, ground)
 
 
 def test_a_budget_counts_what_is_read(folders, shots):
@@ -165,11 +180,11 @@ def test_a_budget_counts_what_is_read(folders, shots):
 
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
     plain, with_two = (
-        search.Ground(place, folders["base"], shots, "x") for place in (folders["taste"], shots)
+        Ground(place, folders["base"], shots, "x") for place in (folders["taste"], shots)
     )
     rows = list(read_jsonl(folders["taste"] / "train.jsonl"))
     read = np.mean([len(as_text(tokenizer, row["prompt"])) + 1 for row in rows])  # <bos> with it
-    few = choose_shots(rows, 2, search.SEED)
+    few = choose_shots(rows, 2, SEED)
     prompts = [with_shots(few, row["prompt"]) for row in rows]
     longer = np.mean([len(as_text(tokenizer, prompt)) + 1 for prompt in prompts])
     assert steps_of(plain, "head") == int(20_000 / (8 * read))
@@ -183,7 +198,7 @@ def test_a_budget_counts_rows_as_they_are_cut_and_batches_as_they_are_made(folde
     shutil.copytree(folders["taste"], place)
     rows = list(read_jsonl(place / "train.jsonl"))
     write_jsonl(place / "train.jsonl", ({**row, "prompt": row["prompt"] * 40} for row in rows))
-    ground = search.Ground(place, folders["base"], tmp_path, "x")
+    ground = Ground(place, folders["base"], tmp_path, "x")
     assert steps_of(ground, "head", budget=96 * 8 * 5) == 5, "a context has 96 tokens"
     assert steps_of(ground, "head", budget=96 * len(rows), batch_size=1000) == 1
     with pytest.raises(ValueError, match=f"less than one step of head, about {96 * 8} tokens"):
@@ -215,6 +230,107 @@ def test_a_few_examples_are_drawn_by_the_seed_and_are_among_more(folders, tmp_pa
         next(block.entries("c")).block({}, 2, 10), folders["taste"], folders["base"]
     )
     assert trained.rows == draws[2][0]
+
+
+def test_impossible_choices_are_left_out(folders, tmp_path):
+    """An ensemble of three that all begin as the same two labels ended the whole comparison."""
+    ground = Ground(folders["taste"], folders["base"], tmp_path, "x")
+    several = {"method": "prompt_tuning", "ensemble": 3, "virtual_tokens": 2, "batch_size": 8}
+    methods = {"several": several, "prompt": {}}
+    block = Comparison(pipeline="p", task="taste", methods=methods, budget=1000, trials=3)
+    entry = next(block.entries("c"))
+    assert "labels" not in choices_of(entry, ground)["init"]
+    assert "random" in choices_of(entry, ground)["init"]
+    (tmp_path / "out").mkdir()
+    search.search(entry, block, ground, tmp_path / "out", Silent())
+    tried = read_json(tmp_path / "out" / "search.json")["trials"]
+    assert len(tried) == 3 and all(trial["settings"]["init"] != "labels" for trial in tried)
+    alone = {**several, "virtual_tokens": 1}
+    block = Comparison(pipeline="p", task="taste", methods={"several": alone, "prompt": {}})
+    with pytest.raises(ValueError, match="several: no init is possible of"):
+        choices_of(next(block.entries("c")), ground)
+
+
+def test_as_many_shots_are_offered_as_there_are_rows_and_room_for(folders, tmp_path):
+    """Eight were the most, whatever the context; and with fewer rows the comparison ended."""
+
+    def offered(examples) -> tuple:
+        block = Comparison(
+            pipeline="p", task="taste", methods=["prompt", "lora"], examples=[examples]
+        )
+        ground = Ground(folders["taste"], folders["base"], tmp_path, "x")
+        return choices_of(next(block.entries("c")), ground)["shots"]
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    rows = list(read_jsonl(folders["taste"] / "train.jsonl"))
+    fits = []
+    for count in (1, 2, 4, 8, 16):
+        text = with_shots(choose_shots(rows, count, SEED), rows[0]["prompt"])
+        fits += [count] * (len(as_text(tokenizer, text + " good")) + 1 <= 96)
+    assert offered("all") == (0, *fits) and 0 < len(fits) < 5
+    assert offered(3) == (0, 1, 2)
+
+
+def trial_of(folders, trials):
+    block = Comparison(pipeline="p", task="taste", methods={"full": {}, "prompt": {}})
+    ground = Ground(folders["taste"], folders["base"], trials, "origin")
+    return [next(block.entries("c")), {"learning_rate": 1e-3}, 20, ground, []]
+
+
+def test_what_an_interrupted_try_took_and_was_told_counts(folders, tmp_path, monkeypatch):
+    """Only the last process counted: a training cut short near its end seemed to cost nothing."""
+    history = [{"step": 4, "loss": 2.0, "validation_loss": 3.0}, {"step": 5, "loss": 2.0}]
+
+    def interrupted(*_, checkpoints, identity, **__):
+        Checkpoints(checkpoints, identity).save(5, {"history": history, "worked": 100.0})
+        raise KeyboardInterrupt
+
+    def goes_on(*_, report, **__):
+        report.metrics({"validation_loss": 2.5}, step=20)
+        return {"trainable_parameters": 1}
+
+    tried = trial_of(folders, tmp_path)
+    monkeypatch.setattr(search, "train_adapter", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search._trial(*tried)
+    monkeypatch.setattr(search, "train_adapter", goes_on)
+    monkeypatch.setattr(search, "validation_score", lambda *_: 0.5)
+    trial = search._trial(*tried)
+    assert trial["losses"] == [3.0, 2.5] and 100 <= trial["seconds"] < 101
+
+    write_json(tmp_path / "search.json", {"best": {"settings": {}}, "steps": 20, "seconds": 1.0})
+    monkeypatch.setattr(final, "evaluate_adapter", lambda *_: {"score": 0.5})
+    given = {"checkpoints": tmp_path / "kept", "identity": "me", "report": Silent()}
+    task, base = folders["taste"], folders["base"]
+    for number, train in enumerate((interrupted, goes_on)):
+        out = tmp_path / f"out-{number}"
+        out.mkdir()
+        monkeypatch.setattr(final, "train_adapter", train)
+        with pytest.raises(KeyboardInterrupt) if train is interrupted else nullcontext():
+            final.train_final(tried[0], 2, tmp_path, task, base, out, **given)
+    assert 100 <= read_json(out / "final.json")["train_seconds"] < 101
+
+
+def test_searches_that_share_a_trial_make_it_once(folders, tmp_path, monkeypatch):
+    """Each deleted the other's folder in the middle of its training."""
+    began, made = threading.Event(), []
+
+    def train(*arguments, **_):
+        made.append(arguments[4])
+        began.set()
+        time.sleep(0.3)
+        assert made[0].is_dir()
+        return {"trainable_parameters": 1}
+
+    monkeypatch.setattr(search, "train_adapter", train)
+    monkeypatch.setattr(search, "validation_score", lambda *_: 0.5)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(search._trial, *trial_of(folders, tmp_path))
+        began.wait()
+        second = search._trial(*trial_of(folders, tmp_path))
+    assert first.result() == second and len(made) == 1
 
 
 def test_the_range_test_rises_by_equal_factors_and_finds_the_lowest_loss():

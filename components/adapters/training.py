@@ -38,7 +38,7 @@ def train_adapter(
             diverged.
     """
     description = read_json(task / "task.json")
-    _, shot_texts = _rows_and_shots(block, task)
+    _, shot_texts = rows_and_shots(block, task)
     figures: dict[str, float] = {"trainable_parameters": 0.0}
     if isinstance(block, Trained):
         fitting = fitting_of(block, task, base, random_base)
@@ -82,12 +82,12 @@ def fitting_of(block: Trained, task: Path, base: Path, random_base: bool = False
     held_out = list(islice(read_jsonl(task / "validation.jsonl"), VALIDATION_ROWS))
     model = llama.randomised(base, block.seed) if random_base else llama.load(base)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    rows, shot_texts = _rows_and_shots(block, task)
+    rows, shot_texts = rows_and_shots(block, task)
     data = TaskData(tokenizer, read_json(task / "task.json")["labels"], rows, shot_texts)
     return Fitting(METHODS[block.method], block, model, data, held_out)
 
 
-def _rows_and_shots(block: Adapter, task: Path) -> tuple[list[dict[str, str]], list[str]]:
+def rows_and_shots(block: Adapter, task: Path) -> tuple[list[dict[str, str]], list[str]]:
     """The training rows, and the worked examples of them that stand before every prompt."""
     rows = training_rows(task, block.examples, block.seed)
     shots = getattr(block, "shots", None)

@@ -4,38 +4,29 @@ Each trial is kept by the hash of all that shapes it, so that an interrupted sea
 with more trials or seeds makes only what is new.
 """
 
+import fcntl
 import shutil
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from components.adapters.training import fitting_of, learning_rate_of, train_adapter
 from components.comparison import space
 from components.comparison.block import Comparison, Entry, is_trained
+from components.comparison.ground import SEED, Ground
+from components.comparison.possible import choices_of
 from components.evaluation import validation_score
 from components.lineage import read_json, value_hash, write_json
 from components.metric_names import LOWER_IS_BETTER
 from components.reporter import Reporter, Silent
+from components.training.checkpoint import Checkpoints
 from components.training.loop import Diverged
 
-SEED = 0  # of all trials; the final trainings have others
 PATIENCE = 3  # trials that must have come to their end before one is stopped for being worse
 NO_TEST = {"rate": None, "curve": [], "seconds": 0.0}  # of what has no learning rate
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Where a search stands. trials: a folder that outlives it. origin: the hash of inputs, code
-    and versions; with a trial's settings it says which trial that is.
-    """
-
-    task: Path
-    base: Path
-    trials: Path
-    origin: str
 
 
 class _Pruned(Exception):
@@ -51,8 +42,15 @@ class _Judge(Silent):
     nor at the last one, where nothing is left to save.
     """
 
-    def __init__(self, earlier: Sequence[Mapping[str, Any]], steps: int) -> None:
-        self.losses: list[float] = []
+    def __init__(
+        self,
+        earlier: Sequence[Mapping[str, Any]],
+        steps: int,
+        history: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        """history: what an interrupted try was told, which is not told again."""
+        told = "validation_loss"
+        self.losses: list[float] = [figures[told] for figures in history if told in figures]
         self._ended = [trial["losses"] for trial in earlier if not trial["stopped"]]
         self._steps = steps
 
@@ -75,15 +73,22 @@ def search(
     The best has the best score on validation data; of equals, the lowest loss.
 
     Raises:
-        ValueError: the task has too few rows, or no learning rate trains.
+        ValueError: the task has too few rows, nothing that a method leaves open is possible, or no
+            learning rate trains.
     """
-    steps = steps_of(entry, comparison.budget, ground) if is_trained(entry.adapter) else 0
-    found = _range_test(entry.block({}, SEED, steps), ground) if steps else NO_TEST
+    choices = choices_of(entry, ground)
+    begun = {  # with what is measured: the defaults, as far as they are possible
+        name: values[0]
+        for name, values in choices.items()
+        if getattr(entry.adapter, name) not in values
+    }
+    steps = steps_of(entry, begun, comparison.budget, ground) if is_trained(entry.adapter) else 0
+    found = _range_test(entry.block(begun, SEED, steps), ground) if steps else NO_TEST
     lower = read_json(ground.task / "task.json")["metric"] in LOWER_IS_BETTER
     trials: list[dict[str, Any]] = []
-    count = space.count(entry.adapter, comparison.trials)
+    count = space.count(entry.adapter, choices, comparison.trials)
     for number in range(count):
-        chosen = space.point(entry.adapter, number, found["rate"])
+        chosen = space.point(entry.adapter, choices, number, found["rate"])
         trials.append(_trial(entry, chosen, steps, ground, trials))
         _tell(trials, count, lower, report)
     best = best_of(trials, lower)
@@ -111,22 +116,24 @@ def _range_test(begun: Any, ground: Ground) -> dict[str, Any]:
     """
     key = value_hash([ground.origin, "range test", begun.model_dump(mode="json")])
     kept = ground.trials / key / "range_test.json"
-    if not kept.is_file():
-        started = time.perf_counter()
-        found = learning_rate_of(begun, ground.task, ground.base)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        taken = round(time.perf_counter() - started, 2)
-        write_json(kept, {"rate": found.rate, "curve": found.curve, "seconds": taken})
-    return read_json(kept)
+    with _alone(kept.parent):
+        if not kept.is_file():
+            started = time.perf_counter()
+            found = learning_rate_of(begun, ground.task, ground.base)
+            taken = round(time.perf_counter() - started, 2)
+            write_json(kept, {"rate": found.rate, "curve": found.curve, "seconds": taken})
+        return read_json(kept)
 
 
-def steps_of(entry: Entry, budget: int, ground: Ground) -> int:
-    """How many steps read `budget` tokens; see `Fitting.tokens_of_step` for what is counted.
+def steps_of(entry: Entry, begun: Mapping[str, Any], budget: int, ground: Ground) -> int:
+    """How many steps of `entry` with settings `begun` read `budget` tokens.
+
+    What is counted is told in `Fitting.tokens_of_step`.
 
     Raises:
         ValueError: the budget is less than one step, or the task has too few rows.
     """
-    fitting = fitting_of(entry.block({}, SEED, 0), ground.task, ground.base)
+    fitting = fitting_of(entry.block(begun, SEED, 0), ground.task, ground.base)
     per_step = fitting.tokens_of_step()
     if budget < per_step:
         raise ValueError(
@@ -155,37 +162,58 @@ def _trial(
     """Make a trial of the settings `chosen`, or read what it gave before."""
     block = entry.block(chosen, SEED, steps)
     folder = ground.trials / value_hash([ground.origin, block.model_dump(mode="json")])
-    if (folder / "trial.json").is_file():
+    with _alone(folder):
+        if not (folder / "trial.json").is_file():
+            checkpoints = Checkpoints(folder / "checkpoints", folder.name)
+            history, spent = checkpoints.so_far()
+            judge, started = _Judge(earlier, steps, history), time.perf_counter()
+            score = _score(block, entry.name, ground, checkpoints, judge)
+            record = {
+                "settings": dict(chosen),
+                "score": score or 0.0,
+                "losses": judge.losses,
+                "stopped": score is None,
+                "seconds": round(spent + time.perf_counter() - started, 2),
+            }
+            write_json(folder / "trial.json", record)
+            for part in ("adapter", "checkpoints"):
+                shutil.rmtree(folder / part, ignore_errors=True)
         return read_json(folder / "trial.json")
-    made = folder / "adapter"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold `folder` against searches that make the same trial; they wait, and read what it gave.
+
+    An `flock` goes with its process, however that ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _score(
+    block: Any, name: str, ground: Ground, checkpoints: Checkpoints, judge: _Judge
+) -> float | None:
+    """What `block` scores on validation data; None where its training was stopped or diverged."""
+    made = checkpoints.folder.with_name("adapter")
     shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
-    judge, started = _Judge(earlier, steps), time.perf_counter()
+    made.mkdir()
     try:
         train_adapter(
             block,
-            entry.name,
+            name,
             ground.task,
             ground.base,
             made,
-            checkpoints=folder / "checkpoints",
-            identity=folder.name,
+            checkpoints=checkpoints.folder,
+            identity=checkpoints.identity,
             report=judge,
         )
-        score, stopped = validation_score(made, ground.task, ground.base), False
+        return validation_score(made, ground.task, ground.base)
     except (_Pruned, Diverged):  # too high a rate is a result of a trial, not an error
-        score, stopped = 0.0, True
-    record = {
-        "settings": dict(chosen),
-        "score": score,
-        "losses": judge.losses,
-        "stopped": stopped,
-        "seconds": round(time.perf_counter() - started, 2),
-    }
-    write_json(folder / "trial.json", record)
-    for part in ("adapter", "checkpoints"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-    return record
+        return None
 
 
 def best_of(trials: Sequence[Mapping[str, Any]], lower: bool = False) -> Mapping[str, Any] | None:
