@@ -595,6 +595,31 @@ def test_axes_name_the_entries():
         Comparison(pipeline="p", task="t", methods=["prompt", "lora"], examples=["some"])
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"pipeline": ["a", "b", "a"]}, "pipeline has 'a' twice"),
+        ({"examples": [10, "all", 10]}, "examples has 10 twice"),
+        ({"methods": ["lora", "prompt", "lora"]}, "methods has 'lora' twice"),
+        ({"examples": [True]}, "got True"),
+        ({"seeds": True}, "True is no number"),
+    ],
+)
+def test_what_would_be_one_entry_twice_or_is_no_number_is_refused(wrong, said):
+    """Two searches with one name made one folder; `true` was one row."""
+    given = {"pipeline": "p", "task": "t", "methods": ["prompt", "lora"], **wrong}
+    with pytest.raises(ValueError, match=said):
+        Comparison(**given)
+
+
+def test_a_search_refuses_more_examples_than_there_are_rows(folders, tmp_path):
+    ground = Ground(folders["taste"], folders["base"], tmp_path, "x")
+    block = Comparison(pipeline="p", task="taste", methods=["prompt", "lora"], examples=[1000])
+    for entry in block.entries("c"):
+        with pytest.raises(ValueError, match="examples 1000: taste has only 24 training rows"):
+            search.search(entry, block, ground, tmp_path, Silent())
+
+
 def test_a_run_makes_every_stage_of_its_comparisons():
     stages = catalogue().stages_of("quickstart")
     assert stages[-7:] == [
