@@ -25,6 +25,7 @@ from components.tasks import Task, build_task
 from components.training import finder
 from components.training.checkpoint import Checkpoints
 from components.training.schedule import LEAST, learning_rate
+from flows import comparing
 from tests.conftest import CATALOGUE, ROOT
 
 WAYS = """\
@@ -593,6 +594,70 @@ def test_axes_name_the_entries():
     assert keys[0] == "c-small-10-prompt" and keys[-1] == "c-large-all-lora" and len(keys) == 8
     with pytest.raises(ValueError, match="got 'some'"):
         Comparison(pipeline="p", task="t", methods=["prompt", "lora"], examples=["some"])
+
+
+def collected(tmp_path, monkeypatch, price=None):
+    """A comparison of two methods on four examples, from folders as their stages leave them."""
+    block = Comparison(pipeline="p", task="taste", methods=["prompt", "lora"], seeds=2)
+    top = tmp_path / "comparisons" / "c"
+    for each in block.entries("c"):
+        for seed in (1, 2):
+            folder = top / "finals" / each.final(seed)
+            folder.mkdir(parents=True)
+            right = each.name == "lora" or seed == 1
+            rows = [{"id": str(n), "correct": float(right or n > 1)} for n in range(4)]
+            write_jsonl(folder / "records.jsonl", rows)
+            judged = {"metric": "accuracy", "lower_is_better": False, "split": "test", "n": 4}
+            judged |= {"comparison_key": "k", "truncated": seed - 1, "unfinished": 0}
+            write_json(folder / "metrics.json", judged)
+            told = {"pipeline": "p", "name": each.name, "method": each.name, "examples": None}
+            told |= {"settings": {}, "trainable_parameters": 5, "bytes": 20}
+            told |= {"base_parameters": 9, "train_seconds": 1800.0, "search_seconds": 3.0}
+            write_json(folder / "final.json", told)
+    made = {
+        "tasks/taste/task.json": {"counts": {"train": 7}},
+        "controls/taste/metrics.json": {
+            "tfidf": {"title": "TF-IDF", "score": 0.75, "interval": [0.5, 0.875]}
+        },
+        "p/contamination/metrics.json": {
+            "taste": {"words": 8, "test": {"rows": 4, "dirty": 3, "share": 0.75}}
+        },
+    }
+    for place, content in made.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        write_json(tmp_path / place, content)
+    speed = {"first_token_ms": 1.0, "tokens_per_second": 9.0}
+    monkeypatch.setattr(result, "_add_serving", lambda *_: [r.update(speed) for r in _[3]])
+    (top / "result").mkdir()
+    result.collect("c", block, tmp_path, price, top / "result", Silent())
+    return top / "result"
+
+
+def test_a_page_says_what_scores_are_to_be_seen_beside(tmp_path, monkeypatch):
+    page = " ".join((collected(tmp_path, monkeypatch) / "index.html").read_text().split())
+    assert "c-prompt: of 4 prompts 1 were too long" in page
+    assert "TF-IDF 0.750 [0.500, 0.875]." in page
+    assert "Of 4 test rows 3 have a run of 8 words in common with the corpus" in page
+    assert intervals.covered(2) in page and "examples alone" not in page
+
+
+def test_a_price_acts_when_results_are_shown(tmp_path, monkeypatch, capsys):
+    """It did so only when everything was collected again, and no cost was printed."""
+    monkeypatch.setattr(comparing, "WIDTH", 300)
+    kept = collected(tmp_path, monkeypatch, price=0.5)
+    assert read_json(kept / "comparison.json")["rows"][0]["cost"] == 0.25
+    place = tmp_path / "artifacts" / "comparisons"
+    place.parent.mkdir()
+    (tmp_path / "comparisons").rename(place)
+    text = CATALOGUE.format(root=ROOT) + WAYS.format(methods="[prompt, lora]").replace(
+        "ways:", "c:"
+    )
+    for price, shown in ((None, False), (2.0, True)):
+        priced = text.replace("threads: 2", f"threads: 2, price_per_hour: {price or 'null'}")
+        told = comparing.compare(tmp_path, parse(priced), "c")
+        assert [row["cost"] for row in told["rows"]] == [price and 1.0] * 2
+        comparing.show(told)
+        assert ("1.00000" in capsys.readouterr().out) == shown
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def collect(
         ],
         "n": figures["n"],
         "intervals": intervals.covered(comparison.seeds),
+        **_beside_scores(artifacts, comparison),
         "rows": rows,
         "advice": [_advice(group) for group in groups],
     }
@@ -73,6 +74,20 @@ def collect(
     write_page(folder, result, out)
     report.progress(3, 3)
     return {f"{row['key']}.score": row["score"] for row in rows}
+
+
+def _beside_scores(artifacts: Path, comparison: Comparison) -> dict[str, Any]:
+    """What scores are to be seen beside, as far as it was made: `controls`, what the task gives
+    without a language model, and `overlap`, by pipeline what its corpus holds of the test rows.
+    """
+    controls = artifacts / "controls" / comparison.task / "metrics.json"
+    overlap = {}
+    for pipeline in comparison.pipelines:
+        place = artifacts / pipeline / "contamination" / "metrics.json"
+        found = read_json(place).get(comparison.task) if place.is_file() else None
+        if found:
+            overlap[pipeline] = {"words": found["words"], **found["test"]}
+    return {"controls": read_json(controls) if controls.is_file() else {}, "overlap": overlap}
 
 
 def _scores(folder: Path, entry: Entry, seeds: int) -> np.ndarray:
@@ -103,8 +118,9 @@ def _require_one_key(folder: Path, entries: Sequence[Entry], seeds: int) -> None
 
 
 def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: float | None) -> Row:
-    seeds = range(1, len(figures) + 1)
-    finals = [read_json(folder / "finals" / entry.final(seed) / "final.json") for seed in seeds]
+    places = [folder / "finals" / entry.final(seed + 1) for seed in range(len(figures))]
+    finals = [read_json(place / "final.json") for place in places]
+    judged = [read_json(place / "metrics.json") for place in places]
     scores = intervals.score_of(figures, score)
     seconds = float(np.mean([final["train_seconds"] for final in finals]))
     searched = finals[0]["search_seconds"]
@@ -116,8 +132,15 @@ def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: f
         "seed_scores": scores.tolist(),
         "train_seconds": round(seconds, 2),
         "search_seconds": searched,
-        "cost": round(seconds / 3600 * price, 6) if price is not None else None,
+        "cost": cost_of(seconds, price),
+        "truncated": max(seed["truncated"] for seed in judged),
+        "unfinished": max(seed["unfinished"] for seed in judged),
     }
+
+
+def cost_of(seconds: float, price: float | None) -> float | None:
+    """What `seconds` of a machine cost at `price` an hour; None without a price."""
+    return None if price is None else round(seconds / 3600 * price, 6)
 
 
 def _add_serving(
