@@ -94,12 +94,13 @@ def kindling(shape: str, steps: int, folder: Path, exact: bool = False) -> tuple
     """
     from components.models import llama
     from components.reporter import Silent
-    from components.training import loop
+    from components.training import loop, machine
     from components.training.checkpoint import Checkpoints
     from components.training.next_token import NextToken
     from components.training.plan import Plan
     from components.training.windows import Windows
 
+    machine.settle_products()
     _, _, _, context, _, rows, rate = SHAPES[shape]
     trained = model(shape)
     parameters = sum(p.numel() for p in trained.parameters())

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from components import taskchecks
+from components import ladderchecks, taskchecks
 from components.metric_names import LOWER_IS_BETTER
-from components.mistakes import Mistake, suggestion
+from components.mistakes import Mistake, known, suggestion
 from components.schema import Catalogue
 from components.world import GRAMMARS
 
@@ -16,7 +15,6 @@ FOLDERS = (
     *("datasets", "tasks", "controls", "comparisons"),
     *("vocabularies", "rungs", "measures"),
 )
-OF_WORDS = ("whitespace", "words")  # kinds of tokenizers
 FLOW = "flows.pipeline:pipeline"  # the entry point whose parameters are known here
 NAMED = (
     *("datasets", "prompts", "pipelines", "tasks", "adapters", "gates", "comparisons"),
@@ -37,66 +35,19 @@ def _references(catalogue: Catalogue) -> Iterator[Mistake]:
     """Names that one block uses for another."""
     for name, pipeline in catalogue.pipelines.items():
         if pipeline.corpus is not None:
-            yield from _known(catalogue, ("pipelines", name, "corpus"), pipeline.corpus, "datasets")
+            yield from known(catalogue, ("pipelines", name, "corpus"), pipeline.corpus, "datasets")
     for name, task in catalogue.tasks.items():
-        yield from _known(catalogue, ("tasks", name, "dataset"), task.dataset, "datasets")
-        yield from _known(catalogue, ("tasks", name, "prompt"), task.prompt, "prompts")
+        yield from known(catalogue, ("tasks", name, "dataset"), task.dataset, "datasets")
+        yield from known(catalogue, ("tasks", name, "prompt"), task.prompt, "prompts")
     for name, adapter in catalogue.adapters.items():
-        yield from _known(catalogue, ("adapters", name, "pipeline"), adapter.pipeline, "pipelines")
-        yield from _known(catalogue, ("adapters", name, "task"), adapter.task, "tasks")
+        yield from known(catalogue, ("adapters", name, "pipeline"), adapter.pipeline, "pipelines")
+        yield from known(catalogue, ("adapters", name, "task"), adapter.task, "tasks")
     for name, gate in catalogue.gates.items():
-        yield from _known(catalogue, ("gates", name, "baseline"), gate.baseline, "adapters")
+        yield from known(catalogue, ("gates", name, "baseline"), gate.baseline, "adapters")
     for name, comparison in catalogue.comparisons.items():
         for pipeline in comparison.pipelines:
-            yield from _known(catalogue, ("comparisons", name, "pipeline"), pipeline, "pipelines")
-        yield from _known(catalogue, ("comparisons", name, "task"), comparison.task, "tasks")
-
-
-def _ladders(catalogue: Catalogue) -> Iterator[Mistake]:
-    """Names that vocabularies, rungs and ladders use."""
-    for block in ("vocabularies", "rungs"):
-        for name, reader in getattr(catalogue, block).items():
-            yield from _known(catalogue, (block, name, "corpus"), reader.corpus, "datasets")
-            if reader.also is not None:
-                yield from _known(catalogue, (block, name, "also"), reader.also, "datasets")
-            if reader.also == reader.corpus:
-                said = f"'{reader.also}' is the corpus already; drop it, or name another data set"
-                yield Mistake((block, name, "also"), said)
-    for name, rung in catalogue.rungs.items():
-        yield from _known(catalogue, ("rungs", name, "vocabulary"), rung.vocabulary, "vocabularies")
-        yield from _whole_words(catalogue, name)
-    for name, ladder in catalogue.ladders.items():
-        for rung_name in ladder.rungs:
-            yield from _known(catalogue, ("ladders", name, "rungs"), rung_name, "rungs")
-        for number, expected in enumerate(ladder.expects):
-            for part in ("better", "than"):
-                if (rung_name := getattr(expected, part)) not in ladder.rungs:
-                    said = f"'{rung_name}' is no rung of this ladder"
-                    said += suggestion(rung_name, ladder.rungs)
-                    yield Mistake(("ladders", name, "expects", number, part), said)
-        for vocabulary_name in ladder.vocabularies:
-            place = ("ladders", name, "vocabularies")
-            yield from _known(catalogue, place, vocabulary_name, "vocabularies")
-
-
-def _whole_words(catalogue: Catalogue, name: str) -> Iterator[Mistake]:
-    """Vectors of words, and the questions about them, need a vocabulary of words."""
-    rung = catalogue.rungs[name]
-    vocabulary = catalogue.vocabularies.get(rung.vocabulary)
-    if rung.group == "embedding" and vocabulary and vocabulary.kind not in OF_WORDS:
-        said = (
-            f"'{rung.vocabulary}' is of kind {vocabulary.kind}, and family {rung.model.family} "
-            f"learns whole words; name a vocabulary of kind {' or '.join(OF_WORDS)}"
-        )
-        yield Mistake(("rungs", name, "vocabulary"), said)
-
-
-def _known(
-    catalogue: Catalogue, place: tuple[Any, ...], value: Any, block: str
-) -> Iterator[Mistake]:
-    known = getattr(catalogue, block)
-    if value not in list(known):  # a deployment may hold anything, even what has no hash
-        yield Mistake(place, f"no {block} block is called '{value}'{suggestion(value, known)}")
+            yield from known(catalogue, ("comparisons", name, "pipeline"), pipeline, "pipelines")
+        yield from known(catalogue, ("comparisons", name, "task"), comparison.task, "tasks")
 
 
 def _names(catalogue: Catalogue) -> Iterator[Mistake]:
@@ -190,7 +141,7 @@ def _deployments(catalogue: Catalogue) -> Iterator[Mistake]:
             continue
         if value not in catalogue.targets:
             place = ("deployments", number, "parameters", "pipeline")
-            yield from _known(catalogue, place, value, "pipelines")
+            yield from known(catalogue, place, value, "pipelines")
 
 
 def _worlds(catalogue: Catalogue) -> Iterator[Mistake]:
@@ -204,5 +155,5 @@ def _worlds(catalogue: Catalogue) -> Iterator[Mistake]:
 
 CHECKS = (
     *(_references, _worlds, _names, _pipelines, taskchecks.tasks, taskchecks.adapters),
-    *(_gates, _deployments, _comparisons, _ladders),
+    *(_gates, _deployments, _comparisons, ladderchecks.rungs, ladderchecks.ladders),
 )

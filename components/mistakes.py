@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_origin
 
@@ -27,6 +27,13 @@ def suggestion(value: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(value), known, n=1)
     guess = f"; did you mean '{close[0]}'?" if close else ";"
     return f"{guess} known: {', '.join(known) or '(none)'}"
+
+
+def known(catalogue: Any, place: tuple[Any, ...], value: Any, block: str) -> Iterator[Mistake]:
+    """Nothing where `block` of the catalogue has a block called `value`; else that it has none."""
+    names = getattr(catalogue, block)
+    if value not in list(names):  # a deployment may hold anything, even what has no hash
+        yield Mistake(place, f"no {block} block is called '{value}'{suggestion(value, names)}")
 
 
 def sentence(file: str, document: Any, place: Sequence[Any], said: str) -> str:

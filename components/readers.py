@@ -123,9 +123,11 @@ def _parallel(block: Dataset, path: Path, split: str) -> Iterator[Raw]:
     for number, pair in enumerate(zip_longest(*map(_lines, files)), 1):
         if None in pair:  # and so every pair above may be one of strangers
             counts = [sum(1 for _ in _lines(file)) for file in files]
+            alone = files[pair.index(None) - 1]  # the other of the two
             raise ValueError(
-                f"{files[0]} has {counts[0]:,} lines and {files[1]} {counts[1]:,}: parallel files "
-                "have as many; find the line that one of them lacks, or export both again"
+                f"{alone}:{number}: no line stands beside it: {files[0]} has {counts[0]:,} lines "
+                f"and {files[1]} {counts[1]:,}: parallel files have as many; find the line that "
+                "one of them lacks, or export both again"
             )
         yield Raw(f"{files[0]}:{number}", dict(zip(sides, pair, strict=True)))
 

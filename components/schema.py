@@ -3,6 +3,7 @@
 Each block's model lives in the component that reads it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -188,12 +189,12 @@ class Catalogue(Block):
             stages += [f"{step}{group}@{key(name, seed)}" for step in ("", "measure_")]
         return [*stages, f"ladder@{ladder}"]
 
-    def climb(self, ladder: str, artifacts: Path) -> Climb:
+    def climb(self, ladder: str, artifacts: Path, seconds: Mapping[str, float]) -> Climb:
         """What the book of `ladder` is written from."""
         block = self.ladders[ladder]
         rungs = {name: self.rungs[name] for name in block.rungs}
         names = self.vocabularies_of(ladder)
-        return Climb(ladder, artifacts, rungs, self.seeds, names, block.expects)
+        return Climb(ladder, artifacts, rungs, self.seeds, names, block.expects, seconds)
 
     def rung(self, stage_name: str) -> tuple[str, int]:
         """The rung and the seed of a stage called `stage_name`.

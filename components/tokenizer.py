@@ -68,6 +68,16 @@ class Tokenizer(Block):
         return not KINDS[self.kind].unknown and not self.lowercase
 
 
+class EmptyVocabulary(ValueError):
+    """A text has no token often enough. read: the files that it stands in."""
+
+    def __init__(self, read: str, least: int) -> None:
+        super().__init__(
+            f"{read} gives an empty vocabulary: nothing in it is there {least} times; lower "
+            "min_frequency, or give it more text"
+        )
+
+
 def train_tokenizer(
     block: Tokenizer, corpus: Path, out: Path, report: Reporter
 ) -> dict[str, float]:
@@ -119,10 +129,7 @@ def _trained(block: Tokenizer, kind: Kind, corpus: Path) -> "tokenizers.Tokenize
     if kind.settled:
         engine = engine.from_str(json.dumps(kind.settled(json.loads(engine.to_str()), special)))
     if engine.get_vocab_size() <= len(special):
-        raise ValueError(
-            f"{corpus / 'train.jsonl'} gives an empty vocabulary: nothing in it is there "
-            f"{block.min_frequency} times; lower min_frequency, or give it more text"
-        )
+        raise EmptyVocabulary(str(corpus / "train.jsonl"), block.min_frequency)
     return engine
 
 

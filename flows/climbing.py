@@ -3,7 +3,7 @@
 from functools import partial
 from importlib import import_module
 
-from components.ladder.block import Rung
+from components.ladder.block import Rung, key, keys
 from components.ladder.ground import Ground
 from flows.work import Stage, Work
 
@@ -49,8 +49,22 @@ def _ground(work: Work) -> tuple[Rung, Ground]:
 def _ladder(work: Work) -> dict[str, float]:
     from components.report.ladder.book import write_book
 
-    climb = work.catalogue.climb(work.name, work.artifact(""))
+    climb = work.catalogue.climb(work.name, work.artifact(""), _seconds(work))
     return write_book(climb, work.out, work.report)
+
+
+def _seconds(work: Work) -> dict[str, float]:
+    """How long the trainings of a ladder took, of those that this workspace made itself."""
+    from flows import evidence
+
+    catalogue = work.catalogue
+    found = {}
+    for rung, seed in keys(catalogue.ladders[work.name].rungs, catalogue.seeds):
+        name = key(rung, seed)
+        result = evidence.result_of(work.workspace, f"{catalogue.rungs[rung].group}@{name}")
+        if result:
+            found[name] = result["seconds"]
+    return found
 
 
 def _climbed(group: str, libraries: tuple[str, ...], measured: tuple[str, ...] = ()) -> dict:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from components.ladder.block import FILES, Reader, key, keys
+from components.ladder.block import QUESTIONS, Reader, key, keys
 from components.schema import Catalogue
 
 GRAPH = Path(__file__).with_name("graph.yaml")
@@ -109,7 +109,7 @@ def _of_rung(catalogue: Catalogue, name: str) -> dict[str, str]:
     item = {"rung": name, "vocabulary": rung.vocabulary, **_read_by(rung)}
     corpus = item["corpus"]
     idle = [f"{corpus}/{split}.jsonl" for split in ("validation", "test")]
-    files = [*rung.files.values(), *idle][:FILES]
+    files = [*rung.files.values(), *idle][: len(QUESTIONS)]
     return item | {f"file_{number}": path for number, path in enumerate(files, 1)}
 
 

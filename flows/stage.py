@@ -51,6 +51,7 @@ def run(workspace: Path, stage: str) -> None:
     expansion.require_current(workspace, catalogue)
     cluster.require(catalogue.compute)
     output, inputs = places(catalogue, stage)
+    _settle(stage)
     with locks.hold(workspace / ".kindling" / "locks" / stage, wait=LOCK_WAIT_SECONDS):
         versions = installed(STAGES[stage.split("@")[0]].libraries)
         hashes = {p: lineage.content_of(workspace / "artifacts" / p) for p in inputs}
@@ -65,6 +66,13 @@ def run(workspace: Path, stage: str) -> None:
         identity = lineage.value_hash([stage, catalogue.block(stage), made_from])
         marks = identity, made_from  # of a checkpoint and of a trial: whose they are
         _run_tracked(workspace, catalogue, stage, marks, origin, output)
+
+
+def _settle(stage: str) -> None:
+    if "torch" in STAGES[stage.split("@")[0]].libraries:
+        from components.training import machine
+
+        machine.settle_products()
 
 
 def _run_tracked(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,14 +12,23 @@ from components.dataset import Dataset
 from components.ingest import ingest
 from components.ladder import bert as rung_of_bert
 from components.ladder import bert_measures, pronouns, senses
-from components.ladder.block import Rung, Vocabulary
+from components.ladder.block import FIGURES, Rung, Vocabulary
 from components.ladder.ground import Ground
 from components.ladder.vocabulary import make_vocabulary
 from components.lineage import folder_hash, read_json, write_jsonl
 from components.models import bert
 from components.reporter import Silent
+from components.tokenizer import PAD, open_engine
 from components.training import loop
-from components.training.masked import CHOSEN, HIDDEN, REPLACED, Masked, chosen_logits, hide
+from components.training.masked import (
+    CHOSEN,
+    HIDDEN,
+    REPLACED,
+    Masked,
+    chosen_logits,
+    chosen_of,
+    hide,
+)
 from components.training.windows import Windows
 
 BLOCK = {"family": "bert", "layers": 1, "width": 32, "heads": 2, "context": 32}
@@ -148,13 +158,47 @@ def test_the_rung_is_measured_by_all_that_the_page_shows(folders, tmp_path):
     rung_of_bert.train(block, ground(folders, tmp_path), out)
     figures = bert_measures.measure(block, ground(folders, tmp_path), out, measures)
     told = read_json(measures / "metrics.json")
-    for name in ("masked_accuracy", "senses", "pronouns", "accuracy", "accuracy_untaught"):
+    for name in ("masked_accuracy", "senses_left", "pronouns", "accuracy", "accuracy_untaught"):
         low, high = told[name]["interval"]
         assert 0 <= low <= figures[name] <= high <= 1
+    assert {name for name, figure in told.items() if isinstance(figure, dict)} <= set(
+        FIGURES["bert"]
+    )
     asked = [json.loads(line) for line in (measures / "pronouns.jsonl").open()]
     assert all(row["correct"] == float(row["nats"][0] > row["nats"][1]) for row in asked)
-    points = read_json(measures / "senses.json")["points"]
-    assert len(points) == len(read_json(measures / "senses.json")["texts"])
+    assert told["accuracy"]["cut"] == 0 < told["accuracy"]["n"]
+    judged = read_json(measures / "senses.json")
+    assert len(judged["sentences"]) == judged["told"]["left"]["n"]
+    # the word before "bank" gives the world's meanings away, so nothing is said of the other side
+    assert "senses_right" not in told and set(judged["told"]) == {"left"}
+
+
+class Parrot(torch.nn.Module):
+    """Says of every token what stands there, and of the mask always the same word."""
+
+    def __init__(self, tokens: int, guess: int, context: int) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=tokens + 1, max_position_embeddings=context)
+        self.tokens, self.guess = tokens, guess
+
+    def bert(self, input_ids: torch.Tensor) -> SimpleNamespace:
+        said = torch.where(input_ids == self.tokens, self.guess, input_ids)
+        return SimpleNamespace(last_hidden_state=torch.nn.functional.one_hot(said).float())
+
+    def cls(self, states: torch.Tensor) -> torch.Tensor:
+        return states
+
+
+def test_only_what_stands_behind_a_mask_counts_as_told(folders, tmp_path):
+    """One token in ten of the chosen stays as it is, and whoever repeats it was right."""
+    engine = open_engine(folders / "vocabulary")
+    size = engine.get_vocab_size()
+    found = bert_measures._told(
+        Parrot(size, engine.token_to_id(PAD), 32), engine, ground(folders, tmp_path)
+    )
+    assert found["score"] == 0.0
+    chosen = bert_measures.WINDOWS * chosen_of(32)
+    assert found["n"] == pytest.approx(HIDDEN * chosen, rel=0.05)
 
 
 def test_a_sentence_longer_than_the_position_table_is_refused(folders, tmp_path):
@@ -162,6 +206,17 @@ def test_a_sentence_longer_than_the_position_table_is_refused(folders, tmp_path)
     rung_of_bert.train(rung(classifier=None), ground(folders, tmp_path), tmp_path / "out")
     with pytest.raises(ValueError, match=r"the model positions for 32; raise model\.context"):
         bert_measures.measure(rung(), ground(folders, tmp_path), tmp_path / "out", tmp_path)
+
+
+def test_texts_that_a_classifier_does_not_see_whole_are_counted(folders, tmp_path):
+    """At 32 tokens that is two of five film reviews in SST-2's test split, and nobody was told."""
+    given = ground(folders, tmp_path)
+    whole, none = rung_of_bert.encoded(given, ["negative", "positive"], "test", 512)
+    lengths = sorted(len(text.ids) for text in whole)
+    context = lengths[len(lengths) // 2]
+    texts, cut = rung_of_bert.encoded(given, ["negative", "positive"], "test", context)
+    assert none == 0 and cut == sum(length > context for length in lengths) > 0
+    assert max(len(text.ids) for text in texts) == context
 
 
 def test_labels_are_asked_for_where_there_are_none(folders, tmp_path):
@@ -185,16 +240,48 @@ def test_validation_hides_the_same_tokens_every_time(folders):
     assert objective.validate() == objective.validate()
 
 
+def sentences_with(meanings: list[str], beginning: str = "{n} ") -> list[dict[str, str]]:
+    """A row for each meaning; `n` is its number."""
+    texts = [f"{beginning.format(n=n)}bank ." for n in range(len(meanings))]
+    return [{"text": t, "sense": m} for t, m in zip(texts, meanings, strict=True)]
+
+
 def test_vectors_of_two_meanings_are_told_apart_or_are_not():
     random = np.random.default_rng(0)
-    meanings = ["river"] * 8 + ["money"] * 8
+    rows = sentences_with(["river"] * 8 + ["money"] * 8)
     centres = np.repeat([[5.0, 0.0, 1.0], [0.0, 5.0, 1.0]], 8, axis=0)
-    apart = senses.told_apart(centres + random.normal(0, 0.1, (16, 3)), meanings)
+    apart = senses.told_apart(centres + random.normal(0, 0.1, (16, 3)), rows)
     assert apart["score"] == 1.0
-    one_vector = senses.told_apart(np.ones((16, 3)), meanings)
+    one_vector = senses.told_apart(np.ones((16, 3)), rows)
     assert one_vector["score"] == 0.5
-    noise = senses.told_apart(random.normal(0, 1, (16, 64)), meanings)
+    noise = senses.told_apart(random.normal(0, 1, (16, 64)), rows)
     assert 0 < noise["score"] < 1
+
+
+def test_what_is_decided_on_the_right_cannot_be_told_from_the_left():
+    """13 of 16 sentences meant for both sides began with "The bank", which told their meaning."""
+    rows = senses.sentences(Path("/dev/null"))
+    right = [row for row in rows if row["side"] == senses.RIGHT]
+    beginnings = [row["text"][: senses.place_of(row["text"])] for row in right]
+    for sense in senses.SENSES:  # every beginning once with each meaning
+        own = [b for b, row in zip(beginnings, right, strict=True) if row["sense"] == sense]
+        assert sorted(own) == sorted(set(beginnings))
+    random = np.random.default_rng(0)
+    read = {beginning: random.normal(0, 1, 8) for beginning in beginnings}
+    judged = senses.told_apart(np.stack([read[b] for b in beginnings]), right)
+    assert (judged["score"], judged["interval"]) == (0.5, [0.5, 0.5])
+    assert (judged["n"], judged["beginnings"]) == (32, 16)
+
+
+def test_sentences_that_begin_alike_do_not_vouch_for_each_other():
+    """Four beginnings, each with a vector of its own and one meaning: by its twin each would be
+    right, by the rest it is wrong.
+    """
+    rows = []
+    for beginning, meaning in (("a ", "river"), ("b ", "money"), ("c ", "river"), ("d ", "money")):
+        rows += sentences_with([meaning] * 2, beginning)
+    vectors = np.array([[1, 0], [1, 0], [1, 0.2], [1, 0.2], [0, 1], [0, 1], [0.2, 1], [0.2, 1]])
+    assert senses.told_apart(vectors, rows)["score"] == 0.0
 
 
 def test_sentences_come_from_the_world_where_the_text_is_of_it(folders, tmp_path):
@@ -202,11 +289,17 @@ def test_sentences_come_from_the_world_where_the_text_is_of_it(folders, tmp_path
     assert {row["sense"] for row in found} == {"river", "money"}
     for row in found:
         assert ("on the bank of the" in row["text"]) == (row["sense"] == "river")
+        assert row["side"] == senses.LEFT
         assert row["text"][senses.place_of(row["text"]) :].startswith("bank")
     plain = tmp_path / "plain.jsonl"
     write_jsonl(plain, [{"text": "Nothing of the kind ."}])
     own = senses.sentences(plain)
-    assert len(own) == 32 and all(senses.place_of(row["text"]) >= 0 for row in own)
+    assert {(row["sense"], row["side"]) for row in own} == {
+        (sense, side) for sense in senses.SENSES for side in senses.SIDES
+    }
+    for row in own:
+        behind = row["text"][senses.place_of(row["text"]) + len(senses.WORD) :]
+        assert (behind == " .") == (row["side"] == senses.LEFT)
 
 
 def test_pronouns_ask_for_what_the_last_word_decides(folders, tmp_path):

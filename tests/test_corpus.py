@@ -232,12 +232,16 @@ def test_parallel_lines_are_pairs(tmp_path: Path):
         assert found[split] == pairs
 
 
-def test_parallel_files_of_unequal_length_are_refused_with_both_counts(tmp_path: Path):
+def test_parallel_files_of_unequal_length_are_refused_with_the_line_and_both_counts(tmp_path: Path):
     folder = write_parallel(tmp_path / "d")
     with (folder / "val.de").open("a", encoding="utf-8") as file:
         file.write("one more\nand another")
-    with pytest.raises(ValueError, match=r"val\.en has 3 lines and .*val\.de 5: parallel files"):
+    said = r"val\.de:4: no line stands beside it: .*val\.en has 3 lines and .*val\.de 5: parallel"
+    with pytest.raises(ValueError, match=said):
         run(block(**PARALLEL), folder, tmp_path / "out")
+    (folder / "val.de").write_text("one\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"val\.en:2: no line stands beside it"):
+        run(block(**PARALLEL), folder, tmp_path / "other")
 
 
 def test_an_empty_line_of_parallel_files_is_named(tmp_path: Path):

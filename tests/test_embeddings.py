@@ -1,6 +1,6 @@
 """Embeddings: judged as gensim judges them, opened by gensim, resumed exactly."""
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +119,24 @@ def test_analogies_are_answered_as_by_gensim(trained: Path, tmp_path: Path):
         assert told["sections"][section["section"]]["n"] == asked
     low, high = told["all"]["interval"]
     assert low < told["all"]["score"] < high
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_further_spellings_are_answered_as_by_gensim(tmp_path: Path, seed: int):
+    """King was an answer to a question with king: the nearest of all to itself."""
+    names = ["man", "king", "woman", "queen", "boy", "girl"]
+    random = np.random.default_rng(seed)
+    matrix = random.normal(size=(len(names), 4)).astype(np.float32)
+    near = matrix + random.normal(0, 0.05, matrix.shape).astype(np.float32)
+    words = [*names, *(name.title() for name in names)]
+    vectors = WordVectors(words, np.arange(12, 0, -1), np.concatenate([matrix, near]))
+    questions = [analogies.Question("s", a, b, c, d) for a, b, c, d in permutations(names, 4)]
+    path = write_questions(tmp_path / "questions.txt", questions)
+    records = analogies.answer(vectors, questions)
+    overall, sections = keyed(vectors).evaluate_word_analogies(str(path))
+    ours = [record["words"] for record in records if record["correct"]]
+    assert ours == [[word.lower() for word in found] for found in sections[0]["correct"]]
+    assert analogies.score(records)["all"]["score"] == pytest.approx(overall) and 0 < overall < 1
 
 
 def test_pairs_are_compared_as_by_gensim(trained: Path, tmp_path: Path):
@@ -259,11 +277,13 @@ def test_a_words_case_is_that_of_its_most_frequent_spelling():
         (": a\nking queen man\n", r"questions\.txt:2: 3 words where a question has four: 'king"),
         ("king queen man woman\n", r"questions\.txt:1: no section yet"),
         (": a\n\n", r"questions\.txt: no question"),
+        (": a\nr\udce9 b c d\n", r"questions\.txt:2: not UTF-8 \(byte b'\\xe9' at column 2\)"),
+        ("", r"questions\.txt: the file is empty"),
     ],
 )
 def test_files_that_hold_no_questions_are_refused(text: str, said: str, tmp_path: Path):
     path = tmp_path / "questions.txt"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ValueError, match=said):
         analogies.read_questions(path)
 
@@ -274,11 +294,14 @@ def test_files_that_hold_no_questions_are_refused(text: str, said: str, tmp_path
         ("tiger cat 7\nking queen\n", r"pairs\.txt:2: 'king queen' is no pair"),
         ("tiger cat near\n", r"pairs\.txt:1: 'tiger cat near' is no pair"),
         ("\n", r"pairs\.txt: no pair"),
+        ("tiger cat 7\nking queen nan\n", r"pairs\.txt:2: 'king queen nan' is no pair"),
+        ("king queen -inf\n", r"pairs\.txt:1: 'king queen -inf' is no pair"),
+        ("king r\udce9 1\n", r"pairs\.txt:1: not UTF-8 \(byte b'\\xe9' at column 7\)"),
     ],
 )
 def test_files_that_hold_no_pairs_are_refused(text: str, said: str, tmp_path: Path):
     path = tmp_path / "pairs.txt"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ValueError, match=said):
         wordsim.read_pairs(path)
 

@@ -1,5 +1,6 @@
 """The whole climb on the world: run, run again, one rung changed, and refused where it is wrong."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(tmp_path, mon
     pictures = list((report / "pictures").glob("*.png"))
     assert len(pictures) == page.count("<figure>") > PAGES
     measured = read_json(workspace / "artifacts" / "measures" / "lstm-1" / "metrics.json")
+    assert re.search(r"lstm [\d.e+]+ FLOPs in \d+ s", page)
     low, high = measured["perplexity_per_word"]["interval"]
     assert f"{measured['perplexity_per_word']['score']:.1f} [{low:.1f}, {high:.1f}]" in page
 
@@ -102,6 +104,60 @@ def test_mistakes_in_a_ladder_are_named():
     assert "ladders.ladder.rungs: no rungs block is called 'nobody'" in said
     said = mistaken(lambda d: d["ladders"].update(rungs=d["ladders"]["ladder"]))
     assert "artifacts/rungs holds all rungs; rename this one" in said
+
+
+@pytest.mark.parametrize(
+    ("rung", "change", "said"),
+    [
+        ("bert", lambda r: r.pop("also"), "rungs.bert.model.classifier: a classifier is fitted to"),
+        (
+            "bert",
+            lambda r: r["model"].pop("classifier"),
+            "rungs.bert.also: nothing reads 'reviews'",
+        ),
+        (
+            "bert",
+            lambda r: r.update(also="sums"),
+            "data set 'sums' has no label for a classifier; ",
+        ),
+        (
+            "lstm",
+            lambda r: r.update(also="sums"),
+            "rungs.lstm.also: family lstm reads one data set",
+        ),
+        ("additive", lambda r: r.update(also="world"), "family seq2seq reads one data set"),
+        (
+            "transformer",
+            lambda r: r.update(corpus="world"),
+            "corpus: data set 'world' has no pairs",
+        ),
+        (
+            "glove",
+            lambda r: r.update(files={"analogy": "x"}),
+            "rungs.glove.files.analogy: family glove is measured by no file called 'analogy'; did "
+            "you mean 'analogies'? known: analogies, wordsim",
+        ),
+        (
+            "lstm",
+            lambda r: r.update(files={"wordsim": "x"}),
+            "rungs.lstm.files.wordsim: family lstm is measured by no file called 'wordsim'",
+        ),
+    ],
+)
+def test_what_a_rung_would_not_read_or_would_lack_is_refused_before_any_work(rung, change, said):
+    assert said in mistaken(lambda d: change(d["rungs"][rung]))
+
+
+def test_an_expectation_speaks_of_figures_that_both_rungs_have():
+    def expects(**keys):
+        return lambda d: d["ladders"]["ladder"]["expects"].append(keys)
+
+    said = mistaken(expects(better="lstm", than="rnn", by="perplexity"))
+    assert "expects.3.by: rung 'lstm' has no figure 'perplexity'; did you mean" in said
+    said = mistaken(expects(better="bert", than="lstm", by="masked_accuracy"))
+    assert "rung 'lstm' has no figure 'masked_accuracy'" in said and "rung 'bert'" not in said
+    said = mistaken(expects(better="glove", than="one_hot", by="analogies.all"))
+    assert "rung 'one_hot' has no figure" in said and "rung 'glove'" not in said
 
 
 def test_every_family_of_a_group_has_its_stages():

@@ -1,8 +1,17 @@
 """What the pages of the ladder compute beside what they draw."""
 
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from components.ladder import senses
+from components.ladder.block import FIGURES, Expectation, Rung
+from components.ladder.climb import Climb
+from components.lineage import write_json, write_jsonl
+from components.metric_names import LOWER_IS_BETTER
+from components.report.ladder import bert, expected
 from components.report.ladder.beyond import fitted
 from components.report.ladder.expected import CONTRADICTED, HELD, OPEN, judged
 from components.report.ladder.seeds import over_seeds
@@ -22,12 +31,35 @@ def test_a_law_at_its_bounds_is_told():
     assert not fitted(sizes, np.full(6, 2.0))["sound"]
 
 
+def test_a_law_whose_floor_is_the_lowest_loss_is_told():
+    """The largest model lay below the curve of the others, and the fit ended at its bound."""
+    sizes = np.array([12_336, 29_792, 80_112, 139_584, 381_600, 869_504])
+    losses = np.array([1.202, 0.972, 0.882, 0.859, 0.837, 0.810])
+    law = fitted(sizes, losses)
+    assert law["floor"] == pytest.approx(losses.min(), rel=1e-3) and not law["sound"]
+
+
 def test_several_seeds_give_students_interval():
     one = [{"score": 0.5, "interval": [0.4, 0.6]}]
     assert over_seeds(one) == {"score": 0.5, "interval": [0.4, 0.6]}
     three = over_seeds([{"score": s, "interval": [0, 1]} for s in (0.4, 0.5, 0.6)])
     # t(0.975, 2) = 4.3027 times 0.1 / sqrt(3)
     assert three["interval"] == pytest.approx([0.5 - 0.24841, 0.5 + 0.24841], abs=1e-4)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_what_a_seed_could_not_be_asked_is_not_told_apart(tmp_path, seeds):
+    """Word similarity has no score where no pair is known: the book ended with a TypeError."""
+    asked, unasked = {"score": 0.4, "interval": [0.3, 0.5]}, {"score": None, "interval": None}
+    assert over_seeds([asked, unasked]) == over_seeds([unasked]) == unasked
+    for name, figure in (("one", asked), ("other", unasked)):
+        for seed in range(1, seeds + 1):
+            folder = tmp_path / "measures" / f"{name}-{seed}"
+            folder.mkdir(parents=True)
+            write_json(folder / "metrics.json", {"wordsim": {"pairs": figure}})
+    expects = (Expectation(better="one", than="other", by="wordsim.pairs"),)
+    page = expected.page(Climb("ladder", tmp_path, {}, seeds, (), expects))
+    assert page.tables[0].rows[0][-2:] == ("–", OPEN)
 
 
 def test_an_expectation_is_held_only_where_the_intervals_do_not_meet():
@@ -37,3 +69,57 @@ def test_an_expectation_is_held_only_where_the_intervals_do_not_meet():
     assert judged(high, low, lower=True) == CONTRADICTED
     assert judged(high, low, lower=False) == HELD
     assert judged(wide, high, lower=True) == judged(high, wide, lower=False) == OPEN
+
+
+@pytest.mark.parametrize("by", ["perplexity_named", "ratio", "perplexity_per_word", "alignment"])
+def test_which_way_a_figure_is_better_is_known(tmp_path, by):
+    """A ratio to the best possible model was taken for better where it is higher."""
+    assert any(by in names for names in FIGURES.values()) and by in LOWER_IS_BETTER
+    for name, score in (("low", 1.0), ("high", 3.0)):
+        (tmp_path / "measures" / f"{name}-1").mkdir(parents=True)
+        figure = {"score": score, "interval": [score - 0.5, score + 0.5]}
+        write_json(tmp_path / "measures" / f"{name}-1" / "metrics.json", {by: figure})
+    climb = Climb("ladder", tmp_path, {}, 1, (), (Expectation(better="low", than="high", by=by),))
+    (row,) = expected.page(climb).tables[0].rows
+    assert row[-1] == HELD and "lower is better" in row[2]
+
+
+def bert_climb(place: Path, *sides: str) -> Climb:
+    """A ladder of BERT and an LSTM, measured on `sides` of the word."""
+    models = {
+        "bert": {"family": "bert", "layers": 1, "width": 8, "heads": 1, "context": 8},
+        "lstm": {"family": "lstm", "layers": 1, "width": 8, "context": 8},
+    }
+    rows = [
+        {"text": f"{n} bank .", "sense": sense, "side": side, "point": [n, 0.0]}
+        for n, (sense, side) in enumerate(product(senses.SENSES, sides))
+    ]
+    rungs, figure = {}, {"score": 0.5, "interval": [0.4, 0.6]}
+    for name, model in models.items():
+        block = {"corpus": "c", "vocabulary": "v", "model": model}
+        rungs[name] = Rung.model_validate({**block, "training": {"learning_rate": 0.1}})
+        trained, measures = (place / kind / f"{name}-1" for kind in ("rungs", "measures"))
+        for folder in (trained, measures):
+            folder.mkdir(parents=True)
+        write_json(trained / "training.json", {"tokens": 10, "parameters": 10})
+        told = dict.fromkeys(sides, figure)
+        figures = {f"senses_{side}": figure for side in sides}
+        figures |= {"masked_accuracy": figure, "pronouns": figure, "parameters": 10}
+        write_json(measures / "metrics.json", figures)
+        write_json(measures / "senses.json", {"told": told, "sentences": rows})
+        write_jsonl(measures / "pronouns.jsonl", [])
+    return Climb("ladder", place, rungs, 1, ())
+
+
+@pytest.mark.parametrize("sides", [("left",), ("left", "right")])
+def test_what_is_decided_on_each_side_of_a_word_is_told_apart(tmp_path, sides):
+    """Word2vec stood in this picture at 0.5, which nobody had measured."""
+    page = bert.page(bert_climb(tmp_path, *sides))
+    planes, scores = page.pictures
+    names = [label.get_text() for label in scores.figure.axes[0].get_yticklabels()]
+    assert names == [f"{name}, {side}" for side in sides for name in ("bert", "lstm")]
+    assert ("pairs of sentences" in planes.caption) == ("right" in sides)
+    assert ("nothing here asks for both sides" in planes.caption) == ("right" not in sides)
+    assert "0.5 by construction, so they were not asked" in scores.caption
+    cells = dict(zip(page.tables[0].head, page.tables[0].rows[0], strict=True))
+    assert (cells["meanings, decided on the right"] == "–") == ("right" not in sides)

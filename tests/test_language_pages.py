@@ -1,5 +1,6 @@
 """What the page of n-gram, RNN and LSTM says, from measures written by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,9 @@ def test_whether_models_had_as_much_is_said_beside_their_order(tmp_path, lstm, s
     assert said in picture.caption and "read 20 k tokens" in picture.caption
     # 6 x 5,000 x 20,000
     assert "ngram 6e+08" in page.cost and f"lstm {6 * lstm * 20_000:.2g} FLOPs" in page.cost
+
+
+def test_a_trainings_seconds_are_told_where_this_workspace_made_it(tmp_path):
+    climb = climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})
+    page = neural.page(replace(climb, seconds={"lstm-1": 61.7}))
+    assert page.cost.endswith("ngram 6e+08 FLOPs, lstm 6e+08 FLOPs in 62 s.")

@@ -8,10 +8,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from components.dataset import Dataset
-from components.evaluation.document_nats import document_nats, reader_of
+from components.evaluation.document_nats import _pieces, document_nats, reader_of
 from components.ingest import ingest
 from components.ladder import arithmetic, language, language_measures, reach
-from components.ladder.block import Rung, Vocabulary
+from components.ladder.block import FIGURES, Rung, Vocabulary
 from components.ladder.ground import Ground
 from components.ladder.vocabulary import make_vocabulary
 from components.lineage import folder_hash, read_json, read_jsonl
@@ -89,6 +89,17 @@ def test_a_recurrent_model_reads_a_word_at_a_time(family, block):
         assert torch.allclose(model.states(ids)[:, place], shown, atol=1e-6)
 
 
+@pytest.mark.parametrize("context", [2, 3, 7, 8])
+@pytest.mark.parametrize("length", [2, 8, 9, 10, 11, 16, 31])
+def test_every_token_of_a_long_document_is_judged_once(context, length):
+    """Pieces of an odd context overlap by more than half of it: a target was counted twice."""
+    judged = []
+    for tokens, known in _pieces(range(length), context):
+        assert len(tokens) <= context + 1, "what predicts the last of them must fit"
+        judged += tokens[known + 1 :]
+    assert judged == list(range(1, length))
+
+
 @pytest.mark.parametrize("family", list(MODELS))
 def test_nats_of_documents_are_those_of_whole_logits(folders, family):
     block = rung(family)
@@ -139,6 +150,8 @@ def test_a_rung_is_trained_stopped_resumed_and_measured(folders, tmp_path, monke
     measures.mkdir()
     told = language_measures.measure(rung(family), ground(folders, tmp_path), out, measures)
     kept = read_json(measures / "metrics.json")
+    scored = {name for name, figure in kept.items() if isinstance(figure, dict)}
+    assert scored == set(FIGURES["language"]) - {"senses_right"}, "of the world"
     low, high = kept["perplexity_per_word"]["interval"]
     assert low < told["perplexity_per_word"] < high
     assert told["ratio"] > 1, "nobody is better than the grammar itself"

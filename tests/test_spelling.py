@@ -119,3 +119,14 @@ def test_the_page_says_what_was_measured(artifacts: Path):
     assert cells["unknown"] == f"{told['unknown']:.1%}"
     named = cells["perplexity, unknown named only"]
     assert named.startswith(f"{told['perplexity_named']['score']:.1f} [")
+
+
+def test_an_empty_vocabulary_names_the_data_sets_that_it_read(folders: Path, tmp_path: Path):
+    """Named was a file of both texts together, which is gone by the time it is looked for."""
+    block = Vocabulary(corpus="world", kind="words", vocab_size=60, min_frequency=10**6)
+    again = tmp_path / "again"
+    again.symlink_to(folders / "world")
+    said = r"/world/train\.jsonl and .*/again/train\.jsonl gives an empty vocabulary: nothing in it"
+    with pytest.raises(ValueError, match=said):
+        make_vocabulary(block, folders / "world", tmp_path / "v", Silent(), again)
+    assert not (tmp_path / "v.corpus").exists()

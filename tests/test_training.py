@@ -521,3 +521,52 @@ def test_in_a_thread_signals_are_left_alone(tmp_path):
     thread.start()
     thread.join(60)
     assert found
+
+
+INTEL, AMD = {"cpu_name": "Intel(R) Xeon(R)"}, {"cpu_name": "AMD EPYC 9654"}
+
+
+@pytest.mark.parametrize(
+    ("able", "taken"),
+    [
+        ({**INTEL, "avx512_f": True, "avx512_bf16": True}, "float32"),
+        ({**INTEL, "avx512_f": True, "avx512_bf16": True, "amx_bf16": True}, "bfloat16"),
+        ({**AMD, "avx512_f": True, "avx512_bf16": True}, "bfloat16"),
+        ({**AMD, "avx512_f": True}, "float32"),
+        ({}, "float32"),
+    ],
+)
+def test_auto_is_told_by_the_kind_of_processor(monkeypatch, able, taken):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cpu"))
+    assert machine.resolved("auto") == taken
+    assert machine.resolved("float32") == "float32"
+
+
+@pytest.fixture
+def products():
+    """PyTorch's setting for products of float32, which is put back."""
+    held = torch.backends.mkldnn.matmul
+    usual = held.fp32_precision
+    yield held
+    held.fp32_precision = usual
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_another_library_multiplies_only_as_exactly(monkeypatch, products, keeps):
+    """On AMD's processors, and only where its float32 is float32."""
+    usual = products.fp32_precision
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {**INTEL, "avx512_f": True})
+    machine.settle_products()
+    assert products.fp32_precision == usual
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {**AMD, "avx512_f": True})
+    monkeypatch.setattr(machine, "_keeps_float32", lambda: keeps)
+    machine.settle_products()
+    assert products.fp32_precision == ("bf16" if keeps else usual)
+
+
+def test_products_are_of_float32_however_they_are_settled(products):
+    machine.settle_products()
+    left, right = torch.randn(128, 192), torch.randn(192, 160)
+    wanted = left.double() @ right.double()
+    assert torch.allclose((left @ right).double(), wanted, atol=1e-4)  # of bfloat16: 0.1

@@ -209,6 +209,30 @@ def test_long_sentences_are_cut_with_a_count(name, folders):
     assert [vocabulary.fits(6, text) for text in ("the dog " * 9, "the dog")] == [False, True]
 
 
+@pytest.mark.parametrize(("longest", "fit"), [(4, False), (8, True)])
+def test_a_short_table_of_positions_is_measured_on_what_fits(folders, tmp_path, longest, fit):
+    """Gold links, sentences of one meaning, the lookup: each was read whole, past the table. The
+    world's sources have 7 tokens and an end.
+    """
+    vocabulary = open_vocabulary(folders["vocabulary"])
+    block = Rung.model_validate(
+        {**rung("transformer").model_dump(), "model": {**MODELS["transformer"], "longest": longest}}
+    )
+    artifacts = tmp_path / "artifacts"
+    trained, measured = (artifacts / kind / "short-1" for kind in ("rungs", "measures"))
+    for folder in (trained, measured):
+        folder.mkdir(parents=True)
+    model = translation.build(block.model, vocabulary.size, vocabulary.pad, seed=1).eval()
+    translation.save(model, block.model, trained)
+    write_json(trained / "training.json", {"parameters": 1, "tokens": 1})
+    figures = translator_measures.measure(block, ground(folders, tmp_path), trained, measured)
+    assert ("alignment_error_rate" in figures) == fit
+    assert (measured / "heads.json").is_file() == fit
+    assert (read_json(measured / "metrics.json")["cut"] == 0) == fit
+    page = transformer.page(Climb("ladder", artifacts, {"short": block}, 1, []))
+    assert page.title == "The Transformer"
+
+
 def test_error_rate_is_och_and_neys():
     """Three links, two of them right, of four gold ones: 1 - (2 + 2) / (3 + 4)."""
     assert error_rate(np.array([2.0, 7.0])) == pytest.approx(1 - 4 / 7)
@@ -336,6 +360,14 @@ def test_lengths_are_drawn_where_they_differ(climb, tmp_path):
     (picture,) = over_length(replace(climb, artifacts=tmp_path), "pairs")
     axes = picture.figure.axes[0]
     assert axes.get_legend_handles_labels()[1] == list(MODELS)
+
+
+def test_a_test_set_with_too_few_sentences_of_every_length_has_no_longest(climb, tmp_path):
+    shutil.copytree(climb.artifacts, tmp_path / "artifacts")
+    file = tmp_path / "artifacts" / "measures" / key("seq2seq", 1) / "metrics.json"
+    write_json(file, {**read_json(file), "by_length": []})
+    assert "longest sources" in seq2seq.page(climb).finding
+    assert seq2seq.page(replace(climb, artifacts=tmp_path / "artifacts")).finding == ""
 
 
 def test_a_ladder_without_them_has_no_such_page():

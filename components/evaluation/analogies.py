@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from components import world_words
+from components.documents import require_utf8
 from components.evaluation.metrics import bootstrap_interval, score_of
 from components.models.word_vectors import WordVectors
 
@@ -43,8 +44,10 @@ def read_questions(path: Path) -> list[Question]:
     """The questions of a file in word2vec's form: `: section` lines, and four words a line.
 
     Raises:
-        ValueError: a line has no four words, or no section before it; the file holds no question.
+        ValueError: a line has no four words, or no section before it; the file holds no question,
+            or is not UTF-8.
     """
+    require_utf8(path)
     questions, section = [], ""
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
@@ -94,7 +97,7 @@ def answer(vectors: WordVectors, questions: Sequence[Question]) -> list[dict]:
     rows = vectors.rows
     asked = [[rows.get(w) for w in (q.first, q.second, q.third, q.answer)] for q in questions]
     known = [number for number, found in enumerate(asked) if None not in found]
-    best = _three_cos_add(vectors.unit, np.array([asked[n][:3] for n in known]).reshape(-1, 3))
+    best = _three_cos_add(vectors, np.array([asked[n][:3] for n in known]).reshape(-1, 3))
     predicted = dict(zip(known, best, strict=True))
     return [
         _record(vectors, question, asked[number], predicted.get(number))
@@ -102,14 +105,21 @@ def answer(vectors: WordVectors, questions: Sequence[Question]) -> list[dict]:
     ]
 
 
-def _three_cos_add(unit: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """The row that answers each question. unit: [words, dimensions]. asked: rows, [questions, 3]"""
+def _three_cos_add(vectors: WordVectors, asked: np.ndarray) -> np.ndarray:
+    """The row that answers each question, none of a word that it asks with, however that is
+    spelled: with Paris, PARIS too is no answer, as in gensim. asked: rows, [questions, 3].
+    """
+    unit = vectors.unit  # [words, dimensions]
+    same = np.array([vectors.rows[word.lower()] for word in vectors.words])  # [words]
+    others = np.flatnonzero(same != np.arange(len(same)))  # further spellings
     best = np.zeros(len(asked), np.int64)
     for begin in range(0, len(asked), CHUNK):
         chunk = asked[begin : begin + CHUNK]
         first, second, third = (unit[chunk[:, place]] for place in range(3))
         cosines = (second - first + third) @ unit.T  # [questions, words], but for the length
         np.put_along_axis(cosines, chunk, -np.inf, axis=1)
+        spelled = (same[others] == chunk[:, :, None]).any(axis=1)  # [questions, others]
+        cosines[:, others] = np.where(spelled, -np.inf, cosines[:, others])
         best[begin : begin + CHUNK] = cosines.argmax(axis=1)
     return best
 

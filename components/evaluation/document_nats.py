@@ -61,12 +61,17 @@ def document_nats(
 
 
 def _pieces(ids: Sequence[int], context: int) -> list[tuple[Sequence[int], int]]:
-    """(tokens, how many of the predictions were made by the piece before)."""
+    """(tokens, how many of the predictions were made by the piece before).
+
+    A piece begins half a context behind the one before, which made `context` predictions: the
+    first `context - half` are made already. Of an odd context that is one more than half.
+    """
     if len(ids) <= context + 1:
         return [(ids, 0)]
     half = context // 2
-    starts = range(0, len(ids) - 1 - half, half)
-    return [(ids[s : s + context + 1], half if s else 0) for s in starts]
+    known = context - half
+    starts = range(0, len(ids) - 1 - known, half)
+    return [(ids[s : s + context + 1], known if s else 0) for s in starts]
 
 
 def _piece_nats(reader: Reader, pieces: list[tuple]) -> list[float]:

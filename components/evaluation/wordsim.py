@@ -1,5 +1,6 @@
 """Word similarity: do cosines rank pairs of words as people do?"""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from components.documents import require_utf8
 from components.evaluation.metrics import CONFIDENCE, RESAMPLES
 from components.models.word_vectors import WordVectors
 
@@ -24,8 +26,9 @@ def read_pairs(path: Path) -> list[Pair]:
     """The pairs of a file: two words and a number a line, by tabs or spaces.
 
     Raises:
-        ValueError: a line is none; the file holds no pair.
+        ValueError: a line is none; the file holds no pair, or is not UTF-8.
     """
+    require_utf8(path)
     pairs = []
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
@@ -34,7 +37,10 @@ def read_pairs(path: Path) -> list[Pair]:
                 continue
             try:
                 first, second, judged = found
-                pairs.append(Pair(first, second, float(judged)))
+                pair = Pair(first, second, float(judged))
+                if not math.isfinite(pair.judged):  # it has no rank among numbers
+                    raise ValueError(judged)
+                pairs.append(pair)
             except ValueError:
                 raise ValueError(
                     f"{path}:{number}: '{line.strip()}' is no pair; write two words and a number, "

@@ -90,18 +90,17 @@ def _fit(
     from components.training.classes import Classes
 
     model = bert.classifier(encoder, labels, ground.seed)
-    texts = {
-        split: encoded(ground, labels, split, block.context) for split in ("train", "validation")
-    }
-    rows = min(block.classifier.batch_size, len(texts["train"]))
-    objective = Classes(model, texts["train"], texts["validation"][:TEXTS], rows, ground.seed)
+    texts, cut = encoded(ground, labels, "train", block.context)
+    held_out, _ = encoded(ground, labels, "validation", block.context)
+    rows = min(block.classifier.batch_size, len(texts))
+    objective = Classes(model, texts, held_out[:TEXTS], rows, ground.seed)
     plan = plan_of(block.classifier, rows, ground.seed)
     identity = f"{ground.identity} {out.name}"
     silent = _Later(ground.report, out.name)
     history = run(objective, plan, Checkpoints(ground.checkpoints / out.name, identity), silent)
     out.mkdir()
     model.cpu().eval().save_pretrained(out)
-    write_json(out / "training.json", {"history": history})
+    write_json(out / "training.json", {"history": history, "texts": len(texts), "cut": cut})
 
 
 class _Later:
@@ -123,15 +122,18 @@ class _Later:
         self.report.text(f"{self.name}.{name}", text)
 
 
-def encoded(ground: Ground, labels: list[str], split: str, context: int) -> "list[Labelled]":
-    """The labelled texts of a split, each cut to `context` tokens."""
+def encoded(
+    ground: Ground, labels: list[str], split: str, context: int
+) -> "tuple[list[Labelled], int]":
+    """The labelled texts of a split, each cut to `context` tokens, and how many were longer."""
     from components.training.classes import Labelled
 
     engine = open_engine(ground.vocabulary)
     opening, number = engine.token_to_id(END), {label: n for n, label in enumerate(labels)}
     rows = list(read_jsonl(ground.also / f"{split}.jsonl"))
     encodings = engine.encode_batch_fast([row["text"] for row in rows])
-    return [
+    texts = [
         Labelled([opening, *encoding.ids][:context], number[row["label"]])
         for row, encoding in zip(rows, encodings, strict=True)
     ]
+    return texts, sum(len(encoding.ids) >= context for encoding in encodings)

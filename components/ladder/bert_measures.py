@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from components.evaluation.metrics import score_of
+from components.evaluation.metrics import bootstrap_interval, score_of
 from components.ladder import pronouns, senses
 from components.ladder.bert import PRETRAINED, UNTAUGHT, encoded, labels_of
 from components.ladder.block import Rung
@@ -33,23 +33,23 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     test = ground.corpus / "test.jsonl"
     sentences = senses.sentences(test)
     vectors = word_vectors(model, engine, [row["text"] for row in sentences])
-    meanings = senses.told_apart(vectors, [row["sense"] for row in sentences])
-    write_json(out / "senses.json", {**meanings, "texts": [row["text"] for row in sentences]})
+    meanings = senses.judge(vectors, sentences)
+    write_json(out / "senses.json", meanings)
     answered = _answered(model, engine, pronouns.questions(test))
     write_jsonl(out / "pronouns.jsonl", answered)
     pronoun, interval = score_of(answered, "accuracy")
     figures: dict[str, Any] = {
-        "masked_accuracy": {"score": told[0], "interval": told[1]},
-        "senses": {"score": meanings["score"], "interval": meanings["interval"]},
+        "masked_accuracy": told,
+        **senses.figures(meanings),
         "pronouns": {"score": pronoun, "interval": interval, "n": len(answered)},
     }
     if (trained / PRETRAINED).is_dir():
         labels = labels_of(ground)
         for name, place in (("accuracy", PRETRAINED), ("accuracy_untaught", UNTAUGHT)):
-            records = _classified(bert.load_classifier(trained / place), ground, labels)
+            records, cut = _classified(bert.load_classifier(trained / place), ground, labels)
             write_jsonl(out / f"{place}.jsonl", records)
             value, interval = score_of(records, "accuracy")
-            figures[name] = {"score": value, "interval": interval, "n": len(records)}
+            figures[name] = {"score": value, "interval": interval, "n": len(records), "cut": cut}
     about = read_json(trained / "training.json")
     write_json(out / "metrics.json", {**figures, "parameters": about["parameters"]})
     return {name: figure["score"] for name, figure in figures.items()}
@@ -57,8 +57,13 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
 
 def _told(
     model: "BertForMaskedLM", engine: "tokenizers.Tokenizer", ground: Ground
-) -> tuple[float, list[float]]:
-    """How many of the hidden tokens of test windows are told, and the interval over windows."""
+) -> dict[str, Any]:
+    """The share of the tokens behind a mask that are told, in windows of the test text.
+
+    The tokens that `hide` leaves as they are or exchanges are not counted: to repeat what one sees
+    is easy, and training has them only so that the model looks at words without a mask too. The
+    interval is over windows, `n` counts masks.
+    """
     import torch
 
     from components.training.masked import chosen_logits, hide
@@ -69,16 +74,20 @@ def _told(
     ids = [token for text in texts for token in (opening, *engine.encode(text).ids)]
     windows = spaced(np.array(ids), context, WINDOWS)
     generator = torch.Generator().manual_seed(0)
-    shares: list[dict[str, float]] = []
+    counts: list[torch.Tensor] = []  # of each window: masks told, masks
     with torch.no_grad():
         for first in range(0, len(windows), BATCH):
             cut = torch.from_numpy(windows[first : first + BATCH])
             cut[:, 0] = opening
             hidden, places, targets = hide(cut, bert.mask_of(model), generator)
-            right = chosen_logits(model, hidden, places).argmax(-1) == targets
-            share = right.float().view(len(cut), -1).mean(1)
-            shares += [{"correct": value} for value in share.tolist()]
-    return score_of(shares, "accuracy")
+            masked = hidden.flatten()[places] == bert.mask_of(model)  # (chosen,)
+            right = (chosen_logits(model, hidden, places).argmax(-1) == targets) & masked
+            by_window = torch.stack([right, masked], -1).view(len(cut), -1, 2)
+            counts.append(by_window.sum(1))
+    sums = torch.cat(counts).double().numpy()  # (windows, 2)
+    told, masks = sums.sum(axis=0)
+    interval = bootstrap_interval(sums, score=lambda total: total[..., 0] / total[..., 1])
+    return {"score": float(told / masks), "interval": [*interval], "n": int(masks)}
 
 
 def word_vectors(
@@ -157,12 +166,14 @@ def _likelihood(
 
 def _classified(
     model: "BertForSequenceClassification", ground: Ground, labels: list[str]
-) -> "list[dict[str, Any]]":
+) -> tuple[list[dict[str, Any]], int]:
+    """The label given to each of the first test texts, and how many of all these were cut."""
     import torch
 
     from components.training.classes import padded
 
-    texts = encoded(ground, labels, "test", model.config.max_position_embeddings)[:TEXTS]
+    whole, cut = encoded(ground, labels, "test", model.config.max_position_embeddings)
+    texts = whole[:TEXTS]
     records: list[dict[str, Any]] = []
     with torch.no_grad():
         for first in range(0, len(texts), BATCH):
@@ -171,4 +182,4 @@ def _classified(
             for right, told in zip(truth.tolist(), given.tolist(), strict=True):
                 pair = {"label": labels[right], "prediction": labels[told]}
                 records.append({**pair, "correct": float(right == told)})
-    return records
+    return records, cut

@@ -26,8 +26,21 @@ GROUPS = {
     "bert": ("bert",),
     "translator": ("seq2seq", "transformer"),
 }
+# by group, what `metrics.json` has with a score and an interval; `*` is a name out of a file
+FIGURES = {
+    "embedding": ("analogies.*", "wordsim.*"),
+    "language": (
+        *("perplexity_per_word", "bits_per_byte", "perplexity_named", "ratio"),
+        *("senses_left", "senses_right"),
+    ),
+    "bert": (
+        *("masked_accuracy", "senses_left", "senses_right", "pronouns"),
+        *("accuracy", "accuracy_untaught"),
+    ),
+    "translator": ("greedy.bleu", "greedy.chrf", "beam.bleu", "beam.chrf", "alignment"),
+}
 UNTRAINED = "embedding"  # by steps: these count epochs, or learn nothing
-FILES = 2  # that a rung may be measured by
+QUESTIONS = ("analogies", "wordsim")  # files that vectors of words may be measured by
 
 
 class Reader(Block):
@@ -54,7 +67,7 @@ class Rung(Reader):
     """
 
     vocabulary: str
-    files: dict[str, str] = Field(default_factory=dict, max_length=FILES)
+    files: dict[str, str] = Field(default_factory=dict)
     model: ModelBlock
     training: Training | None = None
 
@@ -75,6 +88,16 @@ class Rung(Reader):
     def group(self) -> str:
         """What its stages are called."""
         return next(group for group, known in GROUPS.items() if self.model.family in known)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names in its `metrics.json` that an expectation may speak of, or patterns of them."""
+        return () if self.model.family == "one_hot" else FIGURES[self.group]
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """The keys that `files` may have."""
+        return QUESTIONS if self.model.family in ("word2vec", "glove") else ()
 
 
 class Expectation(Block):

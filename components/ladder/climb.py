@@ -1,7 +1,7 @@
 """A ladder as its book sees it: the folders of its rungs, by family."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.ladder.block import Expectation, Rung, key
@@ -9,7 +9,9 @@ from components.ladder.block import Expectation, Rung, key
 
 @dataclass(frozen=True)
 class Climb:
-    """artifacts: the workspace's folder of results. rungs: by name, in the reader's order."""
+    """artifacts: the workspace's folder of results. rungs: by name, in the reader's order.
+    seconds: that a training took, by its key, as far as this workspace knows.
+    """
 
     name: str
     artifacts: Path
@@ -17,6 +19,7 @@ class Climb:
     seeds: int
     vocabulary_names: Sequence[str]
     expects: Sequence[Expectation] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, *families: str) -> list[str]:
         """The names of the rungs of `families`, in the reader's order."""
@@ -37,6 +40,10 @@ class Climb:
     def models(self, name: str) -> list[Path]:
         """The folders of a rung's trained models, one a seed."""
         return self._folders("rungs", name)
+
+    def time(self, name: str) -> float | None:
+        """The seconds of a rung's first training; None where it was made elsewhere."""
+        return self.seconds.get(key(name, 1))
 
     def vocabularies(self) -> dict[str, Path]:
         return {name: self.artifacts / "vocabularies" / name for name in self.vocabulary_names}

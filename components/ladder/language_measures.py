@@ -122,6 +122,6 @@ def _senses(
             last = max(n for n, (begin, _) in enumerate(encoding.offsets) if begin < stop)
             ids = torch.tensor([[end, *encoding.ids[: last + 1]]])
             vectors.append(states(rung, model, ids)[0, -1].numpy())
-    told = senses.told_apart(np.stack(vectors), [row["sense"] for row in found])
-    write_json(out / "senses.json", {**told, "texts": [row["text"] for row in found]})
-    return {"senses": {"score": told["score"], "interval": told["interval"], "n": told["n"]}}
+    judged = senses.judge(np.stack(vectors), found)
+    write_json(out / "senses.json", judged)
+    return senses.figures(judged)

@@ -10,7 +10,7 @@ import numpy as np
 from components.ladder.alignments import alignment_error_rate, heat_maps
 from components.ladder.block import Rung
 from components.ladder.ground import Ground
-from components.ladder.heads import lookup, roles
+from components.ladder.heads import PHRASE, lookup, roles
 from components.ladder.meanings import projection, sentences_of
 from components.ladder.pairs import Vocabulary, open_vocabulary, spaced
 from components.ladder.translating import (
@@ -36,6 +36,9 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     """Judge `trained` on the test pairs: `metrics.json`, `records.jsonl` (a sentence each), and
     for the pictures `alignments.json`, `projection.json`, and of a Transformer `heads.json`,
     `lookup.json` and `positions.npy`.
+
+    Sentences of more than `longest` tokens are cut before they are translated, and counted; what
+    looks at tokens leaves them out. Where too few are left to show, the file is not written.
     """
     model, block = translation.load(trained)
     vocabulary = open_vocabulary(ground.vocabulary)
@@ -47,7 +50,9 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
         texts, cut = translate(model, vocabulary, sources, block.longest, search)
         records = [{**r, search: text} for r, text in zip(records, texts, strict=True)]
     write_jsonl(out / "records.jsonl", records)
-    gold = spaced([row for row in rows if "alignment" in row], ALIGNED)
+    linked = [row for row in rows if "alignment" in row]
+    fitting = [r for r in linked if vocabulary.fits(block.longest, r["source"], r["target"])]
+    gold = spaced(fitting, ALIGNED)
     metrics = {
         **{search: scores(records, search) for search in SEARCHES},
         "by_length": by_length(records, HEADLINE),
@@ -60,7 +65,9 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     pairs = [p for p in zip(reordered, texts, strict=True) if vocabulary.fits(block.longest, *p)]
     maps = heat_maps(model, vocabulary, pairs)
     write_json(out / "alignments.json", maps)
-    write_json(out / "projection.json", projection(model, vocabulary, orders))
+    orders = [(acts, text) for acts, text in orders if vocabulary.fits(block.longest, text)]
+    if len(orders) > 1:
+        write_json(out / "projection.json", projection(model, vocabulary, orders))
     if block.family == "transformer":
         _look_inside(model, vocabulary, ground.corpus, rows, out)
     return _figures(metrics)
@@ -79,8 +86,10 @@ def _look_inside(
     relations = SYNTAX if "alignment" in rows[0] else {}
     short = [row["source"] for row in rows if vocabulary.fits(model.longest, row["source"])]
     texts = spaced(short, LOOKED_AT)
-    write_json(out / "heads.json", roles(model, vocabulary, texts, frequency, relations))
-    write_json(out / "lookup.json", lookup(model, vocabulary))
+    if texts:
+        write_json(out / "heads.json", roles(model, vocabulary, texts, frequency, relations))
+    if vocabulary.fits(model.longest, PHRASE):
+        write_json(out / "lookup.json", lookup(model, vocabulary))
     np.save(out / "positions.npy", model.positions.numpy(), allow_pickle=False)
 
 

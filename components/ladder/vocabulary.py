@@ -6,7 +6,7 @@ from pathlib import Path
 from components.corpus import build_corpus
 from components.reporter import Reporter
 from components.splits import SPLITS
-from components.tokenizer import Tokenizer, train_tokenizer
+from components.tokenizer import EmptyVocabulary, Tokenizer, train_tokenizer
 from components.tokenizer_measures import measure_tokenizer
 
 
@@ -20,14 +20,18 @@ def make_vocabulary(
     Raises:
         ValueError: a data set lacks a split, or the tokenizer cannot be trained on them.
     """
+    parts = [dataset, *([also] if also else [])]
     corpus = out.with_name(f"{out.name}.corpus")
     shutil.rmtree(corpus, ignore_errors=True)
     corpus.mkdir()
     try:
-        for part in (dataset, *([also] if also else [])):
+        for part in parts:
             _append(part, corpus, report)
         figures = train_tokenizer(block, corpus, out, report)
         return figures | measure_tokenizer(out, corpus, out, report)
+    except EmptyVocabulary:  # which names a file of ours that is gone in a moment
+        read = " and ".join(str(part / "train.jsonl") for part in parts)
+        raise EmptyVocabulary(read, block.min_frequency) from None
     finally:
         shutil.rmtree(corpus, ignore_errors=True)
 

@@ -6,7 +6,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -60,10 +60,10 @@ def accelerators() -> list[int]:
 
 
 def resolved(precision: Precision) -> Precision:
-    """`auto` as this processor's faster precision: bfloat16 where it has matrix units for it.
+    """`auto` as this machine's faster precision; told by its kind, for noise must not decide it.
 
-    Measured on 2 cores, products of size 2,048: with AMX bfloat16 runs at 7 times float32's rate;
-    with AVX512-BF16 alone at 0.6 times (`python bench/precision.py`).
+    bfloat16 runs at 7 times float32's rate on Intel's matrix units, at 2 times on AMD's vectors,
+    and at 0.6 times on Intel's vectors (`python bench/precision.py`).
     """
     import torch
 
@@ -71,7 +71,41 @@ def resolved(precision: Precision) -> Precision:
         return precision
     if device().type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "bfloat16" if torch.cpu.get_capabilities().get("amx_bf16") else "float32"
+    able = torch.cpu.get_capabilities()
+    fast = able.get("amx_bf16") or (_is_amd(able) and able.get("avx512_bf16"))
+    return "bfloat16" if fast else "float32"
+
+
+def _is_amd(able: Mapping[str, object]) -> bool:
+    return "AMD" in str(able.get("cpu_name"))
+
+
+def settle_products() -> None:
+    """Let this process multiply in float32 with the library that is fast on its processor.
+
+    PyTorch takes MKL, whose widest vectors are for Intel's processors alone: on an AMD EPYC with
+    AVX-512 oneDNN's products take half the time (`python bench/precision.py`). PyTorch hands it
+    products of float32 only with the leave to round to bfloat16. Without matrix units oneDNN makes
+    no use of that leave, and whether it does is tried.
+    """
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    if not _is_amd(able) or not able.get("avx512_f") or able.get("amx_bf16"):
+        return
+    usual = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    if not _keeps_float32():
+        torch.backends.mkldnn.matmul.fp32_precision = usual
+
+
+def _keeps_float32() -> bool:
+    """Whether products keep a bit of float32 that bfloat16 and TF32 have no place for."""
+    import torch
+
+    size, fine = 64, 1 + 2.0**-12
+    made = torch.full((size, size), fine) @ torch.ones(size, size)
+    return bool((made == size * fine).all())
 
 
 def settle_memory(need: float) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from components.models.llama import Model
 from components.reporter import Silent
-from components.training import devices
+from components.training import devices, machine
 from components.training.launch import MARK
 from components.training.loop import Interrupted
 from components.training.pretrain import Pretrain, pretrain
@@ -65,6 +65,7 @@ def work(given: Mapping[str, Any], say: Say, asked: list[int] | None = None) -> 
     import torch
 
     torch.set_num_threads(given["threads"])
+    machine.settle_products()
     job = given["job"] | {name: Path(given["job"][name]) for name in PATHS}
     model, block = Model(**job.pop("model")), Pretrain(**job.pop("pretrain"))
     report = Saying(say)

@@ -10,6 +10,16 @@ from components.report.ladder.measured import cost, count, figures, has, shown
 from components.report.ladder.page import Page, Picture, Table
 
 SHOWN = 8  # pronouns
+PAIRS = (
+    "Hollow points come in pairs of sentences that are the same up to the word, as 'He went to the "
+    "bank of the river to fish' and 'He went to the bank to borrow some money': a model that reads "
+    "from left to right has one vector for both."
+)
+LEFT_ALONE = (
+    "In the world's sentences the word before tells the meaning, 'on the bank' or 'to the bank', "
+    "so models that read from left to right have seen it too: nothing here asks for both sides."
+)
+CHANCE = "Decided on the right, a model that reads from left to right is at 0.5 by construction. "
 
 
 def page(climb: Climb) -> Page | None:
@@ -25,9 +35,13 @@ def page(climb: Climb) -> Page | None:
         if climb.rungs[other].corpus == corpus
     }
     planes = {name: folders[0], **{other: found[0] for other, found in others.items()}}
-    told = {n: figures(f, "senses") for n, f in {**measured, **others}.items()}
-    one_vector = {"score": 0.5, "interval": [0.5, 0.5]}
-    told |= dict.fromkeys(climb.of("word2vec", "glove")[:1], one_vector)
+    told = {
+        f"{model}, {side}": figures(found, f"senses_{side}")
+        for side in senses.SIDES
+        for model, found in {**measured, **others}.items()
+        if has(found, f"senses_{side}")
+    }
+    pairs = has(folders, f"senses_{senses.RIGHT}")
     return Page(
         title="BERT",
         what="An encoder of the Transformer learns to tell words that are hidden from it, and so "
@@ -39,20 +53,20 @@ def page(climb: Climb) -> Page | None:
                 "bert_senses",
                 language_plots.planes(planes, senses.WORD),
                 "Each point is the word in one sentence, in the plane of the two principal "
-                "components. Models that read from left to right have not yet seen what stands "
-                "behind it, as 'river' in 'the bank of the river'.",
+                f"components. {PAIRS if pairs else LEFT_ALONE}",
             ),
             Picture(
                 "bert_told_apart",
                 language_plots.scores(
                     told, f"Meanings of '{senses.WORD}' told apart", "share of the sentences"
                 ),
-                "Each sentence's vector is given the meaning whose other vectors are nearest. "
-                "Word2vec and GloVe have one vector for the word, so they can only guess.",
+                "Each sentence's vector is given the meaning whose other vectors are nearest, "
+                f"sentences that begin alike left out. {CHANCE if pairs else ''}Word2vec and GloVe "
+                "have one vector for the word: 0.5 by construction, so they were not asked.",
             ),
         ],
         tables=[_table(climb), _pronouns(folders[0])],
-        cost=cost(climb.trained("bert")),
+        cost=cost(climb, climb.of("bert")),
         following="An encoder fills gaps and judges texts, but it does not write. What if the "
         "other half of the Transformer, the decoder, is all that is kept?",
     )
@@ -70,12 +84,14 @@ def _finding(name: str, folders: list[Path]) -> str:
 
 def _table(climb: Climb) -> Table:
     rows = []
-    columns = ("masked_accuracy", "senses", "pronouns", "accuracy", "accuracy_untaught")
+    columns = ("masked_accuracy", *(f"senses_{side}" for side in senses.SIDES))
+    columns += ("pronouns", "accuracy", "accuracy_untaught")
     for name, folders in climb.measured("bert").items():
         cells = [shown(figures(folders, c)) if has(folders, c) else "–" for c in columns]
         rows.append((name, count(folders, "parameters"), *cells))
-    head = ("rung", "parameters", "hidden tokens told", "meanings told apart", "pronouns")
-    return Table((*head, "labels given", "labels, not pretrained"), rows)
+    head = ("rung", "parameters", "hidden tokens told")
+    meanings = [f"meanings, decided on the {side}" for side in senses.SIDES]
+    return Table((*head, *meanings, "pronouns", "labels given", "labels, not pretrained"), rows)
 
 
 def _pronouns(folder: Path) -> Table:

@@ -60,9 +60,9 @@ def page(climb: Climb) -> Page | None:
                 "emergence",
                 _emergence(solved, sizes),
                 "The same answers, by two metrics. Exact match wants every token right and counts "
-                "nothing before; how probable an answer is moves all the while. An ability that "
-                "leaps on the left and rises on the right has not appeared at once (Schaeffer et "
-                "al. 2023).",
+                "nothing before; -log p of an answer, lower where it is more probable, counts what "
+                "is nearly right too. An ability that leaps on the left, after -log p had begun to "
+                "fall on the right, has not appeared at once (Schaeffer et al. 2023).",
             )
         )
     return Page(
@@ -73,7 +73,7 @@ def page(climb: Climb) -> Page | None:
         finding=_finding(law, corpus, len(names)),
         pictures=pictures,
         tables=[_table(climb, names, abilities)],
-        cost=cost({name: trained[name] for name in names}),
+        cost=cost(climb, names),
     )
 
 
@@ -90,8 +90,9 @@ def fitted(sizes: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
     """loss = floor + scale x size ^ -power, by least squares with none of the three below zero.
 
     sizes, losses: shape (sizes,). Returns the constants, `residuals` in nats, shape (sizes,), and
-    `sound`: whether the fit found all three within their bounds. The law is Hoffmann et al. 2022,
-    equation 2, at one amount of data.
+    `sound`: whether the fit found all three within their bounds. No floor lies above the lowest
+    loss, so one that ends there was stopped, not found. The law is Hoffmann et al. 2022, equation
+    2, at one amount of data.
     """
     from scipy.optimize import curve_fit
 
@@ -108,7 +109,7 @@ def fitted(sizes: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
         "scale": float(scale),
         "power": float(power),
         "residuals": [float(value) for value in residuals],
-        "sound": bool(1e-3 < power < 3.9 and floor > 1e-3),
+        "sound": bool(1e-3 < power < 3.9 and 1e-3 < floor < losses.min() * (1 - 1e-3)),
     }
 
 
@@ -170,7 +171,7 @@ def _over_sizes(sizes: Sequence[int], losses: Sequence[float], law: Mapping[str,
 
 
 def _emergence(solved: Mapping[str, Sequence[Path]], sizes: Sequence[int]) -> "Figure":
-    """Exact match and the probability of answers, by number of steps, over sizes."""
+    """Exact match and -log p of answers, by number of steps, over sizes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(canvas.WIDTH, HEIGHT))

@@ -8,13 +8,12 @@ from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report import canvas
 from components.report.ladder import embedding_plots as plots
-from components.report.ladder.measured import count, shown
+from components.report.ladder.measured import NONE, count, shown
 from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.seeds import over_seeds
 
 FAMILIES = ("word2vec", "glove")
 NEAREST = 4  # neighbours shown of each word
-NONE = "–"  # what could not be asked
 
 Rungs = Mapping[str, Sequence[Path]]
 
@@ -35,7 +34,7 @@ def page(climb: Climb) -> Page | None:
         finding=_finding(metrics),
         pictures=[*_judged(metrics), *_maps(measured)],
         tables=[_scores(measured, metrics), _neighbours(climb, measured)],
-        cost=_cost(climb.trained(*FAMILIES)),
+        cost=_cost(climb, climb.of(*FAMILIES)),
         following="A word has one vector here, whatever stands around it, and a word that was not "
         "in the text has none. What if words are cut into parts, so that none is unknown?",
     )
@@ -43,9 +42,8 @@ def page(climb: Climb) -> Page | None:
 
 def figure_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """A figure over seeds; None where a seed could not be asked."""
-    if any(one["score"] is None or one["interval"] is None for one in found):
-        return None
-    return over_seeds(found)
+    told = over_seeds(found)
+    return None if told["score"] is None else told
 
 
 def _finding(metrics: Mapping[str, list[dict[str, Any]]]) -> str:
@@ -150,11 +148,13 @@ def _near(found: Sequence[tuple[str, float]]) -> str:
     return ", ".join(word for word, _ in found[:NEAREST]) or NONE
 
 
-def _cost(trained: Rungs) -> str:
-    told = {name: read_json(folders[0] / "training.json") for name, folders in trained.items()}
-    parts = [
-        f"{name} {len(found['history'])} times, {canvas.short(found['parameters'])} parameters"
-        for name, found in told.items()
-    ]
+def _cost(climb: Climb, names: Sequence[str]) -> str:
+    told = {name: read_json(climb.models(name)[0] / "training.json") for name in names}
+    parts = []
+    for name, found in told.items():
+        seconds = climb.time(name)
+        times = f"{name} {len(found['history'])} times"
+        times += "" if seconds is None else f" in {seconds:.0f} s"
+        parts.append(f"{times}, {canvas.short(found['parameters'])} parameters")
     read = next(iter(told.values()))["tokens"]
     return f"Text of {canvas.short(read)} words, gone through: {'; '.join(parts)}. One thread each."

@@ -6,12 +6,11 @@ from typing import Any
 from components.ladder.block import Expectation
 from components.ladder.climb import Climb
 from components.lineage import read_json
+from components.metric_names import LOWER_IS_BETTER
 from components.report.ladder.measured import shown
 from components.report.ladder.page import Page, Table
 from components.report.ladder.seeds import over_seeds
 
-# of the figures that rungs have, those that are better where they are lower
-LOWER = ("perplexity_per_word", "bits_per_byte", "alignment")
 HELD, OPEN, CONTRADICTED = "held", "not told apart", "contradicted"
 
 
@@ -33,7 +32,7 @@ def page(climb: Climb) -> Page | None:
 
 def _row(climb: Climb, expected: Expectation) -> tuple[str, ...]:
     better, than = (figure(climb, name, expected.by) for name in (expected.better, expected.than))
-    lower = expected.by.split(".")[0] in LOWER
+    lower = expected.by in LOWER_IS_BETTER
     told = judged(better, than, lower)
     name = f"{expected.by}{' (lower is better)' if lower else ''}"
     return expected.better, expected.than, name, shown(better), shown(than), told
@@ -61,7 +60,9 @@ def figure(climb: Climb, rung: str, by: str) -> dict[str, Any]:
 
 
 def judged(better: Mapping[str, Any], than: Mapping[str, Any], lower: bool) -> str:
-    """Whether the one surely surpasses the other, by their intervals."""
+    """Whether the one surely surpasses the other, by their intervals; open without them."""
+    if better["interval"] is None or than["interval"] is None:
+        return OPEN
     (low, high), (other_low, other_high) = better["interval"], than["interval"]
     if low <= other_high and other_low <= high:
         return OPEN

@@ -53,6 +53,6 @@ def page(climb: Climb) -> Page | None:
             ),
         ],
         tables=[table(climb, alike)],
-        cost=cost({name: climb.models(name) for name in decoders}),
+        cost=cost(climb, decoders),
         following="All of these are small. What changes when the same model grows?",
     )

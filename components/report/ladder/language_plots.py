@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.ladder import senses
 from components.lineage import read_json
 from components.report import canvas
 from components.report.ladder.measured import curve, series
@@ -85,10 +86,17 @@ def planes(folders: Mapping[str, Path], word: str) -> "Figure":
     return figure
 
 
-def _plane(axes: "Axes", told: Mapping[str, Any], name: str) -> None:
-    for color, sense in zip((canvas.BLUE, canvas.ORANGE), ("river", "money"), strict=True):
-        points = [p for p, s in zip(told["points"], told["senses"], strict=True) if s == sense]
-        across, up = zip(*points, strict=True)
-        axes.scatter(across, up, s=16, color=color, label=sense, alpha=0.8)
-    axes.set_title(f"{name}: {told['score']:.0%} told apart", fontsize=10)
+def _plane(axes: "Axes", judged: Mapping[str, Any], name: str) -> None:
+    """Filled where the meaning is decided on the left of the word, hollow where on the right."""
+    for color, sense in zip((canvas.BLUE, canvas.ORANGE), senses.SENSES, strict=True):
+        for side, fill in ((senses.LEFT, color), (senses.RIGHT, "none")):
+            own = [s for s in judged["sentences"] if (s["sense"], s["side"]) == (sense, side)]
+            if own:
+                across, up = zip(*(s["point"] for s in own), strict=True)
+                label = f"{sense}, decided on the {side}"
+                axes.scatter(
+                    across, up, s=16, facecolor=fill, edgecolor=color, label=label, alpha=0.8
+                )
+    told = ", ".join(f"{side} {found['score']:.0%}" for side, found in judged["told"].items())
+    axes.set_title(f"{name}: {told}", fontsize=10)
     axes.set(xticks=[], yticks=[])

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report import canvas
 from components.report.ladder.seeds import over_seeds
 
+NONE = "–"
 FLOPS = 6  # of a parameter and token, forward and backward (Kaplan et al. 2020, section 2.1)
 
 
@@ -19,7 +21,9 @@ def figures(folders: Sequence[Path], name: str) -> dict[str, Any]:
 
 
 def shown(figure: Mapping[str, Any], form: str = "%.3f") -> str:
-    """`0.712 [0.690, 0.733]`."""
+    """`0.712 [0.690, 0.733]`; a dash where it could not be asked, see `over_seeds`."""
+    if figure["score"] is None:
+        return NONE
     low, high = figure["interval"]
     return f"{form % figure['score']} [{form % low}, {form % high}]"
 
@@ -53,9 +57,15 @@ def series(folders: Sequence[Path], file: str, key: str) -> list[dict[str, Any]]
     return [over_seeds(same) for same in zip(*found, strict=True)]
 
 
-def cost(trained: Mapping[str, Sequence[Path]]) -> str:
-    """What one training of each rung takes, in words. trained: folders of models, one a seed."""
-    told = {name: read_json(found[0] / "training.json") for name, found in trained.items()}
-    operations = [FLOPS * about["parameters"] * about["tokens"] for about in told.values()]
-    each = ", ".join(f"{name} {n:.2g}" for name, n in zip(told, operations, strict=True))
-    return f"Cost of one training, about {FLOPS} FLOPs a parameter and token: {each} FLOPs."
+def cost(climb: Climb, names: Sequence[str]) -> str:
+    """What one training of each of the rungs takes, in words."""
+    told = []
+    for name in names:
+        about = read_json(climb.models(name)[0] / "training.json")
+        said = f"{name} {FLOPS * about['parameters'] * about['tokens']:.2g} FLOPs"
+        seconds = climb.time(name)
+        told.append(said if seconds is None else f"{said} in {seconds:.0f} s")
+    return (
+        f"Cost of one training, about {FLOPS} FLOPs a parameter and token; seconds are those of "
+        f"its stage, beside whatever else the machine did: {', '.join(told)}."
+    )

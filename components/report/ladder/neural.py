@@ -64,7 +64,7 @@ def page(climb: Climb) -> Page | None:
             ),
         ],
         tables=[table(climb, list(measured))],
-        cost=cost(climb.trained(*FAMILIES)),
+        cost=cost(climb, climb.of(*FAMILIES)),
         following="A state of fixed size must hold a whole sentence before the first word of its "
         "translation is written. Can it?",
     )

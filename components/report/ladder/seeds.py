@@ -12,8 +12,11 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The `score` and `interval` of the same figure, one a seed, as one.
 
     Of one seed they stay what they are: the interval is over test examples. Of several: the mean,
-    and Student's interval of it, which is over seeds.
+    and Student's interval of it, which is over seeds. Both are None where a seed has no score, as
+    of questions with unknown words alone.
     """
+    if any(one["score"] is None or one["interval"] is None for one in found):
+        return {"score": None, "interval": None}
     if len(found) == 1:
         return {"score": found[0]["score"], "interval": list(found[0]["interval"])}
     from scipy.stats import t

@@ -28,17 +28,18 @@ def page(climb: Climb) -> Page | None:
         attending = [name for name in rungs if _attention(climb, name) != "none"]
         pictures += [p for name in attending[:1] for p in alignments(climb, name, MAPS)]
     first = names[0]
-    picture, sentences = vectors(climb, first)
+    planes, sentences = vectors(climb, first)
     return Page(
         title="Sequence to sequence, and attention",
         what="An encoder LSTM reads a sentence and a decoder LSTM writes its translation, from "
         "one vector alone (Sutskever et al. 2014). With attention, the decoder looks back at all "
         "states of the encoder for each word that it writes (Bahdanau et al. 2015, Luong et al. "
-        "2015).",
-        finding=" ".join(_finding(climb, corpus, rungs) for corpus, rungs in corpora.items()),
-        pictures=[*pictures, picture],
-        tables=[*tables, sentences],
-        cost=cost(climb.trained("seq2seq")),
+        "2015). Both scores stand in Luong's wiring here, behind the decoder's state; in "
+        "Bahdanau's own, what attention finds is an input of that state.",
+        finding=" ".join(filter(None, (_finding(climb, *each) for each in corpora.items()))),
+        pictures=[*pictures, *planes],
+        tables=[*tables, *sentences],
+        cost=cost(climb, names),
         following="An LSTM must read one word after the other, and what it read long ago has "
         "passed through every state since. If attention finds what matters anyway, is it all "
         "you need?",
@@ -50,11 +51,13 @@ def _attention(climb: Climb, name: str) -> str:
 
 
 def _finding(climb: Climb, corpus: str, rungs: list[str]) -> str:
-    """What attention changes where sentences are longest."""
-    said = []
-    for name in rungs:
-        bucket = longest_bucket(climb, name)
-        said.append(f"{name} {percent([bucket])}")
-    low, high = longest_bucket(climb, rungs[0])["length"]
+    """What attention changes where sentences are longest; nothing of a test set that has too few
+    sentences of every length.
+    """
+    buckets = {name: longest_bucket(climb, name) for name in rungs}
+    if None in buckets.values():
+        return ""
+    said = [f"{name} {percent([bucket])}" for name, bucket in buckets.items()]
+    low, high = buckets[rungs[0]]["length"]
     range_ = f"{low} words or more" if high > 100 else f"{low} to {high} words"
     return f"BLEU on the longest sources of {corpus} ({range_}): {', '.join(said)}."

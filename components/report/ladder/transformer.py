@@ -31,8 +31,8 @@ def page(climb: Climb) -> Page | None:
     folders = {name: climb.measures(name)[0] for name in names}
     pictures = [_positions(folders[names[0]])]
     for name, folder in folders.items():
-        pictures += [_heads(name, folder), *alignments(climb, name, MAPS)]
-    picture, sentences = vectors(climb, names[0])
+        pictures += [*_heads(name, folder), *alignments(climb, name, MAPS)]
+    planes, sentences = vectors(climb, names[0])
     if not by_corpus(climb, "seq2seq"):  # whose page shows all models in these pictures
         pictures = [*(p for corpus in corpora for p in over_length(climb, corpus)), *pictures]
     return Page(
@@ -40,14 +40,14 @@ def page(climb: Climb) -> Page | None:
         what="Every word looks at every other in one step: a soft dictionary lookup, several at a "
         "time, in layers (Vaswani et al. 2017). The order of words is known by a code of their "
         "positions alone.",
-        finding=" ".join(_roles(name, folder) for name, folder in folders.items()),
-        pictures=[*pictures, picture],
+        finding=" ".join(filter(None, (_roles(*each) for each in folders.items()))),
+        pictures=[*pictures, *planes],
         tables=[
             score_table(climb, climb.of(*FAMILIES)),
-            _lookup(folders[names[0]]),
-            sentences,
+            *_lookup(folders[names[0]]),
+            *sentences,
         ],
-        cost=cost(climb.trained("transformer")),
+        cost=cost(climb, names),
         following="The encoder reads a sentence both ways at once. Trained on text alone, to fill "
         "gaps in it, it needs no translations: BERT.",
     )
@@ -63,9 +63,12 @@ def _positions(folder: Path) -> Picture:
     )
 
 
-def _heads(name: str, folder: Path) -> Picture:
+def _heads(name: str, folder: Path) -> list[Picture]:
+    """None where no test sentence was short enough for the table of positions."""
+    if not (folder / "heads.json").is_file():
+        return []
     found = read_json(folder / "heads.json")
-    return Picture(
+    picture = Picture(
         f"heads_{name}",
         plots.heads(name, found),
         f"How often the largest weight of each of the encoder's heads falls on the token before or "
@@ -73,10 +76,13 @@ def _heads(name: str, folder: Path) -> Picture:
         f"({found['sentences']} test sentences). The world's sentences have one order of words, so "
         "there a relation is a distance too.",
     )
+    return [picture]
 
 
 def _roles(name: str, folder: Path) -> str:
     """Which heads play a role, in a sentence."""
+    if not (folder / "heads.json").is_file():
+        return ""
     found = read_json(folder / "heads.json")["shares"]
     played = [
         f"layer {layer} head {head} {role} ({share:.0%})"
@@ -88,8 +94,12 @@ def _roles(name: str, folder: Path) -> str:
     return f"Heads of {name} that look one way most of the time: {', '.join(played) or 'none'}."
 
 
-def _lookup(folder: Path) -> Table:
-    """Query, keys, weights and values of one word of "on the river bank"."""
+def _lookup(folder: Path) -> list[Table]:
+    """Query, keys, weights and values of one word of "on the river bank"; none where these words
+    are more than the table of positions has.
+    """
+    if not (folder / "lookup.json").is_file():
+        return []
     found = read_json(folder / "lookup.json")
     rows = [
         [token, _vector(key), f"{score:.2f}", f"{weight:.3f}", _vector(value)]
@@ -100,7 +110,7 @@ def _lookup(folder: Path) -> Table:
     ]
     asks = found["tokens"][found["asks"]]
     rows.append([f"found for “{asks}”", "", "", "1", _vector(found["output"])])
-    return Table(
+    table = Table(
         ("token", "key", "query · key / √dim", "weight", "value"),
         rows,
         f"“on the river bank” as a soft dictionary lookup, in layer {found['layer']}, head "
@@ -109,6 +119,7 @@ def _lookup(folder: Path) -> Table:
         "shown. The weights are the softmax of the scores, and what is found is the sum of weight "
         "× value.",
     )
+    return [table]
 
 
 def _vector(numbers: list[float]) -> str:

@@ -95,9 +95,14 @@ def alignments(climb: Climb, name: str, most: int) -> list[Picture]:
     ]
 
 
-def vectors(climb: Climb, name: str) -> tuple[Picture, Table]:
-    """Where sentences of the same words lie, and which they are; of the first training."""
-    found = read_json(climb.measures(name)[0] / "projection.json")
+def vectors(climb: Climb, name: str) -> tuple[list[Picture], list[Table]]:
+    """Where sentences of the same words lie, and which they are; of the first training. None where
+    the model takes sentences too short for them.
+    """
+    path = climb.measures(name)[0] / "projection.json"
+    if not path.is_file():
+        return [], []
+    found = read_json(path)
     caption = (
         "Vectors of sentences of the same words on two principal components. The nearest other "
         f"sentence means the same in {found['same']:.0%} of the cases (by chance "
@@ -105,7 +110,7 @@ def vectors(climb: Climb, name: str) -> tuple[Picture, Table]:
     )
     rows = [[str(n), s["text"], s["acts"]] for n, s in enumerate(found["sentences"], 1)]
     picture = Picture(f"vectors_{name}", plots.projection(name, found), caption)
-    return picture, Table(("number", "sentence", "who acts"), rows)
+    return [picture], [Table(("number", "sentence", "who acts"), rows)]
 
 
 def _chance(found: dict[str, Any]) -> float:
@@ -115,5 +120,6 @@ def _chance(found: dict[str, Any]) -> float:
     return sum(same) / (len(actors) * (len(actors) - 1))
 
 
-def longest_bucket(climb: Climb, name: str) -> dict[str, Any]:
-    return length_line(climb, name)[-1]
+def longest_bucket(climb: Climb, name: str) -> dict[str, Any] | None:
+    """The point of the longest sources; None where no length has enough of them."""
+    return next(reversed(length_line(climb, name)), None)
