@@ -10,6 +10,7 @@ from components.lineage import read_json
 
 WIDTH = 150  # columns, where there is no terminal to ask
 AXES = ("base", "rows")  # of a comparison, shown where they vary
+COST = "cost"
 SCORE = "score \\[95 % interval]"
 LEFT = ("adaptation", "adapter", "base", SCORE, "difference", "to the best")
 
@@ -28,7 +29,13 @@ def compare(workspace: Path, catalogue: Catalogue, name: str) -> dict[str, Any]:
             raise ValueError(
                 f"comparison '{name}' has no result yet; 'kindling run {pipeline}' makes it"
             )
-        return read_json(path)
+        from components.comparison.result import cost_of
+
+        told = read_json(path)
+        price = catalogue.compute.price_per_hour  # today's: nothing was trained for another one
+        for row in told["rows"]:
+            row["cost"] = cost_of(row["train_seconds"], price)
+        return told
     if name in catalogue.tasks:
         return {"task": name, "rows": _adapters(workspace, catalogue, name), "advice": []}
     known = [*catalogue.comparisons, *catalogue.tasks]
@@ -56,6 +63,7 @@ def show(told: Mapping[str, Any]) -> None:
     if "comparison" in told:
         cells = [_row(row) for row in rows]
         axes = [name for name in AXES if len({row[name] for row in cells}) == 1]
+        axes += [] if any(row["cost"] is not None for row in rows) else [COST]
         cells = [{k: v for k, v in row.items() if k not in axes} for row in cells]  # no axis here
     else:
         cells = [_adapter(row, rows[0]["name"]) for row in rows]
@@ -63,8 +71,9 @@ def show(told: Mapping[str, Any]) -> None:
     for row in cells:
         table.add_row(*row.values())
     console.print(table)
-    for advice in told["advice"]:
-        console.print(advice, highlight=False)
+    for said in [*told["advice"], told.get("intervals")]:
+        if said:
+            console.print(said, highlight=False)
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, str]:
@@ -80,6 +89,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
         "bytes": f"{row['bytes']:,}",
         "train s": f"{row['train_seconds']:.1f}",
         "search s": f"{row['search_seconds']:.1f}",
+        COST: _or_dash(row["cost"], ".5f"),
         "first token ms": _or_dash(row["first_token_ms"], ".1f"),
         "tokens/s": _or_dash(row["tokens_per_second"], ".0f"),
     }

@@ -167,7 +167,8 @@ def _brought(work: Work) -> dict[str, float]:
 
 
 def _search(work: Work) -> dict[str, float]:
-    from components.comparison.search import Ground, search
+    from components.comparison.ground import Ground
+    from components.comparison.search import search
 
     entry = work.catalogue.entry(work.name)
     base, task = (work.artifact(f"{entry.pipeline}/base"), work.artifact(f"tasks/{entry.task}"))

@@ -103,3 +103,19 @@ def test_what_makes_no_sense_is_refused(change, said):
     text = CATALOGUE.replace(*change).format(root=".")
     with pytest.raises(CatalogueError, match=said):
         parse(text)
+
+
+def test_paraphrased_shots_are_of_the_few_examples_that_the_adapter_may_see(
+    folders, task, tmp_path
+):
+    """They were drawn from all rows: another wording came with other shots."""
+    folder = adapter(folders, task, tmp_path / "few", shots=2, examples=2)
+    description = read_json(folder / "adapter.json")
+    known = description["prompt"]["shot_texts"]
+    asked = []
+    rows = list(read_jsonl(task / "validation.jsonl"))
+    sensitivity(description, task, rows, 0.5, lambda _, wording: asked.append(wording) or 0.5)
+    texts = {row["prompt"] + row["answer"]: row for row in read_jsonl(task / "train.jsonl")}
+    for number, wording in enumerate(asked):
+        wanted = [texts[shot]["paraphrases"][number] + texts[shot]["answer"] for shot in known]
+        assert wording["shot_texts"] == wanted

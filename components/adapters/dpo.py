@@ -32,4 +32,9 @@ def objective(model: "PreTrainedModel", block: Dpo, data: TaskData) -> "Preferen
     return PreferenceLoss(model, data, block.beta, block.seed)
 
 
-METHOD = Method(Dpo, build, objective=objective)
+METHOD = Method(
+    Dpo,
+    build,
+    objective=objective,
+    passes=lambda block: 2,  # with its deltas, and without them as its own reference
+)

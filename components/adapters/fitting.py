@@ -1,5 +1,6 @@
 """One adapter's training: which rows a step takes, and what is told and kept of it."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from components.training.plan import Plan
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+COUNTED = 1000  # rows, for the mean length of a step
 
 
 def frozen_hash(model: "torch.nn.Module") -> str:
@@ -84,6 +87,19 @@ class Fitting:
             overflows(self.model, data.tokenizer, data.prompt(row), row["answer"], free)
             for row in self.rows
         )
+
+    def tokens_of_step(self) -> float:
+        """How many tokens a step reads: those of prompts with their shots and of answers, as they
+        are encoded, in every pass. The mean over about `COUNTED` rows; padding and virtual tokens
+        do not count.
+        """
+        size = self.batches.size
+        steps = min(math.ceil(COUNTED / size), len(self.rows) // size)
+        read = 0
+        for step in range(steps):
+            batch = self.module.encode([self.rows[number] for number in self.batches(step)])
+            read += int(batch.attention_mask.sum())
+        return self.method.passes(self.block) * read / steps
 
     def find_rate(self) -> Found:
         """About which learning rate suits. The model's weights are spent."""

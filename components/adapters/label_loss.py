@@ -1,7 +1,7 @@
 """The objective of `head`: -log p of the right label, in nats."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -11,8 +11,13 @@ from components.adapters.encoding import encode_prompts
 if TYPE_CHECKING:
     from components.adapters.task_data import TaskData
 
-# token ids, attention mask, each (rows, longest); classes (rows,)
-Labelled = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+class Labelled(NamedTuple):
+    """Right-padded prompts, and the class of each."""
+
+    input_ids: torch.Tensor  # (rows, longest)
+    attention_mask: torch.Tensor  # (rows, longest)
+    classes: torch.Tensor  # (rows,)
 
 
 class LabelLoss(torch.nn.Module):
@@ -29,7 +34,7 @@ class LabelLoss(torch.nn.Module):
         prompts = [self.data.prompt(row) for row in rows]
         ids, mask = encode_prompts(self.model, self.data.tokenizer, prompts)
         classes = [self.model.config.label2id[row["label"]] for row in rows]
-        return ids, mask, torch.tensor(classes, device=ids.device)
+        return Labelled(ids, mask, torch.tensor(classes, device=ids.device))
 
     def forward(self, batch: Labelled, whole: int) -> torch.Tensor:
         ids, mask, classes = batch

@@ -19,6 +19,7 @@ class Objective(Protocol):
 
     The loss of a step is the mean over the `weight` of its rows, of which `forward` gives a share:
     the sum over the rows that `encode` was given, over `whole`, the weight of all the step's rows.
+    What `encode` gives has an `attention_mask`, (rows, longest): 1 where a token is read.
     """
 
     def weight(self, row: Mapping[str, str]) -> int: ...
@@ -40,6 +41,7 @@ class Method:
     logits: for one text the tokens that the model reads, and its logits, shape (classes,).
     generates: its model continues a text, so that it can complete and chat.
     choices: by setting what a search tries, beside learning rates.
+    passes: how often a step reads each of its tokens, of a block.
     """
 
     block: type[Adapter]
@@ -52,3 +54,4 @@ class Method:
     logits: Callable[..., tuple[list[int], "torch.Tensor"]] = answering.logits
     generates: bool = True
     choices: Mapping[str, tuple] = field(default_factory=dict)
+    passes: Callable[[Any], int] = lambda block: 1

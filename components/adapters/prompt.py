@@ -43,4 +43,5 @@ def load(base: "PreTrainedModel", folder: Path) -> "PreTrainedModel":
     return base
 
 
-METHOD = Method(PromptDesign, build=None, load=load, choices={"shots": (0, 1, 2, 4, 8)})
+SHOTS = (0, *(2**n for n in range(8)))  # to 128: as many as fit the context are tried
+METHOD = Method(PromptDesign, build=None, load=load, choices={"shots": SHOTS})

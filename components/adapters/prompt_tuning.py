@@ -97,4 +97,5 @@ METHOD = Method(
     scores=scores,
     scored=f"{answering.SCORED}, or log share of an ensemble's votes",
     choices=BEGINNINGS,
+    passes=lambda block: block.ensemble,
 )

@@ -7,7 +7,9 @@ from components.training.settings import Steps
 
 
 class Adapter(Block):
-    """On which base and for which task. examples: of the training rows only the first so many."""
+    """On which base and for which task. examples: so many of the training rows,
+    drawn by `seed`; of one seed, fewer are among more.
+    """
 
     pipeline: str
     task: str

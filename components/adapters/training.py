@@ -6,7 +6,7 @@ from pathlib import Path
 from components.adapters import METHODS
 from components.adapters.fitting import Fitting
 from components.adapters.settings import Adapter, Trained
-from components.adapters.task_data import TaskData
+from components.adapters.task_data import TaskData, training_rows
 from components.lineage import content_of, read_json, read_jsonl, write_json
 from components.models import llama
 from components.prompts import choose_shots
@@ -38,14 +38,10 @@ def train_adapter(
             diverged.
     """
     description = read_json(task / "task.json")
-    wording = description["prompt"]
-    shots = getattr(block, "shots", None)
-    shots = wording["shots"] if shots is None else shots
-    rows = list(islice(read_jsonl(task / "train.jsonl"), block.examples))
-    shot_texts = choose_shots(rows, shots, block.seed)
+    _, shot_texts = rows_and_shots(block, task)
     figures: dict[str, float] = {"trainable_parameters": 0.0}
     if isinstance(block, Trained):
-        fitting = _fitting(block, task, base, rows, shot_texts, random_base)
+        fitting = fitting_of(block, task, base, random_base)
         figures = fitting.train(Checkpoints(checkpoints, identity), report, out)
     settings = block.model_dump(mode="json")
     write_json(
@@ -56,7 +52,7 @@ def train_adapter(
             "task": description["name"],
             "base": content_of(base),
             "random_base": block.seed if random_base else None,
-            "prompt": wording | {"shots": shots, "shot_texts": shot_texts},
+            "prompt": description["prompt"] | {"shots": len(shot_texts), "shot_texts": shot_texts},
             "labels": description["labels"],
             "trainable_parameters": int(figures["trainable_parameters"]),
             "truncated": int(figures.get("truncated", 0)),
@@ -70,24 +66,31 @@ def learning_rate_of(block: Trained, task: Path, base: Path) -> Found:
     """About which learning rate suits `block` on the base and task of these folders.
 
     Raises:
-        ValueError: no learning rate makes the loss fall.
+        ValueError: the task has too few rows, or no learning rate makes the loss fall.
     """
-    rows = list(islice(read_jsonl(task / "train.jsonl"), block.examples))
-    return _fitting(block, task, base, rows, [], False).find_rate()
+    return fitting_of(block, task, base).find_rate()
 
 
-def _fitting(
-    block: Trained,
-    task: Path,
-    base: Path,
-    rows: list[dict[str, str]],
-    shot_texts: list[str],
-    random_base: bool,
-) -> Fitting:
+def fitting_of(block: Trained, task: Path, base: Path, random_base: bool = False) -> Fitting:
+    """What trains `block` on the task and base of these folders.
+
+    Raises:
+        ValueError: the task has too few rows or lacks what the method needs.
+    """
     from transformers import AutoTokenizer
 
     held_out = list(islice(read_jsonl(task / "validation.jsonl"), VALIDATION_ROWS))
     model = llama.randomised(base, block.seed) if random_base else llama.load(base)
     tokenizer = AutoTokenizer.from_pretrained(base)
+    rows, shot_texts = rows_and_shots(block, task)
     data = TaskData(tokenizer, read_json(task / "task.json")["labels"], rows, shot_texts)
     return Fitting(METHODS[block.method], block, model, data, held_out)
+
+
+def rows_and_shots(block: Adapter, task: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """The training rows, and the worked examples of them that stand before every prompt."""
+    rows = training_rows(task, block.examples, block.seed)
+    shots = getattr(block, "shots", None)
+    if shots is None:
+        shots = read_json(task / "task.json")["prompt"]["shots"]
+    return rows, choose_shots(rows, shots, block.seed)

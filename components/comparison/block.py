@@ -1,6 +1,6 @@
 """What a comparison is: methods, each tuned and then trained anew from several seeds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +44,11 @@ class Comparison(Block):
     """Methods compared on a task of one base, or of several.
 
     pipeline: whose base; a list of them compares over sizes. methods: their names, or settings by a
-    name of your own (`method` inside where the name is none). budget: tokens that a trial trains
-    on, prompts and answers. trials: of each method. seeds: of the final trainings, from 1.
-    examples: training rows; a list compares over amounts of data, `all` among them for every row.
+    name of your own (`method` inside where the name is none). budget: tokens that a trial reads:
+    prompts with their shots and answers, cut to the context, in each pass of a step (an ensemble's
+    members read the same rows, dpo's reference too). trials: of each method. seeds: of the final
+    trainings, from 1. examples: training rows, drawn by the training's seed; a list compares over
+    amounts of data, `all` among them for every row.
     """
 
     pipeline: str | list[str]
@@ -60,14 +62,27 @@ class Comparison(Block):
     @field_validator("methods", mode="before")
     @classmethod
     def _named(cls, methods: Any) -> Any:
-        return {name: {} for name in methods} if isinstance(methods, list) else methods
+        if not isinstance(methods, list):
+            return methods
+        _require_once("methods", methods)
+        return {name: {} for name in methods}
 
-    @field_validator("examples")
+    @field_validator("budget", "trials", "seeds", mode="before")
     @classmethod
-    def _counts(cls, examples: list[int | str]) -> list[int | str]:
+    def _is_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"{value} is no number")
+        return value
+
+    @field_validator("examples", mode="before")
+    @classmethod
+    def _counts(cls, examples: Any) -> Any:
+        if not isinstance(examples, list):
+            return examples
         for count in examples:
-            if count != "all" and not (isinstance(count, int) and count > 0):
+            if count != "all" and not (type(count) is int and count > 0):  # True is an int too
                 raise ValueError(f"examples are numbers of training rows, or 'all'; got {count!r}")
+        _require_once("examples", examples)
         return examples
 
     @model_validator(mode="after")
@@ -76,6 +91,7 @@ class Comparison(Block):
             raise ValueError("a comparison needs two methods at least")
         if not self.pipelines:
             raise ValueError("a comparison needs a pipeline")
+        _require_once("pipeline", self.pipelines)
         for name in self.methods:
             self.adapter(name, self.pipelines[0])
         return self
@@ -115,6 +131,12 @@ class Comparison(Block):
                     rows = None if count == "all" else int(count)
                     adapter = self.adapter(name, pipeline)
                     yield Entry(comparison, key, pipeline, self.task, name, adapter, rows)
+
+
+def _require_once(key: str, values: Sequence[Any]) -> None:
+    """Raise ValueError where a value stands twice: its entries would be one."""
+    if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+        raise ValueError(f"{key} has {twice[0]!r} twice")
 
 
 def is_trained(adapter: Any) -> bool:

@@ -10,6 +10,7 @@ from components.comparison.block import Entry, is_trained
 from components.evaluation import evaluate_adapter
 from components.lineage import LINEAGE, folder_hash, read_json, write_json
 from components.reporter import Reporter
+from components.training.checkpoint import Checkpoints
 
 KEPT_SEED = 1  # its adapter stays, so that serving it can be measured
 
@@ -29,7 +30,7 @@ def train_final(
     """Train `entry` with the settings that the folder `search` found, and judge it.
 
     Writes an evaluation folder with `final.json` beside: what was compared, and what it took. The
-    seconds are those of this run on this machine; a resumed run counts from where it went on.
+    seconds are those of this machine; of a resumed run also those that led to its checkpoint.
 
     Raises:
         ValueError: the task has too few rows, or the training diverged.
@@ -38,6 +39,7 @@ def train_final(
     adapter = out / "adapter"
     adapter.mkdir()
     block = entry.block(found["best"]["settings"], seed, found["steps"])
+    _, spent = Checkpoints(checkpoints, identity).so_far()
     started = time.perf_counter()
     figures = train_adapter(
         block,
@@ -49,7 +51,7 @@ def train_final(
         identity=identity,
         report=report,
     )
-    seconds = time.perf_counter() - started
+    seconds = spent + time.perf_counter() - started
     scores = evaluate_adapter(adapter, task, base, out, report)
     told = _about(entry, base) | {
         "seed": seed,

@@ -43,9 +43,11 @@ def collect(
     _require_one_key(folder, entries, comparison.seeds)
     figures = read_json(folder / "finals" / entries[0].final(KEPT_SEED) / "metrics.json")
     score = OF_SUMS.get(figures["metric"])
+    sign, most = (-1, float("inf")) if figures["lower_is_better"] else (1, 1.0)
+    bounds = {key: intervals.interval(each, score, most) for key, each in scores.items()}
     rows = [_row(folder, entry, scores[entry.key], score, price) for entry in entries]
-    sign = -1 if figures["lower_is_better"] else 1
     for row in rows:
+        row["interval"] = list(bounds[row["key"]])
         row["merit"] = sign * row["score"]  # more is better, whatever the metric
     report.progress(1, 3, "scores")
     _add_serving(artifacts, folder, entries, rows)
@@ -63,6 +65,8 @@ def collect(
             "train"
         ],
         "n": figures["n"],
+        "intervals": intervals.covered(comparison.seeds),
+        **_beside_scores(artifacts, comparison),
         "rows": rows,
         "advice": [_advice(group) for group in groups],
     }
@@ -70,6 +74,20 @@ def collect(
     write_page(folder, result, out)
     report.progress(3, 3)
     return {f"{row['key']}.score": row["score"] for row in rows}
+
+
+def _beside_scores(artifacts: Path, comparison: Comparison) -> dict[str, Any]:
+    """What scores are to be seen beside, as far as it was made: `controls`, what the task gives
+    without a language model, and `overlap`, by pipeline what its corpus holds of the test rows.
+    """
+    controls = artifacts / "controls" / comparison.task / "metrics.json"
+    overlap = {}
+    for pipeline in comparison.pipelines:
+        place = artifacts / pipeline / "contamination" / "metrics.json"
+        found = read_json(place).get(comparison.task) if place.is_file() else None
+        if found:
+            overlap[pipeline] = {"words": found["words"], **found["test"]}
+    return {"controls": read_json(controls) if controls.is_file() else {}, "overlap": overlap}
 
 
 def _scores(folder: Path, entry: Entry, seeds: int) -> np.ndarray:
@@ -100,8 +118,9 @@ def _require_one_key(folder: Path, entries: Sequence[Entry], seeds: int) -> None
 
 
 def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: float | None) -> Row:
-    seeds = range(1, len(figures) + 1)
-    finals = [read_json(folder / "finals" / entry.final(seed) / "final.json") for seed in seeds]
+    places = [folder / "finals" / entry.final(seed + 1) for seed in range(len(figures))]
+    finals = [read_json(place / "final.json") for place in places]
+    judged = [read_json(place / "metrics.json") for place in places]
     scores = intervals.score_of(figures, score)
     seconds = float(np.mean([final["train_seconds"] for final in finals]))
     searched = finals[0]["search_seconds"]
@@ -110,30 +129,40 @@ def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: f
         "key": entry.key,
         **{key: finals[0][key] for key in (*same, "base_parameters")},
         "score": float(scores.mean()),
-        "interval": list(intervals.interval(figures, score)),
         "seed_scores": scores.tolist(),
         "train_seconds": round(seconds, 2),
         "search_seconds": searched,
-        "cost": round(seconds / 3600 * price, 6) if price is not None else None,
+        "cost": cost_of(seconds, price),
+        "truncated": max(seed["truncated"] for seed in judged),
+        "unfinished": max(seed["unfinished"] for seed in judged),
     }
+
+
+def cost_of(seconds: float, price: float | None) -> float | None:
+    """What `seconds` of a machine cost at `price` an hour; None without a price."""
+    return None if price is None else round(seconds / 3600 * price, 6)
 
 
 def _add_serving(
     artifacts: Path, folder: Path, entries: Sequence[Entry], rows: Sequence[Row]
 ) -> None:
-    """Serve each method on each base; with other amounts of data it is as large and as fast."""
+    """Serve each method on each base, once for each way that it is asked.
+
+    A prompt with more shots is longer to read. What was trained on other amounts of data is as
+    large and as fast.
+    """
     for pipeline in dict.fromkeys(entry.pipeline for entry in entries):
-        of_name = {entry.name: entry for entry in entries if entry.pipeline == pipeline}
-        adapters = {
-            name: folder / "finals" / entry.final(KEPT_SEED) / "adapter"
-            for name, entry in of_name.items()
-        }
-        prompts = {name: _prompt(artifacts, place) for name, place in adapters.items()}
-        measured = serving.measure(artifacts / pipeline / "base", adapters, prompts)
+        own = [entry for entry in entries if entry.pipeline == pipeline]
+        places = {e.key: folder / "finals" / e.final(KEPT_SEED) / "adapter" for e in own}
+        prompts = {key: _prompt(artifacts, place) for key, place in places.items()}
+        served: dict[tuple[str, str], str] = {}  # by method and request: the first such entry's key
+        shared = {e.key: served.setdefault((e.name, prompts[e.key]), e.key) for e in own}
+        asked = {key: places[key] for key in served.values()}
+        measured = serving.measure(artifacts / pipeline / "base", asked, prompts)
         for row in rows:
             if row["pipeline"] == pipeline:
                 nothing = {"first_token_ms": None, "tokens_per_second": None}
-                row.update(measured.get(row["name"], nothing))
+                row.update(measured.get(shared[row["key"]], nothing))
 
 
 def _prompt(artifacts: Path, adapter: Path) -> str:
@@ -162,13 +191,12 @@ def _add_differences(
     sign: -1 where a lower score is better, so that a worse row's difference is below zero.
     """
     best = max(group, key=lambda row: row["merit"])
-    for row in group:
-        gap = None
-        if row is not best:
-            sides = [scores[row["key"]], scores[best["key"]]][::sign]
-            gap = list(intervals.difference(*sides, score))
-        row["difference_to_best"] = gap
-        row["tied_with_best"] = gap is None or gap[2] >= 0
+    others = [row for row in group if row is not best]
+    sides = [[scores[row["key"]], scores[best["key"]]][::sign] for row in others]
+    gaps = [intervals.difference(*pair, score) for pair in sides]
+    best |= {"difference_to_best": None, "tied_with_best": True}
+    for row, gap in zip(others, intervals.joint(gaps, len(group)), strict=True):
+        row |= {"difference_to_best": list(gap), "tied_with_best": gap[2] >= 0}
 
 
 def _add_fronts(group: list[Row]) -> None:
@@ -186,7 +214,8 @@ def _add_fronts(group: list[Row]) -> None:
 def _advice(group: list[Row]) -> str:
     """What to ship: the cheapest whose score cannot be told from the best.
 
-    Cheapest to train; where two take about as long, the smaller one.
+    Cheapest to train; where two take about as long, the smaller one. The others that cannot be told
+    from the best are named with what they cost more, or less.
     """
     best = next(row for row in group if row["difference_to_best"] is None)
     tied = [row for row in group if row["tied_with_best"]]
@@ -194,17 +223,46 @@ def _advice(group: list[Row]) -> str:
     about = [row for row in tied if row["train_seconds"] <= quick]
     cheapest = min(about, key=lambda row: (row["bytes"], row["train_seconds"]))
     rows = "" if best["examples"] is None else f" with {best['examples']} training rows"
-    score = f"{best['score']:.3f} [{best['interval'][0]:.3f}, {best['interval'][1]:.3f}]"
-    where = f"On the base of {best['pipeline']}{rows}"
     price = f"{cheapest['train_seconds']:.1f} s of training, {cheapest['bytes']:,} bytes"
-    if cheapest is best:
-        return (
-            f"{where}, ship {best['name']} ({price}): it scores best, {score}, and every "
-            "cheaper one surely less."
-        )
-    gap = cheapest["difference_to_best"]
-    return (
-        f"{where}, ship {cheapest['name']} ({price}): its score of {cheapest['score']:.3f} cannot "
-        f"be told from the best, {best['name']} with {score} (difference {gap[0]:+.3f} "
-        f"[{gap[1]:.3f}, {gap[2]:.3f}])."
+    said = [
+        f"On the base of {best['pipeline']}{rows}, ship {cheapest['name']} ({price}): "
+        + _standing(cheapest, best)
+    ]
+    others = [row for row in tied if row not in (cheapest, best)]
+    if others:
+        named = ", ".join(f"{row['name']} ({_beside(row, cheapest)})" for row in others)
+        it = "it" if cheapest is best else "the best either"
+        said.append(f"Cannot be told from {it}: {named}.")
+    some = len(tied) < len(group)
+    said.append(
+        "All others score surely less." if some else "None scores surely less than the best."
     )
+    return " ".join(said)
+
+
+def _standing(row: Row, best: Row) -> str:
+    """How `row`, which is to be shipped, scores beside the best."""
+    score = f"{best['score']:.3f} [{best['interval'][0]:.3f}, {best['interval'][1]:.3f}]"
+    if row is best:
+        return f"it scores best, {score}."
+    gap = row["difference_to_best"]
+    return (
+        f"its score of {row['score']:.3f} cannot be told from the best, {best['name']} with "
+        f"{score} (difference {gap[0]:+.3f} [{gap[1]:.3f}, {gap[2]:.3f}]; {_beside(best, row)})."
+    )
+
+
+def _beside(row: Row, shipped: Row) -> str:
+    """What `row` takes to train and to keep, beside what is shipped."""
+    time, other = row["train_seconds"], shipped["train_seconds"]
+    size, least = row["bytes"], shipped["bytes"]
+    longer = f"{_times(time / other)} as long to train" if other else f"{time:.1f} s of training"
+    larger = f"{_times(size / least)} as large" if least else f"{size:,} bytes"
+    return (
+        f"{'as quick' if time <= ALIKE * other else longer} and "
+        f"{'as large' if size == least else larger}"
+    )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.2g} times"

@@ -4,62 +4,64 @@ Each trial is kept by the hash of all that shapes it, so that an interrupted sea
 with more trials or seeds makes only what is new.
 """
 
+import fcntl
 import shutil
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.adapters.training import learning_rate_of, train_adapter
+from components.adapters.training import fitting_of, learning_rate_of, train_adapter
 from components.comparison import space
 from components.comparison.block import Comparison, Entry, is_trained
+from components.comparison.ground import SEED, Ground
+from components.comparison.possible import choices_of
 from components.evaluation import validation_score
-from components.lineage import read_json, read_jsonl, value_hash, write_json
+from components.lineage import read_json, value_hash, write_json
 from components.metric_names import LOWER_IS_BETTER
 from components.reporter import Reporter, Silent
+from components.training.checkpoint import Checkpoints
 from components.training.loop import Diverged
 
-SEED = 0  # of all trials; the final trainings have others
-PATIENCE = 3  # trials that must have got as far before one is stopped for being worse than they
+PATIENCE = 3  # trials that must have come to their end before one is stopped for being worse
 NO_TEST = {"rate": None, "curve": [], "seconds": 0.0}  # of what has no learning rate
-COUNTED_ROWS = 1000  # for the mean length of a row
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Where a search stands. trials: a folder that outlives it. origin: the hash of inputs, code
-    and versions; with a trial's settings it says which trial that is.
-    """
-
-    task: Path
-    base: Path
-    trials: Path
-    origin: str
 
 
 class _Pruned(Exception):
-    """This trial is worse than most were at the same step."""
+    """This trial is worse than half of the others were on the way to the same step."""
 
 
 class _Judge(Silent):
     """Watches a trial's validation loss, and stops it by the median rule of Golovin et al. 2017
-    (section 3.2.2): worse at a step than the median of the trials before it.
+    (section 3.2.2): its best loss so far is worse than the median, over the trials that came to
+    their end, of the mean of the losses that each had up to the same evaluation.
+
+    Not in the first half of the steps, where a low learning rate is behind whatever it comes to,
+    nor at the last one, where nothing is left to save.
     """
 
-    def __init__(self, earlier: Sequence[Mapping[str, Any]]) -> None:
-        self.losses: list[float] = []
-        self._earlier = [trial["losses"] for trial in earlier]
+    def __init__(
+        self,
+        earlier: Sequence[Mapping[str, Any]],
+        steps: int,
+        history: Sequence[Mapping[str, float]] = (),
+    ) -> None:
+        """history: what an interrupted try was told, which is not told again."""
+        told = "validation_loss"
+        self.losses: list[float] = [figures[told] for figures in history if told in figures]
+        self._ended = [trial["losses"] for trial in earlier if not trial["stopped"]]
+        self._steps = steps
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         if "validation_loss" not in values:
             return
         self.losses.append(values["validation_loss"])
-        number = len(self.losses)
-        others = [losses[number - 1] for losses in self._earlier if len(losses) >= number]
-        if len(others) >= PATIENCE and self.losses[-1] > statistics.median(others):
+        if not self._steps / 2 <= step < self._steps or len(self._ended) < PATIENCE:
+            return
+        means = [statistics.mean(losses[: len(self.losses)]) for losses in self._ended]
+        if min(self.losses) > statistics.median(means):
             raise _Pruned
 
 
@@ -71,15 +73,22 @@ def search(
     The best has the best score on validation data; of equals, the lowest loss.
 
     Raises:
-        ValueError: the task has too few rows, or no learning rate trains.
+        ValueError: the task has too few rows, nothing that a method leaves open is possible, or no
+            learning rate trains.
     """
-    steps = steps_of(entry, comparison.budget, ground) if is_trained(entry.adapter) else 0
-    found = _range_test(entry.block({}, SEED, steps), ground) if steps else NO_TEST
+    choices = choices_of(entry, ground)
+    begun = {  # with what is measured: the defaults, as far as they are possible
+        name: values[0]
+        for name, values in choices.items()
+        if getattr(entry.adapter, name) not in values
+    }
+    steps = steps_of(entry, begun, comparison.budget, ground) if is_trained(entry.adapter) else 0
+    found = _range_test(entry.block(begun, SEED, steps), ground) if steps else NO_TEST
     lower = read_json(ground.task / "task.json")["metric"] in LOWER_IS_BETTER
     trials: list[dict[str, Any]] = []
-    count = space.count(entry.adapter, comparison.trials)
+    count = space.count(entry.adapter, choices, comparison.trials)
     for number in range(count):
-        chosen = space.point(entry.adapter, number, found["rate"])
+        chosen = space.point(entry.adapter, choices, number, found["rate"])
         trials.append(_trial(entry, chosen, steps, ground, trials))
         _tell(trials, count, lower, report)
     best = best_of(trials, lower)
@@ -107,30 +116,25 @@ def _range_test(begun: Any, ground: Ground) -> dict[str, Any]:
     """
     key = value_hash([ground.origin, "range test", begun.model_dump(mode="json")])
     kept = ground.trials / key / "range_test.json"
-    if not kept.is_file():
-        started = time.perf_counter()
-        found = learning_rate_of(begun, ground.task, ground.base)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        taken = round(time.perf_counter() - started, 2)
-        write_json(kept, {"rate": found.rate, "curve": found.curve, "seconds": taken})
-    return read_json(kept)
+    with _alone(kept.parent):
+        if not kept.is_file():
+            started = time.perf_counter()
+            found = learning_rate_of(begun, ground.task, ground.base)
+            taken = round(time.perf_counter() - started, 2)
+            write_json(kept, {"rate": found.rate, "curve": found.curve, "seconds": taken})
+        return read_json(kept)
 
 
-def steps_of(entry: Entry, budget: int, ground: Ground) -> int:
-    """How many steps read `budget` tokens of prompts and answers.
+def steps_of(entry: Entry, begun: Mapping[str, Any], budget: int, ground: Ground) -> int:
+    """How many steps of `entry` with settings `begun` read `budget` tokens.
+
+    What is counted is told in `Fitting.tokens_of_step`.
 
     Raises:
-        ValueError: the budget is less than one step.
+        ValueError: the budget is less than one step, or the task has too few rows.
     """
-    from transformers import AutoTokenizer
-
-    from components.adapters.encoding import as_text
-
-    tokenizer = AutoTokenizer.from_pretrained(ground.base)
-    limit = min(COUNTED_ROWS, entry.examples or COUNTED_ROWS)
-    rows = islice(read_jsonl(ground.task / "train.jsonl"), limit)
-    lengths = [len(as_text(tokenizer, row["prompt"] + row["answer"])) for row in rows]
-    per_step = statistics.mean(lengths) * min(entry.adapter.batch_size, limit)
+    fitting = fitting_of(entry.block(begun, SEED, 0), ground.task, ground.base)
+    per_step = fitting.tokens_of_step()
     if budget < per_step:
         raise ValueError(
             f"comparisons.{entry.comparison}.budget {budget} is less than one step of "
@@ -158,37 +162,58 @@ def _trial(
     """Make a trial of the settings `chosen`, or read what it gave before."""
     block = entry.block(chosen, SEED, steps)
     folder = ground.trials / value_hash([ground.origin, block.model_dump(mode="json")])
-    if (folder / "trial.json").is_file():
+    with _alone(folder):
+        if not (folder / "trial.json").is_file():
+            checkpoints = Checkpoints(folder / "checkpoints", folder.name)
+            history, spent = checkpoints.so_far()
+            judge, started = _Judge(earlier, steps, history), time.perf_counter()
+            score = _score(block, entry.name, ground, checkpoints, judge)
+            record = {
+                "settings": dict(chosen),
+                "score": score or 0.0,
+                "losses": judge.losses,
+                "stopped": score is None,
+                "seconds": round(spent + time.perf_counter() - started, 2),
+            }
+            write_json(folder / "trial.json", record)
+            for part in ("adapter", "checkpoints"):
+                shutil.rmtree(folder / part, ignore_errors=True)
         return read_json(folder / "trial.json")
-    made = folder / "adapter"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold `folder` against searches that make the same trial; they wait, and read what it gave.
+
+    An `flock` goes with its process, however that ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _score(
+    block: Any, name: str, ground: Ground, checkpoints: Checkpoints, judge: _Judge
+) -> float | None:
+    """What `block` scores on validation data; None where its training was stopped or diverged."""
+    made = checkpoints.folder.with_name("adapter")
     shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
-    judge, started = _Judge(earlier), time.perf_counter()
+    made.mkdir()
     try:
         train_adapter(
             block,
-            entry.name,
+            name,
             ground.task,
             ground.base,
             made,
-            checkpoints=folder / "checkpoints",
-            identity=folder.name,
+            checkpoints=checkpoints.folder,
+            identity=checkpoints.identity,
             report=judge,
         )
-        score, stopped = validation_score(made, ground.task, ground.base), False
+        return validation_score(made, ground.task, ground.base)
     except (_Pruned, Diverged):  # too high a rate is a result of a trial, not an error
-        score, stopped = 0.0, True
-    record = {
-        "settings": dict(chosen),
-        "score": score,
-        "losses": judge.losses,
-        "stopped": stopped,
-        "seconds": round(time.perf_counter() - started, 2),
-    }
-    write_json(folder / "trial.json", record)
-    for part in ("adapter", "checkpoints"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-    return record
+        return None
 
 
 def best_of(trials: Sequence[Mapping[str, Any]], lower: bool = False) -> Mapping[str, Any] | None:

@@ -4,6 +4,12 @@ import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.adapters.encoding import cut_prompt
+
+if TYPE_CHECKING:
+    from components.serving.engine import Engine
 
 ROUNDS = 5  # all adaptations take turns in each, so that a busy moment meets all of them
 TOKENS = 32  # of an answer
@@ -14,7 +20,8 @@ def measure(
 ) -> dict[str, dict[str, float]]:
     """Serve `adapters` of `base` one request at a time; medians by name.
 
-    prompts: what each is asked, its worked examples included. Returns "first_token_ms" and
+    prompts: what each is asked, its worked examples included; each time as by a caller who was
+    never there, so that the engine has to read all of it. Returns "first_token_ms" and
     "tokens_per_second"; nothing for one that writes no text, as a classifier head.
     """
     from components.serving.engine import RequestError
@@ -24,14 +31,14 @@ def measure(
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in adapters}
     for name in adapters:
         try:
-            _ask(engine, name, prompts[name])  # the first answer also warms up
+            _ask(engine, name, prompts[name], "first")  # the first answer also warms up
         except RequestError as error:
             if error.code == "model_unavailable":
                 raise
             del taken[name]
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         for name, times in taken.items():
-            times.append(_ask(engine, name, prompts[name]))
+            times.append(_ask(engine, name, prompts[name], f"round {number}"))
     engine.close()
     return {
         name: {
@@ -42,13 +49,18 @@ def measure(
     }
 
 
-def _ask(engine, name: str, prompt: str) -> tuple[float, float]:
-    """Seconds to the first token, and of each one after it."""
-    from components.serving.engine import Sampling
+def _ask(engine: "Engine", name: str, prompt: str, tenant: str) -> tuple[float, float]:
+    """Seconds to the first token, and of each one after it.
 
-    room = engine.room(name) - TOKENS
+    In a context that is short for prompt and answer the prompt keeps half of it at least.
+    """
+    from components.serving.engine import Caller, Sampling
+
+    room = engine.room(name)
+    count = min(TOKENS, room // 2)
     started = time.perf_counter()
-    tokens = engine.generate(name, engine.encode(prompt)[-room:], Sampling(TOKENS, 0.0))
+    ids = cut_prompt(engine.encode(prompt), room - count)
+    tokens = engine.generate(name, ids, Sampling(count, 0.0), Caller(tenant))
     if next(tokens, None) is None:  # the text ended at once
         return time.perf_counter() - started, time.perf_counter() - started
     first = time.perf_counter()

@@ -1,5 +1,6 @@
 """What a trial tries: a point of a method's settings, a function of its number alone."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from components.adapters import METHODS
@@ -11,13 +12,15 @@ from components.comparison.block import is_trained
 BELOW, ABOVE = 1 / 10, 3.0
 
 
-def point(adapter: Any, number: int, rate: float | None) -> dict[str, Any]:
-    """The settings of trial `number`, from 0. rate: the range test's; None: nothing is trained.
+def point(
+    adapter: Any, choices: Mapping[str, tuple], number: int, rate: float | None
+) -> dict[str, Any]:
+    """The settings of trial `number`, from 0. choices: what else is open, see `open_choices`. rate:
+    the range test's; None: nothing is trained.
 
     A Halton sequence (Halton 1960) spreads any number of trials evenly over rate and choices: the
     first n of m trials are the trials of a search of n.
     """
-    choices = open_choices(adapter)
     if rate is None:
         return _designs(choices)[number]
     from scipy.stats import qmc
@@ -40,9 +43,9 @@ def rates(adapter: Any, found: float) -> tuple[float, float]:
     return min(hints) * BELOW, max(hints) * ABOVE
 
 
-def count(adapter: Any, trials: int) -> int:
+def count(adapter: Any, choices: Mapping[str, tuple], trials: int) -> int:
     """How many trials there are to make."""
-    return trials if is_trained(adapter) else min(trials, len(_designs(open_choices(adapter))))
+    return trials if is_trained(adapter) else min(trials, len(_designs(choices)))
 
 
 def open_choices(adapter: Any) -> dict[str, tuple]:
@@ -51,7 +54,7 @@ def open_choices(adapter: Any) -> dict[str, tuple]:
     return {name: v for name, v in offered.items() if name not in adapter.model_fields_set}
 
 
-def _designs(choices: dict[str, tuple]) -> list[dict[str, Any]]:
+def _designs(choices: Mapping[str, tuple]) -> list[dict[str, Any]]:
     """Every combination: a prompt has few, and trying one costs no training."""
     designs: list[dict[str, Any]] = [{}]
     for name, values in choices.items():

@@ -5,7 +5,8 @@ from math import factorial
 from pathlib import Path
 from random import Random
 
-from components.lineage import read_json, read_jsonl
+from components.adapters.task_data import training_rows
+from components.lineage import read_json
 from components.prompts import choose_shots
 
 # the score of rows, each with its "prompt", under a wording: its "template" and "shot_texts"
@@ -60,10 +61,11 @@ def _paraphrased(description: Mapping, task: Path) -> Iterator[dict]:
 
     The task's, for its rows are rendered with them: an adapter may be older.
     """
-    seed, shots = description["settings"]["seed"], description["prompt"]["shots"]
+    settings, shots = description["settings"], description["prompt"]["shots"]
+    rows = training_rows(task, settings["examples"], settings["seed"])
     for number, template in enumerate(read_json(task / "task.json")["prompt"]["paraphrases"]):
-        train = (_reworded(row, number) for row in read_jsonl(task / "train.jsonl"))
-        yield {"template": template, "shot_texts": choose_shots(train, shots, seed)}
+        train = (_reworded(row, number) for row in rows)
+        yield {"template": template, "shot_texts": choose_shots(train, shots, settings["seed"])}
 
 
 def _orders(shots: int, settings: Mapping) -> Iterator[tuple[int, ...]]:

@@ -90,7 +90,7 @@ def _scores(rows: Rows, metric: str) -> "Figure":
         low, high = row["interval"]
         canvas.beside(axes, place, f"{row['score']:.3f} [{low:.3f}, {high:.3f}]")
     canvas.rows(axes, [row["name"] for row in rows])
-    axes.set_xlabel(f"{metric}; line: 95 % interval over examples and seeds; ticks: single seeds")
+    axes.set_xlabel(f"{metric}; line: 95 % interval; ticks: single seeds")
     axes.margins(x=0.06)
     return figure
 

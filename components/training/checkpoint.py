@@ -92,6 +92,13 @@ class Checkpoints:
             return held["step"], held["state"]
         return None
 
+    def so_far(self) -> tuple[list[dict[str, float]], float]:
+        """What the run was told up to the checkpoint that it goes on from, and how many seconds it
+        has worked for it, over all interrupted tries.
+        """
+        found = self.latest()
+        return (found[1]["history"], found[1]["worked"]) if found else ([], 0.0)
+
     def newest(self) -> Path | None:
         """The file of the newest checkpoint, whosever it is."""
         return next(iter(self._files()), None)
