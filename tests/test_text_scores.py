@@ -96,12 +96,40 @@ def test_token_f1_by_hand():
         ("number", "-0", "0", True),
         ("number", " ten ", "ten", True),
         ("number", "nan", "nan", True),
+        ("number", "-$5.", "$-5", True),
+        ("number", "1e3", "1,000", True),
+        ("number", ".5%", "0.50", True),
+        ("number", "1 2", "12", False),  # two numbers
+        ("number", "1,5", "15", False),  # of a language with a decimal comma
+        ("number", f"{'7' * 30}1", f"{'7' * 30}2", False),  # arithmetic rounds to 28 digits
+        ("number", f"{'7' * 30}10", f"{'7' * 30}1.0e1", True),
+        ("number", ".", "", False),
+        ("squad", "A", "a.", True),  # of a multiple choice
+        ("squad", "A", "", False),  # nothing is left of it by SQuAD's script, as of no answer
+        ("squad", "-", "", False),
+        ("squad", "-", "+", False),
+        ("squad", "", " ", True),
         ("none", " x ", "x", True),
         ("none", "X", "x", False),
     ],
 )
 def test_normalised_answers(rule, one, other, same):
     assert (NORMALISERS[rule](one) == NORMALISERS[rule](other)) is same
+
+
+@pytest.mark.parametrize("said", ["1e9999999", "-1E999999", "9e-99999999999999999999", "1" * 500])
+def test_a_number_out_of_bounds_ends_nothing_and_takes_no_memory(said):
+    """The first once ended an evaluation with decimal.Overflow, the second was a megabyte long."""
+    (record,) = judge_texts("exact_match", [said], ["1"], "number")
+    assert record["correct"] == 0
+    assert len(number(said)) <= len(said) + 2
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "f1"])
+def test_nothing_is_no_answer_to_a_multiple_choice(metric):
+    """SQuAD's script takes the article out of `A`, and then an empty prediction was right."""
+    judged = judge_texts(metric, ["", "A", "the", "(A)", "B"], ["A"] * 5, "squad")
+    assert [record["correct"] for record in judged] == [0, 1, 0, 1, 0]
 
 
 def test_most_samples_decide_and_of_equals_the_first():
