@@ -249,6 +249,21 @@ def test_controls_of_generation_are_a_frequent_answer_and_a_near_one(tmp_path, m
     asked = [row["text"] for row in read_jsonl(task / "test.jsonl")]
     assert all((text, r["tfidf"]) in known for text, r in zip(asked, records, strict=True))
     assert figures["tfidf"]["interval"][0] <= scores["tfidf"] <= figures["tfidf"]["interval"][1]
+    rows = [row | {"correct": 1.0} for row in read_jsonl(task / "test.jsonl")]
+    theirs = summarise(rows, "test", [], "exact_match", {}, "tokenizer", {"normalise": "squad"})
+    same = figures["tfidf"]["comparison_key"] == theirs["comparison_key"]
+    assert same is (metric == "exact_match")  # the key of adapters judged alike
+
+
+def test_controls_of_texts_know_no_rule_for_answers(tmp_path):
+    task, out = write_task(tmp_path / "t", "language_modelling", "bits_per_byte"), tmp_path / "out"
+    out.mkdir()
+    evaluate_controls(task, out, Silent())
+    rows = [
+        row | {"correct": 1.0, "statistics": [1, 1, 1]} for row in read_jsonl(task / "test.jsonl")
+    ]
+    theirs = summarise(rows, "test", [], "bits_per_byte", {}, "tokenizer", {"score": "nats"})
+    assert read_json(out / "metrics.json")["bytes"]["comparison_key"] == theirs["comparison_key"]
 
 
 def test_controls_of_language_modelling_count_bytes(tmp_path):
