@@ -68,10 +68,10 @@ def build_task(
     Rows are {"id", "prompt", "answer", "label", "text"}: what is read, what has to follow, what a
     prediction is compared with: a label, or the final answer of a text (empty for language models,
     whose answer is the whole text), and what of it the data set itself says, without a word of the
-    template. Rows with worked steps have their number as "steps", those of a prompt with
-    paraphrases "paraphrases", what is read in each. Of rows that read the same and have the same
-    label one is kept. A limit keeps the rows with the smallest hashes, so a larger limit only adds
-    rows.
+    template. Rows of generated answers have "columns" too, what another template may ask for, and
+    those with worked steps their number as "steps"; those of a prompt with paraphrases have
+    "paraphrases", what is read in each. Of rows that read the same and have the same label one is
+    kept. A limit keeps the rows with the smallest hashes, so a larger limit only adds rows.
 
     Raises:
         ValueError: a row does not fit the prompt: no such label or column, no final answer.
@@ -144,6 +144,7 @@ def _generation(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Row:
         "answer": answer,
         "label": label,
         "text": _own_words(prompt.template, columns),
+        "columns": {name: text for name, text in columns.items() if isinstance(text, str)},
         **counted,
         **_paraphrased(prompt, columns, dataset),
     }

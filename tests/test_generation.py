@@ -18,7 +18,7 @@ from components.dataset import Dataset
 from components.evaluation import decoding, evaluate_adapter
 from components.evaluation.decoding import Decoding, generate
 from components.ingest import ingest
-from components.lineage import read_json, read_jsonl
+from components.lineage import read_json, read_jsonl, write_json
 from components.models import llama
 from components.prompts import Prompt
 from components.reporter import Silent
@@ -273,6 +273,28 @@ def test_samples_are_judged_by_where_most_of_them_end(velan):
         PromptDesign(method="prompt", samples=3, **COMMON)
 
 
+def test_an_adapter_is_asked_in_its_own_wording(velan, tmp_path):
+    """A champion judged anew once was asked in the words of the candidate that would replace it."""
+    block = PromptDesign(method="prompt", shots=1, **COMMON)
+    _, figures, out = judged(velan, block, "older")
+    prompt = Prompt(template="Say in Velan: {{source}}\n", answer=" {{target}}", stop=["\n"])
+    task, again = tmp_path / "task", tmp_path / "again"
+    for folder in (task, again):
+        folder.mkdir()
+    settings = {"metric": "chrf", "max_new_tokens": 20, "max_eval": 24}
+    newer = Task(dataset="data", kind="generation", prompt="ask", **settings)
+    build_task(newer, "velan", prompt, "ask", velan["data"], task, Silent())
+    adapter = out.parent / "older"
+    assert evaluate_adapter(adapter, task, velan["base"], again, Silent()) == figures
+    for file in ("records.jsonl", "metrics.json", "golden.json"):
+        assert (again / file).read_bytes() == (out / file).read_bytes()
+    wanting = read_json(adapter / "adapter.json")
+    wanting["prompt"]["template"] = "{{source}} {{tongue}}"
+    write_json(adapter / "adapter.json", wanting)
+    with pytest.raises(ValueError, match="asks for tongue, and the rows of task velan now have s"):
+        evaluate_adapter(adapter, task, velan["base"], again, Silent())
+
+
 def test_texts_are_judged_by_their_nats(velan):
     texts = COMMON | {"task": "texts"}
     block = Lora(steps=30, rank=4, **LORA | texts)
@@ -282,10 +304,10 @@ def test_texts_are_judged_by_their_nats(velan):
     model, tokenizer = llama.load(velan["base"]), AutoTokenizer.from_pretrained(velan["base"])
     total, size, end = 0.0, 0, tokenizer.eos_token_id
     for row in read_jsonl(velan["texts"] / "test.jsonl"):
-        ids = torch.tensor([[end, *as_text(tokenizer, row["text"]), end]])
+        ids = torch.tensor([[end, *as_text(tokenizer, row["answer"]), end]])
         with torch.no_grad():
             total += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
-        size += len(row["text"].encode())
+        size += len(row["answer"].encode())
     bits = total / size / torch.log(torch.tensor(2.0)).item()
     assert read_json(plain / "metrics.json")["score"] == pytest.approx(bits, abs=1e-4)
     assert read_json(plain / "metrics.json")["lower_is_better"] is True
