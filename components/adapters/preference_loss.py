@@ -25,6 +25,18 @@ class PreferenceLoss(torch.nn.Module):
         super().__init__()
         self.model, self.data, self.beta, self.seed = model, data, beta, seed
 
+    def train(self, mode: bool = True) -> "PreferenceLoss":
+        """Only the deltas' own dropout begins: a base's would make another reference at each step,
+        and preferences out of noise. trl turns it off too (`disable_dropout`).
+        """
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        super().train(False)
+        for module in self.model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.train(mode)
+        return self
+
     def weight(self, row: Mapping[str, str]) -> int:
         return 1
 
