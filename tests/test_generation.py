@@ -8,15 +8,16 @@ from starlette.testclient import TestClient
 from transformers import AutoTokenizer
 
 from components import world
-from components.adapters import load_adapter
+from components.adapters import METHODS, load_adapter
 from components.adapters.encoding import as_text, encode, opening, overflows, pairs_of, room
 from components.adapters.lora import Lora
 from components.adapters.prompt import PromptDesign
 from components.adapters.training import train_adapter
 from components.corpus import build_corpus
 from components.dataset import Dataset
-from components.evaluation import decoding, evaluate_adapter
+from components.evaluation import decoding, evaluate_adapter, generation
 from components.evaluation.decoding import Decoding, generate
+from components.evaluation.subject import Subject
 from components.ingest import ingest
 from components.lineage import read_json, read_jsonl, write_json
 from components.models import llama
@@ -116,6 +117,20 @@ def test_a_stop_text_ends_an_answer(folders):
     stop = whole.text[3:5]
     cut = generate(model, tokenizer, PROMPTS[:1], [0], Decoding(12, stop=(stop,)))[0]
     assert cut.finished and cut.text == whole.text[: whole.text.index(stop)]
+
+
+def test_the_border_of_worked_examples_ends_an_answer_behind_them():
+    """A base that has seen two examples goes on with a third, which was part of the answer."""
+
+    def stops(shots, stop=()):
+        prompt = {"shot_texts": shots, "stop": list(stop)}
+        adapter = {"prompt": prompt, "settings": {"seed": 1}}
+        task = {"max_new_tokens": 8, "normalise": "none", "metric": "exact_match"}
+        subject = Subject(None, None, adapter, task, METHODS["prompt"])
+        return generation.decoding(subject)["stop"]
+
+    assert stops([]) == [] and stops([], ["."]) == ["."]
+    assert stops(["a b"]) == ["\n\n"] and stops(["a b"], ["\n\n", "."]) == ["\n\n", "."]
 
 
 @pytest.mark.parametrize("name", ["base", "soft_prompt"])
