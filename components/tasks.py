@@ -69,9 +69,10 @@ def build_task(
     prediction is compared with: a label, or the final answer of a text (empty for language models,
     whose answer is the whole text), and what of it the data set itself says, without a word of the
     template. Rows of generated answers have "columns" too, what another template may ask for, and
-    those with worked steps their number as "steps"; those of a prompt with paraphrases have
-    "paraphrases", what is read in each. Of rows that read the same and have the same label one is
-    kept. A limit keeps the rows with the smallest hashes, so a larger limit only adds rows.
+    those with worked steps their number as "steps", those of preferences the other answer as
+    "rejected"; those of a prompt with paraphrases have "paraphrases", what is read in each. Of rows
+    that read the same and have the same label, and reject the same, one is kept. A limit keeps the
+    rows with the smallest hashes, so a larger limit only adds rows.
 
     Raises:
         ValueError: a row does not fit the prompt: no such label or column, no final answer.
@@ -130,6 +131,7 @@ def _generation(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Row:
     """
     assert isinstance(prompt.answer, str), prompt.answer
     columns = _columns(row)
+    asked = [row["source"], *row.get("extra", {}).values()]
     answer = _filled(prompt.answer, columns, dataset)
     label = find_answer(prompt.extract, answer)
     if not label:
@@ -137,15 +139,20 @@ def _generation(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Row:
             f"data set {dataset.name}: the prompt's extract {prompt.extract!r} finds no answer in "
             f"{answer!r}"
         )
+    rejected = {}
+    if "rejected" in row:  # in the words of the answer that is preferred to it
+        other = _filled(prompt.answer, columns | {"target": row["rejected"]}, dataset)
+        rejected = {"rejected": other}
     counted = {"steps": len(row["steps"].splitlines())} if "steps" in row else {}
     return {
-        "id": text_hash(row["source"], *row.get("extra", {}).values(), label)[:ID_LENGTH],
+        "id": text_hash(*asked, label, *rejected.values())[:ID_LENGTH],
         "prompt": _filled(prompt.template, columns, dataset),
         "answer": answer,
         "label": label,
         "text": _own_words(prompt.template, columns),
         "columns": {name: text for name, text in columns.items() if isinstance(text, str)},
         **counted,
+        **rejected,
         **_paraphrased(prompt, columns, dataset),
     }
 
@@ -163,8 +170,10 @@ def _language_modelling(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -
 
 
 def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a template may ask for by name: the columns that `extra` names beside the others."""
-    return {**row, **row.get("extra", {})}
+    """What a template may ask for by name: the columns that `extra` names beside the others, and
+    not an answer that is rejected.
+    """
+    return {key: row[key] for key in row if key != "rejected"} | row.get("extra", {})
 
 
 def _own_words(template: str, columns: Mapping[str, Any]) -> str:

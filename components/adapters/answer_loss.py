@@ -25,6 +25,9 @@ class AnswerLoss(torch.nn.Module):
             return len(as_answer(tokenizer, asked, answer))
         return len(pairs_of(self.model, tokenizer, [asked], [answer], free_text=True)[0].target)
 
+    def answers(self, row: Mapping[str, str]) -> list[str]:
+        return [row["answer"]]
+
     def encode(self, rows: Sequence[Mapping[str, str]]) -> Batch:
         prompts = [self.data.prompt(row) for row in rows]
         answers = [row["answer"] for row in rows]

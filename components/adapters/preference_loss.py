@@ -40,6 +40,9 @@ class PreferenceLoss(torch.nn.Module):
     def weight(self, row: Mapping[str, str]) -> int:
         return 1
 
+    def answers(self, row: Mapping[str, str]) -> list[str]:
+        return [row["answer"], self.rejected(row)]
+
     def encode(self, rows: Sequence[Mapping[str, str]]) -> Batch:
         """All preferred answers, then all rejected ones, each behind its prompt."""
         prompts = [self.data.prompt(row) for row in rows]
@@ -59,7 +62,8 @@ class PreferenceLoss(torch.nn.Module):
         if not others:
             raise ValueError(
                 f"row {row['id']} has no 'rejected' answer, and its task no other label to take "
-                "one from; dpo needs pairs: add the column 'rejected', or choose another method"
+                "one from; dpo needs pairs: name their column in the data set's block, as in "
+                "'rejected: COLUMN', or choose another method"
             )
         return Random(f"{self.seed}:{row['id']}").choice(others)
 
