@@ -9,7 +9,7 @@ from components.block import Block
 
 WITHOUT_COLUMNS = ("text", "markdown")
 SHOWN = 60  # characters of a bad value in an error
-RESERVED = ("text", "label", "source", "target", "steps")
+RESERVED = ("text", "label", "source", "target", "steps", "rejected")
 
 Split = Literal["train", "validation", "test"]
 
@@ -22,8 +22,9 @@ class Dataset(Block):
     what raw values mean. source, target: the columns of pairs; of `parallel` lines the suffixes of
     a split's two files, whose stem `splits` names: of {train: train} train.en and train.de. steps:
     their column of worked steps, a step a line; where it is the target's own column, that holds the
-    steps, `####` and the answer, as GSM8K's does. extra: columns of pairs that a prompt may ask for
-    too; they may be empty.
+    steps, `####` and the answer, as GSM8K's does. rejected: their column of answers that the target
+    is preferred to, for `dpo`. extra: columns of pairs that a prompt may ask for too; they may be
+    empty.
     columns: the names, in order, of the columns of a split's file that has no header. kinds, size,
     seed: of the embedded `world`.
     group: what falls into one split as a whole, see `by_file`. max_bad_rows: so many may be
@@ -42,6 +43,7 @@ class Dataset(Block):
     source: str | None = None
     target: str | None = None
     steps: str | None = None
+    rejected: str | None = None
     extra: list[str] = Field(default_factory=list)
     kinds: list[str] | None = Field(default=None, min_length=1)
     size: int | None = Field(default=None, ge=1)
@@ -76,7 +78,7 @@ class Dataset(Block):
                 f"splits {self.splits}, source {self.source!r}: parallel lines need both: stems of "
                 "files, as {train: train}, and their suffixes, as source: en and target: de"
             )
-        for key in ("steps", "extra"):
+        for key in ("steps", "rejected", "extra"):
             if self.format == "parallel" and getattr(self, key):
                 raise ValueError(f"{key}: parallel lines are a source and a target, and no more")
         for key in ("text", "label", "source"):
@@ -97,9 +99,16 @@ class Dataset(Block):
             raise ValueError(f"source {self.source!r}, target {self.target!r}: a pair needs both")
         if self.source and (self.label or "text" in self.model_fields_set):
             raise ValueError(f"source {self.source!r}: pairs have no text and no label")
-        for key in ("steps", "extra"):
+        for key in ("steps", "rejected", "extra"):
             if getattr(self, key) and not self.source:
                 raise ValueError(f"{key} belongs to pairs, which source and target name")
+        if self.rejected and self.rejected in (self.source, self.target):
+            raise ValueError(f"rejected: '{self.rejected}' is the pair's source or target already")
+        if self.rejected and self.steps == self.target:
+            raise ValueError(
+                f"rejected '{self.rejected}': it stands in place of '{self.target}', which holds "
+                "worked steps too; give these a column of their own"
+            )
         if taken := [name for name in self.extra if name in RESERVED]:
             raise ValueError(f"extra: '{taken[0]}' is the name of a pair's own part; rename it")
         if self.splits and self.group == "file":
@@ -134,7 +143,7 @@ class Dataset(Block):
     def wanted(self, split: str) -> tuple[str, ...]:
         """The columns that are read in the file of `split`."""
         if self.source and self.target:
-            named = (self.source, self.target, self.steps, *self.extra)
+            named = (self.source, self.target, self.steps, self.rejected, *self.extra)
             return tuple(dict.fromkeys(name for name in named if name))
         text = self.text if isinstance(self.text, str) else self.text[split]
         return (text, self.label) if self.label else (text,)

@@ -24,10 +24,10 @@ def ingest(block: Dataset, path: Path, out: Path, report: Reporter) -> dict[str,
     """Read the data at `path` into `out`: `SPLIT.jsonl` and `report.json`.
 
     Rows are {"text"} (of the world also "kind", "logprob"), {"text", "label"} or {"source",
-    "target"}, with "steps" and "extra" where the block names such columns. Dropped and counted:
-    exact duplicates within a split; leaks, i.e. rows of train that stand in validation or test, and
-    rows of validation that stand in test, whatever their case, spacing and label (pairs: whatever
-    their target).
+    "target"}, with "steps", "rejected" and "extra" where the block names such columns. Dropped and
+    counted: exact duplicates within a split; leaks, i.e. rows of train that stand in validation or
+    test, and rows of validation that stand in test, whatever their case, spacing and label (pairs:
+    whatever their target).
 
     Raises:
         ValueError: the data is missing, malformed or empty; the message names file, row and value.
@@ -142,6 +142,11 @@ def _pair(block: Dataset, source: str, target: str, values: Mapping[str, Any]) -
     elif block.steps:
         row["steps"] = _text(values, block.steps)
     more: dict[str, Any] = {}
+    if block.rejected:
+        more["rejected"] = _text(values, block.rejected)
+        if more["rejected"] == row["target"]:
+            shown = row["target"][:SHOWN]
+            raise ValueError(f"columns '{target}' and '{block.rejected}' both hold {shown!r}")
     if block.extra:
         more["extra"] = {name: _maybe_text(values, name) for name in block.extra}
     if _of_world(block, values, "alignment"):

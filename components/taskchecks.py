@@ -138,10 +138,24 @@ def _adapter(
         said = f"a head chooses among labels; task '{block.task}' is {task.kind} and has none"
         yield Mistake((*place, "method"), said)
     if block.method == "dpo" and task.kind == "generation":
-        said = f"dpo prefers a label's answer to another's; task '{block.task}' has no labels"
-        yield Mistake((*place, "method"), said)
+        yield from _preferences(catalogue, place, block)
     if task.kind == "language_modelling":
         yield from _of_language_modelling(catalogue, place, block)
+
+
+def _preferences(
+    catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock
+) -> Iterator[Mistake]:
+    """A generated answer is preferred to the one that its row rejects, in the same words."""
+    task = catalogue.tasks[block.task]
+    dataset, prompt = catalogue.datasets.get(task.dataset), catalogue.prompts.get(task.prompt)
+    if dataset and not dataset.rejected:
+        said = f"dpo needs an answer to prefer each target to, and data set '{task.dataset}' of "
+        said += f"task '{block.task}' has none; name its column there: 'rejected: COLUMN'"
+        yield Mistake((*place, "method"), said)
+    if prompt and isinstance(prompt.answer, str) and "target" not in variables_of(prompt.answer):
+        said = f"answer {prompt.answer!r} has no {{{{target}}}}, so dpo would prefer it to itself"
+        yield Mistake(("prompts", task.prompt, "answer"), said)
 
 
 def _orders(catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock) -> Iterator[Mistake]:

@@ -65,12 +65,14 @@ def build_task(
 ) -> dict[str, float]:
     """Render the rows of `dataset` into `out`: `SPLIT.jsonl` and `task.json`.
 
-    Rows are {"id", "prompt", "answer", "label", "text"}: what is read, what has to follow, and what
-    a prediction is compared with: a label, or the final answer of a text (empty for language
-    models, whose answer is the whole text). Rows with worked steps have their number as "steps",
-    those of a prompt with paraphrases "paraphrases", what is read in each. Of rows that read the
-    same and have the same label one is kept. A limit keeps the rows with the smallest hashes, so a
-    larger limit only adds rows.
+    Rows are {"id", "prompt", "answer", "label", "text"}: what is read, what has to follow, what a
+    prediction is compared with: a label, or the final answer of a text (empty for language models,
+    whose answer is the whole text), and what of it the data set itself says, without a word of the
+    template. Rows of generated answers have "columns" too, what another template may ask for, and
+    those with worked steps their number as "steps", those of preferences the other answer as
+    "rejected"; those of a prompt with paraphrases have "paraphrases", what is read in each. Of rows
+    that read the same and have the same label, and reject the same, one is kept. A limit keeps the
+    rows with the smallest hashes, so a larger limit only adds rows.
 
     Raises:
         ValueError: a row does not fit the prompt: no such label or column, no final answer.
@@ -128,8 +130,8 @@ def _generation(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Row:
     answer are judged on the same examples.
     """
     assert isinstance(prompt.answer, str), prompt.answer
-    extra = row.get("extra", {})
-    columns = {**row, **extra}
+    columns = _columns(row)
+    asked = [row["source"], *row.get("extra", {}).values()]
     answer = _filled(prompt.answer, columns, dataset)
     label = find_answer(prompt.extract, answer)
     if not label:
@@ -137,28 +139,50 @@ def _generation(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Row:
             f"data set {dataset.name}: the prompt's extract {prompt.extract!r} finds no answer in "
             f"{answer!r}"
         )
-    asked = _filled(prompt.template, columns, dataset)
+    rejected = {}
+    if "rejected" in row:  # in the words of the answer that is preferred to it
+        other = _filled(prompt.answer, columns | {"target": row["rejected"]}, dataset)
+        rejected = {"rejected": other}
     counted = {"steps": len(row["steps"].splitlines())} if "steps" in row else {}
     return {
-        "id": text_hash(row["source"], *extra.values(), label)[:ID_LENGTH],
-        "prompt": asked,
+        "id": text_hash(*asked, label, *rejected.values())[:ID_LENGTH],
+        "prompt": _filled(prompt.template, columns, dataset),
         "answer": answer,
         "label": label,
-        "text": asked,
+        "text": _own_words(prompt.template, columns),
+        "columns": {name: text for name, text in columns.items() if isinstance(text, str)},
         **counted,
+        **rejected,
         **_paraphrased(prompt, columns, dataset),
     }
 
 
 def _language_modelling(row: Mapping[str, Any], prompt: Prompt, dataset: Path) -> Row:
-    text = _filled(prompt.template, row, dataset)
+    columns = _columns(row)
+    text = _filled(prompt.template, columns, dataset)
     return {
         "id": text_hash(text)[:ID_LENGTH],
         "prompt": "",
         "answer": text,
         "label": "",
-        "text": text,
+        "text": _own_words(prompt.template, columns),
     }
+
+
+def _columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a template may ask for by name: the columns that `extra` names beside the others, and
+    not an answer that is rejected.
+    """
+    return {key: row[key] for key in row if key != "rejected"} | row.get("extra", {})
+
+
+def _own_words(template: str, columns: Mapping[str, Any]) -> str:
+    """What the row puts into `template`, a line for each column that is not empty.
+
+    The template's own words stand in every row: they would make a corpus look clean that holds the
+    rows, and rows alike that differ.
+    """
+    return "\n".join(filter(None, (columns[name] for name in variables_of(template))))
 
 
 def _paraphrased(prompt: Prompt, columns: Mapping[str, Any], dataset: Path) -> Row:

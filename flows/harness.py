@@ -52,7 +52,9 @@ def evaluate(
                 if judged is None:
                     say(f"{name} answers with a class, not with words: left out")
                     continue
-                figures, folder = judged
+                figures, folder, cut = judged
+                if cut:
+                    say(f"{name}: {cut} continuations did not fit and lost their beginning")
                 log(name, figures, folder, file)
                 yield name, figures
 
@@ -75,8 +77,10 @@ def _bring_up_to_date(
             graph.reproduce(workspace, stage, environment, say, upstream=True)
 
 
-def _judge(pipeline: Path, name: str, file: Path) -> tuple[Figures, Path] | None:
-    """The figures of the base or an adapter of the folder `pipeline`, and its own folder."""
+def _judge(pipeline: Path, name: str, file: Path) -> tuple[Figures, Path, int] | None:
+    """The figures of the base or an adapter of the folder `pipeline`, its own folder, and how many
+    continuations were cut.
+    """
     from transformers import AutoTokenizer
 
     from components.adapters import load_adapter
@@ -89,7 +93,7 @@ def _judge(pipeline: Path, name: str, file: Path) -> tuple[Figures, Path] | None
     if model.get_output_embeddings() is None:
         return None
     told = evaluate_tasks(model, AutoTokenizer.from_pretrained(base), file)
-    return figures_of(told["results"]), folder
+    return figures_of(told["results"]), folder, told["truncated"]
 
 
 def figures_of(results: Mapping[str, Mapping[str, Any]]) -> Figures:

@@ -250,24 +250,34 @@ def _record(work: _Work, candidate: Candidate, decision: dict[str, Any]) -> None
 
 
 def _champion_records(work: _Work, candidate: Candidate, champion) -> Path:
-    """The champion's evaluation; made anew where the examples or the metric have changed."""
+    """The champion's evaluation; made anew where the examples, the metric or the task's rules for
+    generated answers have changed.
+    """
     from components.evaluation import evaluate_adapter
     from components.reporter import Silent
 
     store, name, version = work.store, work.name(candidate), int(champion.version)
     records = store.records(name, version)
-    new = read_json(candidate.evaluation / "metrics.json")
-    if read_json(records / "metrics.json")["comparison_key"] == new["comparison_key"]:
+    terms = _terms(candidate.evaluation)
+    if _terms(records) == terms:
         return records
     base = store.folder(f"{work.pipeline}.base", int(champion.tags["kindling.base"]))
     task = work.catalogue.adapters[candidate.name].task
     rows = work.workspace / "artifacts" / "tasks" / task
-    judged = f"{name}-{version}-{new['comparison_key'][:12]}"
+    judged = f"{name}-{version}-{value_hash(terms)[:12]}"
     out = work.workspace / ".kindling" / "rejudged" / judged
     if not (out / "metrics.json").is_file():
         out.mkdir(parents=True, exist_ok=True)
         evaluate_adapter(store.folder(name, version), rows, base, out, Silent())
     return out
+
+
+def _terms(evaluation: Path) -> list[Any]:
+    """What must be equal for a candidate to be held against a champion: what is compared, and how
+    long their answers may be.
+    """
+    figures = read_json(evaluation / "metrics.json")
+    return [figures["comparison_key"], figures.get("decoding", {}).get("max_new_tokens")]
 
 
 def _outcome(decision: dict[str, Any], held: str) -> dict[str, Any]:

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
-from components.adapters import load_adapter
+from components.adapters import METHODS, load_adapter
+from components.adapters.task_data import TaskData
 from components.adapters.training import train_adapter
 from components.evaluation import evaluate_adapter
 from components.evaluation.language_model import evaluate_language_model
 from components.lineage import read_json, read_jsonl
+from components.models import llama
 from components.models.brought import bring
 from components.reporter import Silent
 from components.serving.engine import Sampling
@@ -22,7 +25,7 @@ FAMILIES = ("llama", "gpt2", "qwen2", "qwen3")
 
 def make_family(family: str, folder: Path, tokenizer_from: Path) -> Path:
     """A small random model folder of `family`, as the hub has them, with its own special tokens."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_from)
     tokenizer.pad_token = None
@@ -55,7 +58,7 @@ def base(request, folders, tmp_path_factory) -> Path:
 
 
 def test_the_model_is_the_one_that_was_brought(base):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     theirs = AutoModelForCausalLM.from_pretrained(base.parent / "source", dtype=torch.float32)
     ours = AutoModelForCausalLM.from_pretrained(base)
@@ -95,6 +98,32 @@ def test_every_method_adapts_it(base, folders, tmp_path, name):
         ids = engine.encode("the film was")
         assert len(list(engine.generate(name, ids, Sampling(4, 0.0)))) <= 4
     engine.close()
+
+
+def test_preferences_are_learned_against_a_reference_that_stands(folders, tmp_path):
+    """GPT-2 brings dropout of 0.1 along: untrained, the loss was anything but log 2."""
+    source, out = make_family("gpt2", tmp_path / "source", folders["tokenizer"]), tmp_path / "base"
+    out.mkdir()
+    bring(source, out, Silent())
+    base, tokenizer = llama.load(out), AutoTokenizer.from_pretrained(out)
+    assert base.config.resid_pdrop == base.config.attn_pdrop == base.config.embd_pdrop == 0.1
+    rows = list(read_jsonl(folders["taste"] / "train.jsonl"))[:8]
+    data = TaskData(tokenizer, read_json(folders["taste"] / "task.json")["labels"], rows)
+    block = block_of({"method": "dpo", "rank": 2, "dropout": 0.5})
+    model = METHODS["dpo"].build(base, block, data)
+    loss = METHODS["dpo"].objective(model, block, data)
+    batch = loss.encode(rows)
+
+    def losses(training: bool) -> set[float]:
+        loss.train(training)
+        with torch.no_grad():
+            return {round(loss(batch, len(rows)).item(), 6) for _ in range(4)}
+
+    assert losses(True) == losses(False) == {0.693147}
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.5)
+    assert len(losses(True)) == 4 and len(losses(False)) == 1  # of the deltas' own dropout
 
 
 def test_it_is_judged_as_a_language_model(base, tmp_path):

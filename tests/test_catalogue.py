@@ -251,10 +251,10 @@ def test_a_kind_that_the_world_lacks_is_refused_before_any_work():
         parse(TEXT.replace("prompts:\n", f"{world}prompts:\n", 1))
 
 
-def test_preferences_need_labels():
+def test_preferences_need_two_answers_before_any_work():
     prompts = '  write: {template: "{{source}} =", answer: " {{target}}"}\n'
     pairs = "  pairs: {path: pairs, format: tsv, source: a, target: b}\n"
-    more = "  write: {dataset: pairs, kind: generation, prompt: write, metric: f1}\n"
+    more = "  write: {dataset: pairs, kind: generation, prompt: write, max_new_tokens: 8}\n"
     preferred = "  preferred: {pipeline: quickstart, task: write, method: dpo}\n"
     text = TEXT
     for block, added in (
@@ -264,5 +264,25 @@ def test_preferences_need_labels():
         ("adapters", preferred),
     ):
         text = text.replace(f"{block}:\n", f"{block}:\n{added}", 1)
-    with pytest.raises(CatalogueError, match=r"adapters.preferred.method: dpo prefers a label's"):
+    said = r"adapters.preferred.method: dpo needs .* 'pairs' of task 'write' has none; .* COLUMN'"
+    with pytest.raises(CatalogueError, match=said):
         parse(text)
+    text = text.replace("target: b}", "target: b, rejected: c}")
+    assert parse(text).datasets["pairs"].wanted("train") == ("a", "b", "c")
+    with pytest.raises(CatalogueError, match=r"prompts.write.answer: .* prefer it to itself"):
+        parse(text.replace('answer: " {{target}}"', 'answer: " {{source}}"'))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("source: a, target: b, rejected: b", "'b' is the pair's source or target already"),
+        ("source: a, target: b, rejected: c, steps: b", "which holds worked steps too; give these"),
+        ("text: a, rejected: c", "rejected belongs to pairs"),
+        ("source: a, target: b, extra: [rejected]", "'rejected' is the name of a pair's own part"),
+    ],
+)
+def test_rejected_answers_are_of_pairs(keys, said):
+    pairs = f"  pairs: {{path: pairs, format: tsv, {keys}}}\n"
+    with pytest.raises(CatalogueError, match=said):
+        parse(TEXT.replace("datasets:\n", f"datasets:\n{pairs}", 1))

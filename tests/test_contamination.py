@@ -6,7 +6,9 @@ import pytest
 
 from components.evaluation.contamination import contamination, run_length
 from components.lineage import read_json, read_jsonl, write_json, write_jsonl
+from components.prompts import Prompt
 from components.reporter import Silent
+from components.tasks import Task, build_task
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 
@@ -53,6 +55,36 @@ def test_a_short_row_is_dirty_if_all_of_it_is_there(tmp_path):
     found, figures = look(tmp_path, ["five six seven eight nine"], rows)
     assert figures["words"] == 8
     assert found == ["test1"]
+
+
+@pytest.mark.parametrize("kind", ["generation", "language_modelling"])
+def test_the_template_hides_no_row(tmp_path, kind):
+    """The template's words once counted as the row's: runs of them stood in no document, so that
+    questions that the corpus holds word for word were called clean.
+    """
+    corpus, task, data, out = (tmp_path / name for name in ("corpus", "task", "data", "out"))
+    for folder in (corpus, task, data, out):
+        folder.mkdir()
+    asked = [" ".join(f"w{number}x{n}" for n in range(10)) for number in range(20)]
+    for split in ("train", "validation", "test"):
+        rows = [
+            {"source": f"{text} of {split}", "target": "t", "extra": {"more": ""}} for text in asked
+        ]
+        write_jsonl(data / f"{split}.jsonl", rows)
+    template = "Answer the following question as well as you can: {{source}} {{more}} Answer:"
+    answer = " {{target}}" if kind == "generation" else None
+    prompt = Prompt(template=template, answer=answer)
+    block = Task(dataset="data", kind=kind, prompt="ask")
+    build_task(block, "taste", prompt, "ask", data, task, Silent())
+    documents = [{"text": f"Some page. {text} of test! And more."} for text in asked[:15]]
+    write_jsonl(corpus / "train.jsonl", [*documents, {"text": template}])
+    write_json(corpus / "report.json", {"splits": {"train": {"rows": 16}}})
+    contamination(corpus, {"taste": task}, out, Silent())
+    figures = read_json(out / "metrics.json")["taste"]
+    assert (figures["words"], figures["test"]["dirty"]) == (12, 15)
+    assert {row["text"] for row in read_jsonl(task / "test.jsonl")} == {
+        f"{t} of test" for t in asked
+    }
 
 
 def test_shares_are_of_each_split(tmp_path):

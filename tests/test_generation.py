@@ -8,17 +8,18 @@ from starlette.testclient import TestClient
 from transformers import AutoTokenizer
 
 from components import world
-from components.adapters import load_adapter
+from components.adapters import METHODS, load_adapter
 from components.adapters.encoding import as_text, encode, opening, overflows, pairs_of, room
 from components.adapters.lora import Lora
 from components.adapters.prompt import PromptDesign
 from components.adapters.training import train_adapter
 from components.corpus import build_corpus
 from components.dataset import Dataset
-from components.evaluation import decoding, evaluate_adapter
+from components.evaluation import decoding, evaluate_adapter, generation
 from components.evaluation.decoding import Decoding, generate
+from components.evaluation.subject import Subject
 from components.ingest import ingest
-from components.lineage import read_json, read_jsonl
+from components.lineage import read_json, read_jsonl, write_json
 from components.models import llama
 from components.prompts import Prompt
 from components.reporter import Silent
@@ -116,6 +117,20 @@ def test_a_stop_text_ends_an_answer(folders):
     stop = whole.text[3:5]
     cut = generate(model, tokenizer, PROMPTS[:1], [0], Decoding(12, stop=(stop,)))[0]
     assert cut.finished and cut.text == whole.text[: whole.text.index(stop)]
+
+
+def test_the_border_of_worked_examples_ends_an_answer_behind_them():
+    """A base that has seen two examples goes on with a third, which was part of the answer."""
+
+    def stops(shots, stop=()):
+        prompt = {"shot_texts": shots, "stop": list(stop)}
+        adapter = {"prompt": prompt, "settings": {"seed": 1}}
+        task = {"max_new_tokens": 8, "normalise": "none", "metric": "exact_match"}
+        subject = Subject(None, None, adapter, task, METHODS["prompt"])
+        return generation.decoding(subject)["stop"]
+
+    assert stops([]) == [] and stops([], ["."]) == ["."]
+    assert stops(["a b"]) == ["\n\n"] and stops(["a b"], ["\n\n", "."]) == ["\n\n", "."]
 
 
 @pytest.mark.parametrize("name", ["base", "soft_prompt"])
@@ -273,6 +288,28 @@ def test_samples_are_judged_by_where_most_of_them_end(velan):
         PromptDesign(method="prompt", samples=3, **COMMON)
 
 
+def test_an_adapter_is_asked_in_its_own_wording(velan, tmp_path):
+    """A champion judged anew once was asked in the words of the candidate that would replace it."""
+    block = PromptDesign(method="prompt", shots=1, **COMMON)
+    _, figures, out = judged(velan, block, "older")
+    prompt = Prompt(template="Say in Velan: {{source}}\n", answer=" {{target}}", stop=["\n"])
+    task, again = tmp_path / "task", tmp_path / "again"
+    for folder in (task, again):
+        folder.mkdir()
+    settings = {"metric": "chrf", "max_new_tokens": 20, "max_eval": 24}
+    newer = Task(dataset="data", kind="generation", prompt="ask", **settings)
+    build_task(newer, "velan", prompt, "ask", velan["data"], task, Silent())
+    adapter = out.parent / "older"
+    assert evaluate_adapter(adapter, task, velan["base"], again, Silent()) == figures
+    for file in ("records.jsonl", "metrics.json", "golden.json"):
+        assert (again / file).read_bytes() == (out / file).read_bytes()
+    wanting = read_json(adapter / "adapter.json")
+    wanting["prompt"]["template"] = "{{source}} {{tongue}}"
+    write_json(adapter / "adapter.json", wanting)
+    with pytest.raises(ValueError, match="asks for tongue, and the rows of task velan now have s"):
+        evaluate_adapter(adapter, task, velan["base"], again, Silent())
+
+
 def test_texts_are_judged_by_their_nats(velan):
     texts = COMMON | {"task": "texts"}
     block = Lora(steps=30, rank=4, **LORA | texts)
@@ -282,10 +319,10 @@ def test_texts_are_judged_by_their_nats(velan):
     model, tokenizer = llama.load(velan["base"]), AutoTokenizer.from_pretrained(velan["base"])
     total, size, end = 0.0, 0, tokenizer.eos_token_id
     for row in read_jsonl(velan["texts"] / "test.jsonl"):
-        ids = torch.tensor([[end, *as_text(tokenizer, row["text"]), end]])
+        ids = torch.tensor([[end, *as_text(tokenizer, row["answer"]), end]])
         with torch.no_grad():
             total += float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
-        size += len(row["text"].encode())
+        size += len(row["answer"].encode())
     bits = total / size / torch.log(torch.tensor(2.0)).item()
     assert read_json(plain / "metrics.json")["score"] == pytest.approx(bits, abs=1e-4)
     assert read_json(plain / "metrics.json")["lower_is_better"] is True

@@ -15,12 +15,13 @@ from ruamel.yaml import YAML
 from transformers import AutoTokenizer
 
 from components.adapters import load_adapter
-from components.adapters.encoding import virtual_tokens
+from components.adapters.encoding import as_text, virtual_tokens
 from components.adapters.lora import Lora
 from components.adapters.prompt import PromptDesign
 from components.adapters.prompt_tuning import PromptTuning
 from components.dataset import Dataset
 from components.evaluation import evaluate_adapter
+from components.evaluation.decoding import generate
 from components.evaluation.harness import KindlingLM, evaluate_tasks, load_tasks
 from components.ingest import ingest
 from components.lineage import read_jsonl, write_jsonl
@@ -156,6 +157,57 @@ def test_sums_of_the_harness_own_code(judged, name):
     asked = [Instance("loglikelihood_rolling", {}, (text,), n) for n, text in enumerate(texts)]
     expected = its_own.loglikelihood_rolling(asked)
     assert bridge.loglikelihood_rolling(asked) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["base", "soft_prompt"])
+@pytest.mark.parametrize("context", ["", "The film"])
+def test_a_continuation_that_does_not_fit_loses_its_beginning(judged, name, context):
+    """It once ended the run, and behind a soft prompt nobody counted the virtual tokens."""
+    model, tokenizer = model_of(judged, name), AutoTokenizer.from_pretrained(judged / "base")
+    bridge = KindlingLM(model, tokenizer)
+    long = " The plot is dull, but the cast is clever." * 20
+    pairs = [("A cast", " bad"), (context, long), ("", " The plot")]
+    told = bridge.loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in pairs])
+    assert bridge.truncated == 1
+    soft = virtual_tokens(model)
+    begin = [] if soft and context else [tokenizer.bos_token_id]
+    end = as_text(tokenizer, long)[len(begin) + soft - 128 :]
+    ids = torch.tensor([[*begin, *end]])  # all places of the context, with the virtual tokens
+    with torch.no_grad():
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, soft:]
+    each = logits.log_softmax(-1)[len(begin) : -1].gather(1, ids[0, len(begin) + 1 :, None])
+    assert told[1][0] == pytest.approx(each.sum().item(), abs=1e-2)
+    short = KindlingLM(model, tokenizer)
+    asked = [Instance("loglikelihood", {}, pairs[number], 0) for number in (0, 2)]
+    assert short.loglikelihood(asked)[0][0] == pytest.approx(told[0][0], abs=1e-4)
+    assert short.truncated == 0
+
+
+@pytest.mark.parametrize("name", ["base", "soft_prompt"])
+def test_many_greedy_answers_are_written_at_once_as_each_alone(judged, name, monkeypatch):
+    """Of several settings, in an order that is not theirs; transformers writes what samples."""
+    model, tokenizer = model_of(judged, name), AutoTokenizer.from_pretrained(judged / "base")
+    bridge = KindlingLM(model, tokenizer)
+    texts = ["The film", "A cast that nobody knows", "", "The plot is dull. " * 30]
+    settings = [{"until": ["."], "max_gen_toks": 9}, {"until": [""], "max_new_tokens": 5}]
+    asked = [Instance("generate_until", {}, (text, one), 0) for one in settings for text in texts]
+    batches = []
+
+    def counted(model, tokenizer, prompts, *more):
+        batches.append(len(prompts))
+        return generate(model, tokenizer, prompts, *more)
+
+    monkeypatch.setattr("components.evaluation.harness.generate", counted)
+    together = bridge.generate_until(asked)
+    bare = bool(virtual_tokens(model))  # behind a soft prompt a context of nothing is for one alone
+    assert batches == [4 - bare, 4 - bare]
+    monkeypatch.setattr(KindlingLM, "_plain", lambda *_: False)
+    assert together == bridge.generate_until(asked)
+    assert len(batches) == 2
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    sampled = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 4, "until": []}
+    assert bridge.generate_until([Instance("generate_until", {}, ("The film", sampled), 0)])
 
 
 @pytest.mark.parametrize("name", ["base", "soft_prompt"])

@@ -19,7 +19,7 @@ from components.adapters.fitting import Fitting
 from components.adapters.preference_loss import PreferenceLoss
 from components.adapters.task_data import TaskData
 from components.adapters.virtual_tokens import initial_ids
-from components.lineage import folder_hash, read_json, read_jsonl
+from components.lineage import folder_hash, read_json, read_jsonl, write_jsonl
 from components.models import llama
 from components.prompts import choose_shots
 from components.reporter import Silent
@@ -391,6 +391,61 @@ def test_nothing_is_preferred_at_first_and_rejected_answers_are_drawn_by_seed(fo
     alone = TaskData(data.tokenizer, {}, data.rows)
     with pytest.raises(ValueError, match="row 7 has no 'rejected' answer"):
         PreferenceLoss(model, alone, 0.1, 0).rejected({"id": "7", "answer": " a"})
+
+
+def test_a_file_of_preferences_is_learned(folders, tmp_path):
+    """From the columns of a data set for trl to an adapter that prefers as its rows do."""
+    from components.adapters.likelihood import score_answers
+    from components.adapters.training import train_adapter
+    from components.dataset import Dataset
+    from components.evaluation import evaluate_adapter
+    from components.ingest import ingest
+    from components.prompts import Prompt
+    from components.tasks import Task, build_task
+    from tests.tiny_models import TEXTS, signed
+
+    made = {name: tmp_path / name for name in ("data", "task", "adapter", "scores")}
+    for folder in made.values():
+        folder.mkdir()
+    pairs = [
+        {"prompt": f"{text} number {n}", "chosen": "it was good .", "rejected": "it was bad ."}
+        for n, text in enumerate(TEXTS * 5)
+    ]
+    pairs[0]["rejected"] = "bad " * 200  # longer than the context
+    write_jsonl(tmp_path / "pairs.jsonl", pairs)
+    columns = {"source": "prompt", "target": "chosen", "rejected": "rejected"}
+    block = Dataset(path="pairs", format="jsonl", **columns)
+    ingest(block, tmp_path / "pairs.jsonl", made["data"], Silent())
+    prompt = Prompt(template="{{source}} :", answer=" {{target}}")
+    task = Task(dataset="pairs", kind="generation", prompt="say", metric="f1", max_new_tokens=8)
+    build_task(task, "taste", prompt, "say", made["data"], made["task"], Silent())
+    settings = {
+        "method": "dpo",
+        "rank": RANK,
+        **TRAINING,
+        "learning_rate": 0.02,
+        "steps": 30,
+        "beta": 1.0,
+    }
+    figures = train_adapter(
+        block_of(settings), "dpo", made["task"], folders["base"], made["adapter"],
+        checkpoints=tmp_path / "kept", identity="x", report=Silent(),
+    )  # fmt: skip
+    assert figures["validation_loss"] < 0.3 and figures["truncated"] == 1
+    model = load_adapter(folders["base"], signed(made["adapter"]))
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    rows = list(read_jsonl(made["task"] / "test.jsonl"))
+    prompts = [row["prompt"] for row in rows]
+
+    def likely(of, key):
+        scored = score_answers(of, tokenizer, prompts, [row[key] for row in rows])
+        return torch.tensor([sum(each.logprobs) for each in scored])
+
+    base = llama.load(folders["base"])
+    gain = likely(model, "answer") - likely(base, "answer")
+    assert (gain > likely(model, "rejected") - likely(base, "rejected")).all()
+    evaluate_adapter(made["adapter"], made["task"], folders["base"], made["scores"], Silent())
+    assert len(list(read_jsonl(made["scores"] / "records.jsonl"))) == len(rows)
 
 
 def test_choice_and_order_of_shots_are_the_seeds(data):

@@ -98,25 +98,38 @@ def test_confusion_counts_truth_by_row():
 
 def test_comparison_key_is_of_the_examples_not_of_their_order():
     rows = records_of([1, 0, 1])
-    key = comparison_key(rows, "test", LABELS, "accuracy")
-    assert comparison_key(rows[::-1], "test", LABELS[::-1], "accuracy") == key
+    key = comparison_key(rows, "test", LABELS, "accuracy", None)
+    assert comparison_key(rows[::-1], "test", LABELS[::-1], "accuracy", None) == key
     relabelled = [{**rows[0], "label": "good"}, *rows[1:]]
     others = [
-        comparison_key(rows[:2], "test", LABELS, "accuracy"),
-        comparison_key(relabelled, "test", LABELS, "accuracy"),
-        comparison_key(rows, "validation", LABELS, "accuracy"),
-        comparison_key(rows, "test", [*LABELS, "fine"], "accuracy"),
-        comparison_key(rows, "test", LABELS, "exact_match"),
+        comparison_key(rows[:2], "test", LABELS, "accuracy", None),
+        comparison_key(relabelled, "test", LABELS, "accuracy", None),
+        comparison_key(rows, "validation", LABELS, "accuracy", None),
+        comparison_key(rows, "test", [*LABELS, "fine"], "accuracy", None),
+        comparison_key(rows, "test", LABELS, "exact_match", None),
     ]
     assert len({key, *others}) == 6
 
 
+def test_results_that_call_other_answers_equal_are_not_compared():
+    """A gate once held a candidate judged by `none` against a champion judged by `squad`."""
+    records = [{"id": "a", "label": "The 5", "prediction": "5", "correct": True}]
+
+    def key(**decoding):
+        asked = {"max_new_tokens": 8, "normalise": "squad", "temperature": 0.0} | decoding
+        figures = summarise(records, "test", [], "exact_match", PROMPT, "t", asked)
+        return figures["comparison_key"]
+
+    assert key() != key(normalise="none")
+    assert key(temperature=1.0) == key(max_new_tokens=64) == key()  # of direct and worked answers
+
+
 def test_comparison_key_changes_with_the_metric_code(monkeypatch, tmp_path):
     rows = records_of([1])
-    key = comparison_key(rows, "test", LABELS, "accuracy")
+    key = comparison_key(rows, "test", LABELS, "accuracy", None)
     (tmp_path / "metrics.py").write_text("# other code")
     monkeypatch.setattr("components.evaluation.metrics.__file__", str(tmp_path / "metrics.py"))
-    assert comparison_key(rows, "test", LABELS, "accuracy") != key
+    assert comparison_key(rows, "test", LABELS, "accuracy", None) != key
 
 
 def test_fingerprint_knows_wording_and_shots_but_not_the_name():
@@ -217,7 +230,7 @@ def test_controls_are_judged_on_the_same_examples_as_adapters(tmp_path):
     low, high = figures["majority"]["interval"]
     assert low < 0.6 < high
     rows = list(read_jsonl(task / "test.jsonl"))
-    key = comparison_key(rows, "test", LABELS, "accuracy")
+    key = comparison_key(rows, "test", LABELS, "accuracy", None)
     assert figures["majority"]["comparison_key"] == key
     records = list(read_jsonl(out / "records.jsonl"))
     assert {r["majority"] for r in records} == {"bad"} and len(records) == 30

@@ -12,12 +12,14 @@ from components.adapters import load_adapter
 from components.evaluation import evaluate_adapter
 from components.evaluation.classification import classify
 from components.lineage import read_json, write_json
+from components.prompts import Prompt
 from components.registry import CANDIDATE, CHAMPION, DECISION, RegistryError
 from components.releases import Release, rolled_back
 from components.reporter import Silent
 from components.serving.engine import RequestError
 from components.serving.keys import Keys
 from components.serving.server import create_app
+from components.tasks import Task, build_task
 from flows import serving, shelves, trace
 from flows.release import registry, release, workspace_name
 from tests.conftest import ROOT, isolate
@@ -349,20 +351,55 @@ def test_every_method_is_registered_and_answers_as_pyfunc(workspace, folders, tm
             assert ours == pytest.approx(theirs, abs=1e-5), name
 
 
+def judge(workspace: Path, name: str) -> Path:
+    """Judge an adapter among the artifacts on the task that is there."""
+    top = workspace / "artifacts"
+    judged, task = top / "tiny" / "evaluations" / name, top / "tasks" / "taste"
+    adapter, base = top / "tiny" / "adapters" / name, top / "tiny" / "base"
+    evaluate_adapter(adapter, task, base, judged, Silent())
+    return signed(judged)
+
+
 def test_a_champion_is_judged_again_where_the_examples_changed(workspace, folders):
     """The same weights as the champion: on the same new examples the difference is none at all."""
     place_adapter(workspace, "lora", folders["lora"], 0.9, "two")
-    top = workspace / "artifacts"
     for name in ("zero_shot", "lora"):
-        judged = top / "tiny" / "evaluations" / name
-        adapter, base = top / "tiny" / "adapters" / name, top / "tiny" / "base"
-        evaluate_adapter(adapter, top / "tasks" / "taste", base, judged, Silent())
-        signed(judged)
+        judged = judge(workspace, name)
     told = register(workspace)["decisions"]["lora"]
     assert told["differences"]["champion"] == [0, 0, 0] and not told["promoted"]
     (again,) = (workspace / ".kindling" / "rejudged").iterdir()
     keys = {read_json(place / "metrics.json")["comparison_key"] for place in (again, judged)}
     assert len(keys) == 1 and again.name.startswith("tiny.lora-1-")
+
+
+def test_a_champion_judged_again_keeps_its_wording(workspace, folders):
+    """It once was asked in the candidate's, in which it never served."""
+    prompt = Prompt(template="{{text}} Verdict:", answer={"good": " good", "bad": " bad"})
+    task = workspace / "artifacts" / "tasks" / "taste"
+    block = Task(dataset="data", kind="classification", prompt="ask", max_eval=20)
+    build_task(block, "taste", prompt, "ask", folders["data"], task, Silent())
+    place_adapter(workspace, "lora", folders["lora"], 0.9, "two", template=prompt.template)
+    for name in ("zero_shot", "lora"):
+        judged = judge(workspace, name)
+    register(workspace)
+    (again,) = (workspace / ".kindling" / "rejudged").iterdir()
+    for place, ending in ((again, " it was"), (judged, " Verdict:")):
+        prompts = [golden["prompt"] for golden in read_json(place / "golden.json")["prompts"]]
+        assert prompts and all(prompt.endswith(ending) for prompt in prompts)
+
+
+def test_a_champion_is_judged_again_where_answers_may_be_longer(workspace, folders):
+    """The comparison key leaves that out, for two wordings may need different lengths."""
+    place_adapter(workspace, "lora", folders["lora"], 0.9, "two")
+    for name in ("zero_shot", "lora"):
+        judged = judge(workspace, name)
+    assert register(workspace)["decisions"]["lora"]["differences"]["champion"] == [0, 0, 0]
+    figures = read_json(judged / "metrics.json")
+    longer = {"decoding": figures["decoding"] | {"max_new_tokens": 64}}
+    write_json(judged / "metrics.json", figures | longer)
+    signed(judged)
+    register(workspace)
+    assert len(list((workspace / ".kindling" / "rejudged").iterdir())) == 2
 
 
 # releases by number: (version of lora, the release it followed)

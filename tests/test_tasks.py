@@ -108,6 +108,53 @@ def test_extra_columns_may_be_empty_and_tell_rows_apart(tmp_path):
         Dataset(path="a", format="jsonl", **pairs | {"extra": ["steps"]})
 
 
+PREFERRED = [
+    {"prompt": f"Is {n} odd?", "chosen": ("no", "yes")[n % 2], "rejected": f"maybe {n}"}
+    for n in range(200)
+]
+PREFERENCES = {"source": "prompt", "target": "chosen", "rejected": "rejected"}  # as trl has them
+
+
+def test_preferences_are_rendered_in_the_words_of_the_answer(tmp_path):
+    more = [PREFERRED[0] | {"rejected": "who knows"}]  # of one question two pairs
+    write_jsonl(tmp_path / "p.jsonl", [*PREFERRED, *more])
+    block = Dataset(path="p", format="jsonl", **PREFERENCES)
+    found = data(tmp_path / "d", block, tmp_path / "p.jsonl")
+    row = rows_of(found)[0]
+    assert document(row) == f"{row['source']}\n{row['target']}"  # a corpus learns no rejected one
+    prompt = Prompt(template="{{source}}", answer=" I say {{target}}.", extract="say (.*)[.]")
+    task = rendered(tmp_path / "t", found, prompt)
+    rows = [row for split in ("train", "validation", "test") for row in rows_of(task, split)]
+    assert len(rows) == len({row["id"] for row in rows}) == 201
+    for row in rows:
+        assert row["answer"] == f" I say {row['label']}."
+        assert row["rejected"].startswith(" I say ") and row["rejected"] != row["answer"]
+        assert "rejected" not in row["columns"] and row["text"] == row["prompt"]
+    plain = Dataset(path="p", format="jsonl", source="prompt", target="chosen")
+    ids = rows_of(
+        rendered(tmp_path / "u", data(tmp_path / "e", plain, tmp_path / "p.jsonl"), prompt)
+    )
+    assert all("rejected" not in row for row in ids)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            {"rejected": None},
+            r"p\.jsonl:201: no value in column 'rejected'; the row has chosen, pr",
+        ),
+        ({"rejected": " "}, r"p\.jsonl:201: column 'rejected' is empty"),
+        ({"rejected": "no "}, r"p\.jsonl:201: columns 'chosen' and 'rejected' both hold 'no'"),
+        ({"rejected": ["no"]}, r"p\.jsonl:201: column 'rejected' holds .* which is no text"),
+    ],
+)
+def test_a_pair_that_prefers_nothing_is_refused_by_file_and_row(tmp_path, wrong, said):
+    write_jsonl(tmp_path / "p.jsonl", [*PREFERRED, PREFERRED[0] | wrong])
+    with pytest.raises(ValueError, match=said):
+        data(tmp_path / "d", Dataset(path="p", format="jsonl", **PREFERENCES), tmp_path / "p.jsonl")
+
+
 def test_direct_and_worked_answers_are_of_the_same_examples(tmp_path):
     """Or a chain of thought could not be compared with a direct answer."""
     found = stories(tmp_path / "stories")

@@ -96,12 +96,40 @@ def test_token_f1_by_hand():
         ("number", "-0", "0", True),
         ("number", " ten ", "ten", True),
         ("number", "nan", "nan", True),
+        ("number", "-$5.", "$-5", True),
+        ("number", "1e3", "1,000", True),
+        ("number", ".5%", "0.50", True),
+        ("number", "1 2", "12", False),  # two numbers
+        ("number", "1,5", "15", False),  # of a language with a decimal comma
+        ("number", f"{'7' * 30}1", f"{'7' * 30}2", False),  # arithmetic rounds to 28 digits
+        ("number", f"{'7' * 30}10", f"{'7' * 30}1.0e1", True),
+        ("number", ".", "", False),
+        ("squad", "A", "a.", True),  # of a multiple choice
+        ("squad", "A", "", False),  # nothing is left of it by SQuAD's script, as of no answer
+        ("squad", "-", "", False),
+        ("squad", "-", "+", False),
+        ("squad", "", " ", True),
         ("none", " x ", "x", True),
         ("none", "X", "x", False),
     ],
 )
 def test_normalised_answers(rule, one, other, same):
     assert (NORMALISERS[rule](one) == NORMALISERS[rule](other)) is same
+
+
+@pytest.mark.parametrize("said", ["1e9999999", "-1E999999", "9e-99999999999999999999", "1" * 500])
+def test_a_number_out_of_bounds_ends_nothing_and_takes_no_memory(said):
+    """The first once ended an evaluation with decimal.Overflow, the second was a megabyte long."""
+    (record,) = judge_texts("exact_match", [said], ["1"], "number")
+    assert record["correct"] == 0
+    assert len(number(said)) <= len(said) + 2
+
+
+@pytest.mark.parametrize("metric", ["exact_match", "f1"])
+def test_nothing_is_no_answer_to_a_multiple_choice(metric):
+    """SQuAD's script takes the article out of `A`, and then an empty prediction was right."""
+    judged = judge_texts(metric, ["", "A", "the", "(A)", "B"], ["A"] * 5, "squad")
+    assert [record["correct"] for record in judged] == [0, 1, 0, 1, 0]
 
 
 def test_most_samples_decide_and_of_equals_the_first():
@@ -221,6 +249,21 @@ def test_controls_of_generation_are_a_frequent_answer_and_a_near_one(tmp_path, m
     asked = [row["text"] for row in read_jsonl(task / "test.jsonl")]
     assert all((text, r["tfidf"]) in known for text, r in zip(asked, records, strict=True))
     assert figures["tfidf"]["interval"][0] <= scores["tfidf"] <= figures["tfidf"]["interval"][1]
+    rows = [row | {"correct": 1.0} for row in read_jsonl(task / "test.jsonl")]
+    theirs = summarise(rows, "test", [], "exact_match", {}, "tokenizer", {"normalise": "squad"})
+    same = figures["tfidf"]["comparison_key"] == theirs["comparison_key"]
+    assert same is (metric == "exact_match")  # the key of adapters judged alike
+
+
+def test_controls_of_texts_know_no_rule_for_answers(tmp_path):
+    task, out = write_task(tmp_path / "t", "language_modelling", "bits_per_byte"), tmp_path / "out"
+    out.mkdir()
+    evaluate_controls(task, out, Silent())
+    rows = [
+        row | {"correct": 1.0, "statistics": [1, 1, 1]} for row in read_jsonl(task / "test.jsonl")
+    ]
+    theirs = summarise(rows, "test", [], "bits_per_byte", {}, "tokenizer", {"score": "nats"})
+    assert read_json(out / "metrics.json")["bytes"]["comparison_key"] == theirs["comparison_key"]
 
 
 def test_controls_of_language_modelling_count_bytes(tmp_path):

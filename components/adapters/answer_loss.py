@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from components.adapters.encoding import Batch, answer_losses, as_text, encode, pairs_of
+from components.adapters.encoding import Batch, answer_losses, as_answer, encode, pairs_of
 
 if TYPE_CHECKING:
     from components.adapters.task_data import TaskData
@@ -20,10 +20,13 @@ class AnswerLoss(torch.nn.Module):
 
     def weight(self, row: Mapping[str, str]) -> int:
         tokenizer = self.data.tokenizer
+        asked, answer = self.data.prompt(row), row["answer"]
         if not self.data.free_text:
-            return len(as_text(tokenizer, row["answer"]))
-        asked, answer = [self.data.prompt(row)], [row["answer"]]
-        return len(pairs_of(self.model, tokenizer, asked, answer, free_text=True)[0].target)
+            return len(as_answer(tokenizer, asked, answer))
+        return len(pairs_of(self.model, tokenizer, [asked], [answer], free_text=True)[0].target)
+
+    def answers(self, row: Mapping[str, str]) -> list[str]:
+        return [row["answer"]]
 
     def encode(self, rows: Sequence[Mapping[str, str]]) -> Batch:
         prompts = [self.data.prompt(row) for row in rows]

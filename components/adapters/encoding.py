@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 
+BREAK = "\n"  # joined to no other text in the vocabularies of SentencePiece, which learn from lines
+
+
 class Pair(NamedTuple):
     """The tokens of a prompt, opening included, and of the answer behind it."""
 
@@ -70,6 +73,11 @@ def as_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
+def as_answer(tokenizer: "PreTrainedTokenizerBase", prompt: str, answer: str) -> list[int]:
+    """The tokens of `answer` behind `prompt`, whatever that is: only an empty one has a say."""
+    return _answers_of(tokenizer, [answer])[answer] if prompt else as_text(tokenizer, answer)
+
+
 def cut_prompt(ids: list[int], size: int) -> list[int]:
     """The last `size` tokens of a prompt: one too long loses its beginning, the shots first."""
     return ids[max(0, len(ids) - size) :]
@@ -84,7 +92,8 @@ def pairs_of(
 ) -> list[Pair]:
     """The tokens before each answer, and the answer's, as many as the model has room for.
 
-    Prompt and answer are encoded apart, so that an answer's tokens do not depend on the prompt.
+    Prompt and answer are encoded apart, so that an answer's tokens do not depend on the prompt; see
+    `as_answer`.
     free_text: the answer is no label's: the end of the document follows it, and one too long loses
     its own end, after the prompt has been cut to half of the room.
 
@@ -94,10 +103,12 @@ def pairs_of(
     """
     first = opening(model, tokenizer)
     left = room(model) - len(first)
-    tokens = _tokens_of(tokenizer, dict.fromkeys([*prompts, *answers]))
+    alone = [answer for prompt, answer in zip(prompts, answers, strict=True) if not prompt]
+    tokens = _tokens_of(tokenizer, dict.fromkeys([*prompts, *alone]))
+    behind = _answers_of(tokenizer, dict.fromkeys(answers))
     pairs = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        start, target = tokens[prompt], tokens[answer]
+        start, target = tokens[prompt], (behind if prompt else tokens)[answer]
         if free_text:
             target = [*target, tokenizer.eos_token_id][: left - min(len(start), left // 2)]
         if left - len(target) < (1 if prompt else 0):
@@ -123,6 +134,27 @@ def _tokens_of(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> di
     return dict(zip(known, ids, strict=True))
 
 
+def _answers_of(
+    tokenizer: "PreTrainedTokenizerBase", answers: Iterable[str]
+) -> dict[str, list[int]]:
+    """The tokens of each of `answers` where text stands before it.
+
+    Those of the answer alone, but for a tokenizer that puts a space before whatever it reads, as
+    SentencePiece does for Llama 2 and Mistral: behind a line break that space is not the answer's.
+    """
+    texts = list(answers)
+    alone = _tokens_of(tokenizer, texts)
+    if "".join(tokenizer.convert_ids_to_tokens(as_text(tokenizer, "a"))) == "a":
+        return alone
+    first = as_text(tokenizer, BREAK)
+    behind = _tokens_of(tokenizer, [BREAK + text for text in texts])
+    cut = {text: behind[BREAK + text] for text in texts}
+    return {
+        text: ids[len(first) :] if ids[: len(first)] == first else alone[text]
+        for text, ids in cut.items()
+    }
+
+
 def overflows(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -130,11 +162,13 @@ def overflows(
     answer: str,
     free_text: bool,
 ) -> bool:
-    """Whether `pairs_of` has to cut. A token has a byte or more, so most texts need no count."""
+    """Whether `pairs_of` has to cut. A token has a byte or more, but for a space put before the
+    prompt, so most texts need no count.
+    """
     left = room(model) - len(opening(model, tokenizer)) - free_text
-    if len(prompt.encode()) + len(answer.encode()) <= left:
+    if len(prompt.encode()) + len(answer.encode()) < left:
         return False
-    return len(as_text(tokenizer, prompt)) + len(as_text(tokenizer, answer)) > left
+    return len(as_text(tokenizer, prompt)) + len(as_answer(tokenizer, prompt, answer)) > left
 
 
 def encode(

@@ -84,7 +84,10 @@ class Fitting:
 
         data, free = self.data, self.data.free_text
         return sum(
-            overflows(self.model, data.tokenizer, data.prompt(row), row["answer"], free)
+            any(
+                overflows(self.model, data.tokenizer, data.prompt(row), answer, free)
+                for answer in self.module.answers(row)
+            )
             for row in self.rows
         )
 

@@ -30,6 +30,9 @@ class LabelLoss(torch.nn.Module):
     def weight(self, row: Mapping[str, str]) -> int:
         return 1
 
+    def answers(self, row: Mapping[str, str]) -> list[str]:
+        return [row["answer"]]
+
     def encode(self, rows: Sequence[Mapping[str, str]]) -> Labelled:
         prompts = [self.data.prompt(row) for row in rows]
         ids, mask = encode_prompts(self.model, self.data.tokenizer, prompts)

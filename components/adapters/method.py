@@ -20,9 +20,12 @@ class Objective(Protocol):
     The loss of a step is the mean over the `weight` of its rows, of which `forward` gives a share:
     the sum over the rows that `encode` was given, over `whole`, the weight of all the step's rows.
     What `encode` gives has an `attention_mask`, (rows, longest): 1 where a token is read.
+    answers: each that must fit behind a row's prompt, lest the row be counted as truncated.
     """
 
     def weight(self, row: Mapping[str, str]) -> int: ...
+
+    def answers(self, row: Mapping[str, str]) -> list[str]: ...
 
     def encode(self, rows: Sequence[Mapping[str, str]]) -> Any: ...
 

@@ -25,8 +25,23 @@ class PreferenceLoss(torch.nn.Module):
         super().__init__()
         self.model, self.data, self.beta, self.seed = model, data, beta, seed
 
+    def train(self, mode: bool = True) -> "PreferenceLoss":
+        """Only the deltas' own dropout begins: a base's would make another reference at each step,
+        and preferences out of noise. trl turns it off too (`disable_dropout`).
+        """
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        super().train(False)
+        for module in self.model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.train(mode)
+        return self
+
     def weight(self, row: Mapping[str, str]) -> int:
         return 1
+
+    def answers(self, row: Mapping[str, str]) -> list[str]:
+        return [row["answer"], self.rejected(row)]
 
     def encode(self, rows: Sequence[Mapping[str, str]]) -> Batch:
         """All preferred answers, then all rejected ones, each behind its prompt."""
@@ -47,7 +62,8 @@ class PreferenceLoss(torch.nn.Module):
         if not others:
             raise ValueError(
                 f"row {row['id']} has no 'rejected' answer, and its task no other label to take "
-                "one from; dpo needs pairs: add the column 'rejected', or choose another method"
+                "one from; dpo needs pairs: name their column in the data set's block, as in "
+                "'rejected: COLUMN', or choose another method"
             )
         return Random(f"{self.seed}:{row['id']}").choice(others)
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from components.adapters.encoding import as_text
+from components.adapters.encoding import as_answer, as_text
 from components.adapters.settings import Trained
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def initial_ids(base: "PreTrainedModel", block: VirtualTokens, data: "TaskData")
     size = min(COMMON, base.config.vocab_size - special)
     common = special + torch.randint(size, (count,), generator=random)
     words = {
-        "labels": lambda: as_text(tokenizer, "".join(data.labels.values())),
+        "labels": lambda: as_answer(tokenizer, "a prompt", "".join(data.labels.values())),
         "text": lambda: (as_text(tokenizer, block.init_text or "") * count)[:count],
         "examples": lambda: _examples(data, count, random),
     }
@@ -67,7 +67,8 @@ def _examples(data: "TaskData", count: int, random: "torch.Generator") -> list[i
         if len(ids) >= count:
             break
         row = data.rows[number]
-        ids += as_text(data.tokenizer, row["prompt"]) + as_text(data.tokenizer, row["answer"])
+        prompt, answer = row["prompt"], row["answer"]
+        ids += as_text(data.tokenizer, prompt) + as_answer(data.tokenizer, prompt, answer)
     return ids[:count]
 
 

@@ -39,7 +39,7 @@ KINDS: Mapping[str, Kind] = {
 def evaluate_adapter(
     adapter: Path, task: Path, base: Path, out: Path, report: Reporter
 ) -> dict[str, float]:
-    """Judge the adapter of folder `adapter` on the task's test rows.
+    """Judge the adapter of folder `adapter` on the task's test rows, in its own wording.
 
     Writes `metrics.json`, `records.jsonl`, `worst.json` (the examples that it errs most on),
     `sensitivity.json` (the spread of validation scores over wordings and shot orders) and
@@ -47,11 +47,13 @@ def evaluate_adapter(
     method generates nothing, and the hashes of adapter, base and tokenizer: a server compares).
 
     Raises:
-        ValueError: adapter and base do not belong together, or the task has no test rows.
+        ValueError: adapter and base do not belong together, the task has no test rows, or they lack
+            what the adapter's template asks for.
     """
     subject = open_subject(adapter, task, base)
     kind, metric = KINDS[subject.task["kind"]], subject.task["metric"]
-    rows, held_out = (list(read_jsonl(task / f"{s}.jsonl")) for s in ("test", "validation"))
+    splits = (read_jsonl(task / f"{split}.jsonl") for split in ("test", "validation"))
+    rows, held_out = map(subject.worded, splits)
 
     def validated(asked: Sequence[Row], wording: Mapping[str, Any]) -> float:
         return score_of(kind.judge(subject.reworded(wording), asked), metric)[0]
@@ -97,7 +99,7 @@ def evaluate_adapter(
 def validation_score(adapter: Path, task: Path, base: Path) -> float:
     """The score of the adapter of folder `adapter` on validation rows: for choices."""
     subject = open_subject(adapter, task, base)
-    rows = list(read_jsonl(task / "validation.jsonl"))
+    rows = subject.worded(read_jsonl(task / "validation.jsonl"))
     return score_of(KINDS[subject.task["kind"]].judge(subject, rows), subject.task["metric"])[0]
 
 

@@ -37,7 +37,8 @@ def evaluate_controls(task: Path, out: Path, report: Reporter) -> dict[str, floa
     rows = {split: list(read_jsonl(task / f"{split}.jsonl")) for split in splits}
     controls = CONTROLS[description["kind"]](description, rows, report)
     metric = description["metric"]
-    key = comparison_key(rows["test"], "test", description["labels"], metric)
+    same = description["normalise"] if description["kind"] == "generation" else None
+    key = comparison_key(rows["test"], "test", description["labels"], metric, same)
     figures: dict[str, Any] = {}
     written: list[dict[str, Any]] = [{"id": r["id"], "label": r["label"]} for r in rows["test"]]
     for name, control in controls.items():

@@ -13,7 +13,7 @@ from components.evaluation.decoding import Decoding, Generated, generate
 from components.evaluation.subject import Record, Row, Subject
 from components.evaluation.text_scores import NORMALISERS, judge_texts, signature
 from components.lineage import text_hash
-from components.prompts import find_answer
+from components.prompts import SHOT_BORDER, find_answer
 
 SEED_DIGITS = 15  # of a hash, in base 16: what fits into 63 bits
 
@@ -63,10 +63,13 @@ def _samples(subject: Subject, rows: Sequence[Row]) -> list[list[Generated]]:
 
 
 def _decoding(subject: Subject) -> Decoding:
+    """Behind worked examples a base goes on with an example of its own: their border ends it."""
+    prompt = subject.adapter["prompt"]
+    border = [SHOT_BORDER] if prompt["shot_texts"] else []
     return Decoding(
         subject.task["max_new_tokens"],
         subject.adapter["settings"].get("temperature", 0.0),
-        tuple(subject.adapter["prompt"].get("stop", ())),
+        tuple(dict.fromkeys([*prompt.get("stop", ()), *border])),
     )
 
 

@@ -14,8 +14,9 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from components.adapters.encoding import Pair, as_text, opening, pairs_of, room
+from components.adapters.encoding import Pair, as_answer, as_text, opening, pairs_of, room
 from components.adapters.likelihood import score_pairs
+from components.evaluation.decoding import Decoding, generate
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -31,12 +32,16 @@ class KindlingLM(LM):
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
+        self.truncated = 0  # continuations that lost their beginning
 
     def loglikelihood(self, requests: Sequence["Instance"]) -> list[tuple[float, bool]]:
         """Of each (context, continuation): the sum of log-probabilities, whether greedy gives it.
 
+        A continuation longer than the model has room for loses its beginning, which `truncated`
+        counts. The first token that is left is read and not scored, as the harness has it.
+
         Raises:
-            ValueError: a continuation is empty, or longer than the model has room for.
+            ValueError: a continuation is empty.
         """
         asked = [request.args for request in requests]
         for context, answer in asked:
@@ -63,37 +68,79 @@ class KindlingLM(LM):
         return [sum(value for value, _ in islice(scored, size)) for size in sizes]
 
     def generate_until(self, requests: Sequence["Instance"]) -> list[str]:
-        """Of each (context, settings) what the model writes, up to the first text of `until`."""
-        return [self._write(*request.args) for request in requests]
+        """Of each (context, settings) what the model writes, up to the first text of `until`.
+
+        Greedy answers are written together; those that ask for more of transformers, one by one.
+        """
+        asked = [request.args for request in requests]
+        together: dict[Decoding, list[int]] = {}
+        written = {}
+        for number, (context, settings) in enumerate(asked):
+            given = dict(normalize_gen_kwargs(dict(settings), NEW_TOKENS))
+            given["until"] = [stop for stop in given["until"] if stop]  # nothing ends no text
+            # the prompt has the other half
+            given["max_gen_toks"] = min(given["max_gen_toks"], room(self.model) // 2)
+            if self._plain(context, given):
+                decoding = Decoding(given["max_gen_toks"], stop=tuple(given["until"]))
+                together.setdefault(decoding, []).append(number)
+            else:
+                written[number] = self._write(context, given)
+        for decoding, numbers in together.items():
+            contexts = [asked[number][0] for number in numbers]
+            seeds = [SEED] * len(contexts)  # which greedy answers have no use for
+            made = generate(self.model, self.tokenizer, contexts, seeds, decoding)
+            written |= {n: answer.text for n, answer in zip(numbers, made, strict=True)}
+        return [written[number] for number in range(len(asked))]
+
+    def _plain(self, context: str, given: Mapping[str, Any]) -> bool:
+        """Whether `decoding.generate` writes what transformers would: greedily, to the one end of
+        a document, behind a token at least.
+        """
+        ends = self.model.generation_config.eos_token_id
+        one_end = ends in (None, self.tokenizer.eos_token_id, [self.tokenizer.eos_token_id])
+        settings = given.keys() - {"do_sample", "temperature", "until", "max_gen_toks"}
+        read = context or opening(self.model, self.tokenizer)
+        return bool(one_end and read and not settings and not given["do_sample"])
 
     def _pairs(self, asked: Sequence[tuple[str, str]]) -> list[Pair]:
-        """The tokens of contexts and continuations.
+        """The tokens of contexts and continuations; of one that does not fit, its end.
 
         Behind virtual tokens an empty context has no token to predict from, so it gets one.
         """
-        end = () if opening(self.model, self.tokenizer) else (self.tokenizer.bos_token_id,)
-        bare = [n for n, (context, _) in enumerate(asked) if end and not context]
-        texts = [pair for pair in asked if pair[0] or not end]
-        contexts, answers = [context for context, _ in texts], [answer for _, answer in texts]
-        found = pairs_of(self.model, self.tokenizer, contexts, answers) if texts else []
-        for number in bare:
-            found.insert(number, Pair(end, tuple(as_text(self.tokenizer, asked[number][1]))))
-        return found
+        first = tuple(opening(self.model, self.tokenizer))
+        own: dict[int, Pair] = {}  # of which `pairs_of` knows nothing
+        for number, (context, answer) in enumerate(asked):
+            begin = first if context or first else (self.tokenizer.bos_token_id,)
+            left = room(self.model) - len(begin)
+            if begin == first and len(answer.encode()) < left - 1:
+                continue  # a token has a byte or more
+            target = tuple(as_answer(self.tokenizer, context, answer))
+            if len(target) > left - bool(context):
+                self.truncated += 1
+                known, *target = target[-left:]
+                begin = (*begin, known)
+            elif begin == first:
+                continue
+            own[number] = Pair(begin, tuple(target))
+        rest = [number for number in range(len(asked)) if number not in own]
+        contexts, answers = ([asked[number][side] for number in rest] for side in (0, 1))
+        found = pairs_of(self.model, self.tokenizer, contexts, answers)
+        pairs = own | dict(zip(rest, found, strict=True))
+        return [pairs[number] for number in range(len(asked))]
 
     def _scored(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
         scored = score_pairs(self.model, self.tokenizer, pairs)
         return [(sum(each.logprobs), each.greedy) for each in scored]
 
-    def _write(self, context: str, settings: Mapping[str, Any]) -> str:
+    def _write(self, context: str, given: dict[str, Any]) -> str:
         import torch
 
-        given = dict(normalize_gen_kwargs(dict(settings), NEW_TOKENS))
-        stops, limit = given.pop("until", []), room(self.model)
-        most = min(given.pop("max_gen_toks"), limit // 2)  # the prompt has the other half
-        if not given["do_sample"]:
-            given.pop("temperature", None)
+        settings = dict(given)
+        stops, most = settings.pop("until"), settings.pop("max_gen_toks")
+        if not settings["do_sample"]:
+            settings.pop("temperature", None)
         first = opening(self.model, self.tokenizer)
-        ids = [*first, *as_text(self.tokenizer, context)[len(first) + most - limit :]]
+        ids = [*first, *as_text(self.tokenizer, context)[len(first) + most - room(self.model) :]]
         known = torch.tensor([ids or [self.tokenizer.bos_token_id]])  # (1, tokens)
         with torch.inference_mode():
             written = self.model.generate(
@@ -102,7 +149,7 @@ class KindlingLM(LM):
                 max_new_tokens=most,
                 pad_token_id=self.tokenizer.pad_token_id,
                 **({"stop_strings": stops, "tokenizer": self.tokenizer} if stops else {}),
-                **given,
+                **settings,
             )[0, known.shape[1] :]
         text = self.tokenizer.decode(written, skip_special_tokens=True)
         return postprocess_generated_text(text, stops, None)
@@ -154,10 +201,12 @@ def evaluate_tasks(
     """What the harness says of `model` on the tasks of the YAML `file`.
 
     Returns "results" (by task, then "METRIC,FILTER" and "METRIC_stderr,FILTER"), "samples" (by
-    task) and what else `lm_eval.evaluator.evaluate` tells.
+    task) and what else `lm_eval.evaluator.evaluate` tells; "truncated" counts the continuations
+    that lost their beginning.
     """
     from lm_eval.evaluator import evaluate
 
-    told = evaluate(lm=KindlingLM(model, tokenizer), task_dict=load_tasks(file))
+    asked = KindlingLM(model, tokenizer)
+    told = evaluate(lm=asked, task_dict=load_tasks(file))
     assert told is not None  # in one process
-    return told
+    return told | {"truncated": asked.truncated}

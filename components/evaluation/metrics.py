@@ -1,8 +1,9 @@
 """How results are scored, how sure a score is, and which results may be compared at all.
 
-Two hashes keep comparisons honest. The comparison key (examples, split, labels, metric, and the
-bytes of this file and of the scores') must be equal for two results to be compared. The fingerprint
-adds what may differ between competitors: template, shots, tokenizer and decoding.
+Two hashes keep comparisons honest. The comparison key (examples, split, labels, metric, what makes
+answers equal, and the bytes of this file and of the scores') must be equal for two results to be
+compared. The fingerprint adds what may differ between competitors: template, shots, tokenizer and
+decoding.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -143,14 +144,18 @@ def confusion(
     return {"labels": names, "matrix": matrix.tolist()}
 
 
-def comparison_key(rows: Iterable[Mapping], split: str, labels: Iterable[str], metric: str) -> str:
+def comparison_key(
+    rows: Iterable[Mapping], split: str, labels: Iterable[str], metric: str, normalise: str | None
+) -> str:
     """What two results must share to be compared: a hash that ignores the order of rows.
 
-    rows: examples or records, each with "id" and "label".
+    rows: examples or records, each with "id" and "label". normalise: the task's, of generated
+    answers. Its `max_new_tokens` is left out: worked steps need more of them than a direct answer
+    to the same question, and the two are to be compared.
     """
     examples = sorted([row["id"], row["label"]] for row in rows)
     code = [file_hash(Path(file)) for file in (__file__, text_scores.__file__)]
-    return value_hash([examples, split, sorted(labels), metric, *code])
+    return value_hash([examples, split, sorted(labels), metric, normalise, *code])
 
 
 def fingerprint(comparison_key: str, prompt: dict, tokenizer_hash: str, decoding: dict) -> str:
@@ -171,7 +176,7 @@ def summarise(
     """What `metrics.json` says of an adapter's records.
 
     records: each {"id", "label", "prediction", "correct", ...}. labels: their names; none where
-    answers are free text, and then there is no confusion matrix.
+    answers are free text, and then there is no confusion matrix. decoding: how answers were made.
 
     Raises:
         ValueError: there are no records, or one has an unknown label.
@@ -182,7 +187,7 @@ def summarise(
     score, interval = score_of(records, metric)
     truth = [record["label"] for record in records] if names else []
     predictions = [record["prediction"] for record in records] if names else []
-    key = comparison_key(records, split, names, metric)
+    key = comparison_key(records, split, names, metric, decoding.get("normalise"))
     return {
         "metric": metric,
         "lower_is_better": metric in LOWER_IS_BETTER,

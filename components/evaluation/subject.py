@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.lineage import read_json
-from components.prompts import with_shots
+from components.prompts import render, variables_of, with_shots
 from components.training import machine
 
 if TYPE_CHECKING:
@@ -32,6 +32,30 @@ class Subject:
         """What the model reads of each row, behind the adapter's worked examples."""
         shots: Sequence[str] = self.adapter["prompt"]["shot_texts"]
         return [with_shots(shots, row["prompt"]) for row in rows]
+
+    def worded(self, rows: Iterable[Row]) -> list[Row]:
+        """The task's `rows` in the adapter's own wording, which is not the task's where that has
+        changed since: a champion that is judged anew is asked as it is when it serves.
+
+        Raises:
+            ValueError: its template asks for a column that the task's data set has not.
+        """
+        own = self.adapter["prompt"]["template"]
+        spoken = self.task["kind"] != "language_modelling"  # else the text itself is judged
+        if own == self.task["prompt"]["template"] or not spoken:
+            return list(rows)
+        return [{**row, "prompt": self._filled(own, row)} for row in rows]
+
+    def _filled(self, template: str, row: Row) -> str:
+        columns = row.get("columns", {"text": row["text"]})  # a label's row has the text alone
+        wanted = variables_of(template)
+        if missing := [name for name in wanted if name not in columns]:
+            raise ValueError(
+                f"adapter {self.adapter['name']} was made with a template that asks for "
+                f"{', '.join(missing)}, and the rows of task {self.task['name']} now have "
+                f"{', '.join(columns)}; bring the column back, or give the adapter another name"
+            )
+        return render(template, {name: columns[name] for name in wanted})
 
     def reworded(self, wording: Mapping[str, Any]) -> "Subject":
         """The same model, asked with another "template" or other "shot_texts"."""

@@ -11,12 +11,17 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any
 
 import numpy as np
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
+# sign, currency, digits in threes or not, fraction, power of ten, unit, the end of a sentence
+NUMBER = re.compile(
+    r"([+-]?)\s*\$?\s*([+-]?)(\d{1,3}(?:,\d{3})+|\d*)(\.\d+)?\.?(e[+-]?\d+)?\s*%?\.*", re.IGNORECASE
+)
+PLAIN_DIGITS = 40  # of a number that is written out, zeros before and after included
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -24,19 +29,37 @@ def squad(text: str) -> str:
     """SQuAD v1.1's rule (Rajpurkar et al. 2016, section 6.1 and its evaluation script).
 
     Lower case, no ASCII punctuation, no articles (a, an, the), single spaces. It takes the sign and
-    the point out of numbers: for those there is `number`.
+    the point out of numbers: for those there is `number`. Where nothing would be left, as of the
+    answer `A` to a multiple choice, articles stay, and of `-` the punctuation too: the script calls
+    an empty prediction right there.
     """
-    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+    lower = text.lower()
+    bare = lower.translate(PUNCTUATION)
+    forms = (" ".join(form.split()) for form in (ARTICLES.sub(" ", bare), bare, lower))
+    return next(filter(None, forms), "")
 
 
 def number(text: str) -> str:
-    """A number by its value: `$1,000.0` and `1000` are equal. What is no number stays a text."""
-    plain = re.sub(r"[,$%\s]", "", text).rstrip(".")
+    """A number by its value, to its last digit: `$1,000.0` and `1000` are equal. What is no number,
+    as `1 2` or `1,5`, stays a text.
+
+    A number of many digits is written as these and a power of ten: what a model says must not
+    decide how much memory its answer takes.
+    """
+    plain = text.strip()
+    found = NUMBER.fullmatch(plain)
+    if not found:
+        return plain
     try:
-        value = Decimal(plain)
-    except InvalidOperation:
-        return text.strip()
-    return format(value.normalize() + 0, "f") if value.is_finite() else text.strip()
+        value = Decimal("".join(found.groups("")).replace(",", ""))
+    except DecimalException:  # no digit, or a power of ten beyond the library's
+        return plain
+    sign, digits, power = value.as_tuple()  # rounded nowhere, as arithmetic with it would be
+    whole = "".join(map(str, digits)).lstrip("0")
+    short = whole.rstrip("0")
+    power += len(whole) - len(short)
+    same = f"{'-' * sign}{short}e{power}" if short else "0"
+    return same if len(short) + abs(power) > PLAIN_DIGITS else format(Decimal(same), "f")
 
 
 NORMALISERS: Mapping[str, Callable[[str], str]] = {
