@@ -280,7 +280,7 @@ def test_a_fingerprint_is_written_before_the_answer(served, client):
         ("completions", {"model": "lara", "prompt": "x"}, 404, "there are: base, zero_shot"),
         ("completions", {"model": "base"}, 400, "prompt is missing"),
         ("completions", {"model": "base", "prompt": []}, 400, "prompt is an empty list"),
-        ("completions", {"model": "base", "prompt": ["12"]}, 400, "token numbers, not '12'"),
+        ("completions", {"model": "base", "prompt": [5, "12"]}, 400, "holds '12', which is no"),
         ("completions", {"model": "base", "prompt": "x", "best_of": 3}, 400, "best_of"),
         ("completions", {"model": "base", "prompt": "x", "max_tokens": 500}, 400, "room for"),
         ("completions", {"model": "base", "prompt": "x", "temperature": 9}, 400, "temperature"),

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from components.serving.engine import RequestError
+from components.serving.invalid import described, unread
 from components.serving.replies import ErrorReply
 
 STATUS = {
@@ -102,14 +103,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         _note(request, "invalid_request")
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "body")
-        return failure(400, f"{place or 'body'}: {first['msg']}", place or None, first["type"])
+        message, field = described(error, request.headers.get("content-type"))
+        return failure(400, message, field, "invalid_value")
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         _note(request, "invalid_request")
-        answer = failure(error.status_code, str(error.detail))
+        said = unread(error.__cause__) or str(error.detail)
+        answer = failure(error.status_code, said)
         answer.headers.update(error.headers or {})
         return answer
 

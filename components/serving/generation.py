@@ -19,6 +19,7 @@ from components.serving.story import Story
 from components.serving.templates import find
 
 COLDEST = 1e-4  # of a temperature: below it logits over it overflow, and sampling is greedy anyway
+SEEDS = 2**63  # that an engine knows; any whole number is one of them
 NARROWEST = 1e-6  # of top_p: below it only the likeliest token is left, or in float32 none
 
 
@@ -74,7 +75,7 @@ class Answer:
         engine, body = self.engine, self.body
         text = render(self.template.text, body.template.variables) if self.template else ""
         if self.is_chat:
-            said = [message.model_dump() for message in body.messages]
+            said = [message.told() for message in body.messages]
             if not said and not self.template:
                 raise RequestError("messages is empty, and no template is named", "messages")
             if self.template and not said:
@@ -136,7 +137,7 @@ class Answer:
             max_tokens=wanted,
             temperature=temperature,
             top_p=max(body.top_p, NARROWEST),
-            seed=body.seed,
+            seed=None if body.seed is None else body.seed % SEEDS,
             top=top,
             top_k=body.top_k,
             min_p=body.min_p,
@@ -179,7 +180,7 @@ class Answer:
         """
         sampling = self.sampling
         if sampling.seed is not None and number:
-            sampling = replace(sampling, seed=sampling.seed + number)
+            sampling = replace(sampling, seed=(sampling.seed + number) % SEEDS)
         made = self.engine.generate(self.inner, self.ids, sampling, self.caller)
         with closing(made) as tokens:
             for piece in answers.generate(self.engine, tokens, sampling, self.body.stops, choice):
