@@ -183,7 +183,9 @@ class Answer:
             sampling = replace(sampling, seed=(sampling.seed + number) % SEEDS)
         made = self.engine.generate(self.inner, self.ids, sampling, self.caller)
         with closing(made) as tokens:
-            for piece in answers.generate(self.engine, tokens, sampling, self.body.stops, choice):
+            before = self.ids[-1] if self.ids else None
+            stops = self.body.stops
+            for piece in answers.generate(self.engine, tokens, sampling, stops, choice, before):
                 self.story.first_token()
                 yield piece, len(choice.tokens)
         yield None, len(choice.tokens)

@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from components.adapters.encoding import as_text
+from components.serving.pieces import Pieces
 
 
 class Texts:
@@ -16,6 +17,7 @@ class Texts:
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         # chats have their own: whether control tokens count is a state of the tokenizer
         self._for_chats = AutoTokenizer.from_pretrained(base)
+        self.pieces = Pieces(self.tokenizer)
         self._turn, self._turn_of_chats = threading.Lock(), threading.Lock()
 
     def encode(self, text: str) -> list[int]:
@@ -45,6 +47,14 @@ class Speaking:
     def decode(self, ids: Sequence[int]) -> str:
         """See `Engine.decode`."""
         return self.texts.decode(ids)
+
+    def piece(self, token: int, before: int | None) -> bytes:
+        """See `Engine.piece`."""
+        return self.texts.pieces.of(token, before)
+
+    def word(self, token: int) -> str:
+        """See `Engine.word`."""
+        return self.texts.pieces.word(token)
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """See `Engine.chat`."""
