@@ -303,6 +303,24 @@ def test_what_does_not_finish_within_the_grace_time_gets_an_error(folders, tmp_p
         go.set()
 
 
+def test_who_waits_in_line_hears_that_the_server_goes(folders, tmp_path, monkeypatch):
+    """They were left until uvicorn gave them up: a bare 500, and no word of when to come again."""
+    limits = LIMITS.model_copy(update={"grace_seconds": 0.2, "seconds": 60, "queue": 3})
+    gateway = make_gateway({name: folders[name] for name in FEW}, tmp_path, limits)
+    engine, go = gateway.current.now.engine, threading.Event()
+    monkeypatch.setattr(engine, "generate", _held_back(engine.generate, go))
+    with running(gateway) as (address, server):
+        asked = [in_thread(address, n=number) for number in (1, 1, 2)]
+        until(lambda: gateway.line.waiting == 3)
+        server.drain()
+        for thread, told in asked:
+            thread.join(20)
+            assert told[0].status_code == 503 and told[0].headers["retry-after"] == "5"
+            assert told[0].json()["error"]["code"] == "draining"
+        go.set()
+    assert (gateway.line.waiting, gateway.line.requests) == (0, 0)
+
+
 def _held_back(real, go):
     def generate(*args):
         go.wait(20)

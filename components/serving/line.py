@@ -27,9 +27,10 @@ class Line:
         self._free = asyncio.Semaphore(at_once)
         self._threads = ThreadPoolExecutor(at_once, "engine")
         self._at_work: set[asyncio.Queue] = set()
+        self._in_line: set[asyncio.Timeout] = set()
         self._mean_seconds = 0.0
         self.requests = self.waiting = self.running = 0
-        self.draining = False
+        self.draining = self._stopped = False
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -86,13 +87,18 @@ class Line:
 
     async def _turn(self, seconds: float) -> None:
         """Wait until the engine is free, and take it."""
+        if self._stopped:
+            raise _going()
+        patience = asyncio.timeout(seconds)
         self.waiting += 1
+        self._in_line.add(patience)
         try:
-            async with asyncio.timeout(seconds):
+            async with patience:
                 await self._free.acquire()
         except TimeoutError:
-            raise _late() from None
+            raise (_going() if self._stopped else _late()) from None
         finally:
+            self._in_line.discard(patience)
             self.waiting -= 1
         self.running += 1
 
@@ -102,9 +108,13 @@ class Line:
         self._mean_seconds += SMOOTHING * (time.monotonic() - began - self._mean_seconds)
 
     def stop(self) -> None:
-        """End what is at work with an error, so that nobody is left without an answer."""
+        """End what is at work or waits with an error, so that nobody is left without an answer."""
+        self._stopped = True
         for made in self._at_work:
             made.put_nowait(_going())
+        for patience in self._in_line:
+            if not patience.expired():
+                patience.reschedule(asyncio.get_running_loop().time())
 
 
 async def together(streams: Sequence[AsyncIterator[Item]]) -> AsyncIterator[tuple[int, Item]]:
