@@ -11,6 +11,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from components.serving import listener
 from components.serving.keys import FILE, KeyFileError, Keys, Rates
 from components.serving.limits import Serving
 from flows import serving
@@ -266,6 +267,51 @@ def test_a_stream_that_nobody_reads_holds_nobody_up(gateway, address):
             + body
         )
         assert ask(address, max_tokens=2).status_code == 200
+
+
+def slow_reader(address, **body):
+    """A connection on which a long stream was asked for, with small buffers."""
+    url = httpx.URL(address)
+    given = {"model": "base", "prompt": "the", "stream": True, "n": 3, "logprobs": 20, **body}
+    sent = json.dumps(given).encode()
+    lazy = socket.socket()
+    lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    lazy.settimeout(20)
+    lazy.connect((url.host, url.port))
+    lazy.sendall(
+        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        + f"Connection: close\r\nContent-Length: {len(sent)}\r\n\r\n".encode()
+        + sent
+    )
+    return lazy
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Servers' connections hold little of what is not read."""
+    real = listener.PatientProtocol.connection_made
+
+    def connection_made(self, transport):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        transport.set_write_buffer_limits(1024)
+        real(self, transport)
+
+    monkeypatch.setattr(listener.PatientProtocol, "connection_made", connection_made)
+
+
+def test_a_slow_reader_takes_no_place_and_no_more_than_the_time(narrow, gateway, address):
+    """Its place was kept until it had read all, and no time ended it."""
+    begun = time.monotonic()
+    with slow_reader(address, max_tokens=30, temperature=2, seed=1) as lazy:
+        read = lazy.recv(500)
+        until(lambda: not gateway.line.requests)
+        assert time.monotonic() - begun < LIMITS.seconds
+        assert ask(address, max_tokens=2).status_code == 200
+        while part := lazy.recv(500):
+            read += part
+            time.sleep(0.03)
+    assert LIMITS.seconds - 0.5 < time.monotonic() - begun < LIMITS.seconds + 8
+    assert b'"code": "timeout"' in read[-600:] and b"[DONE]" not in read
 
 
 # -- going away ------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, closing
 from dataclasses import replace
 from functools import partial
@@ -161,7 +161,10 @@ class Answer:
         }
 
     async def _pieces(
-        self, choices: list[answers.Choice], deadline: float
+        self,
+        choices: list[answers.Choice],
+        deadline: float,
+        ended: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[tuple[int, tuple[str | None, int]]]:
         """What `_generate` gives for every choice, as it comes, with the choice's number."""
         line = self.gateway.line
@@ -169,7 +172,7 @@ class Answer:
             line.run(partial(self._generate, number, choice), deadline)
             for number, choice in enumerate(choices)
         ]
-        async with aclosing(together(every)) as pieces:
+        async with aclosing(together(every, ended)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -223,15 +226,16 @@ class Answer:
             "total_tokens": read + written,
         }
 
-    async def stream(self, deadline: float) -> AsyncIterator[str]:
+    async def stream(self, deadline: float, ended: Callable[[], None]) -> AsyncIterator[str]:
         """The lines of server-sent events.
 
         A token's log-probability comes with the piece that ends its text, or with the last one.
-        deadline: in the event loop's time.
+        deadline: in the event loop's time. ended: called when the engine has done its part, which a
+        slow reader may be far behind.
         """
         choices = [answers.Choice() for _ in range(self.body.n)]
         told: dict[int, int] = {}  # tokens, by choice
-        async with aclosing(self._pieces(choices, deadline)) as pieces:
+        async with aclosing(self._pieces(choices, deadline, ended)) as pieces:
             async for number, (piece, known) in pieces:
                 if self.is_chat and number not in told:
                     yield self._event(number, {"role": "assistant", "content": ""}, None)

@@ -102,6 +102,15 @@ class Line:
             self.waiting -= 1
         self.running += 1
 
+    def require_time(self, deadline: float) -> None:
+        """Refuse to go on behind the deadline, in the event loop's time.
+
+        Raises:
+            RequestError: it has come.
+        """
+        if asyncio.get_running_loop().time() > deadline:
+            raise _late()
+
     def _ended(self, began: float) -> None:
         self.running -= 1
         self._free.release()
@@ -117,8 +126,13 @@ class Line:
                 patience.reschedule(asyncio.get_running_loop().time())
 
 
-async def together(streams: Sequence[AsyncIterator[Item]]) -> AsyncIterator[tuple[int, Item]]:
-    """The items of all `streams` as they come, each with the number of its stream."""
+async def together(
+    streams: Sequence[AsyncIterator[Item]], ended: Callable[[], None] = lambda: None
+) -> AsyncIterator[tuple[int, Item]]:
+    """The items of all `streams` as they come, each with the number of its stream.
+
+    ended: called when all streams have, though items may still wait for a slow reader.
+    """
     made: asyncio.Queue = asyncio.Queue()
 
     async def pull(number: int, stream: AsyncIterator[Item]) -> None:
@@ -130,7 +144,15 @@ async def together(streams: Sequence[AsyncIterator[Item]]) -> AsyncIterator[tupl
             made.put_nowait(error)
 
     tasks = [asyncio.create_task(pull(*numbered)) for numbered in enumerate(streams)]
-    left = len(tasks)
+    left, working = len(tasks), set(tasks)
+
+    def done(task: asyncio.Task) -> None:
+        working.discard(task)
+        if not working:
+            ended()
+
+    for task in tasks:
+        task.add_done_callback(done)
     try:
         while left:
             item = await made.get()

@@ -67,5 +67,6 @@ class Listener(uvicorn.Server):
             if late and line.requests:
                 log.warning("ended %d requests: the grace time is over", line.requests)
                 line.stop()
-            self.should_exit = late or not line.requests
+            # an answer that is made may still be on its way to a slow reader
+            self.should_exit = late or not (line.requests or self.server_state.tasks)
         return await super().on_tick(counter)

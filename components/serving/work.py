@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from functools import partial
 from typing import Any
 
@@ -95,11 +95,14 @@ async def _whole(
 async def _events(
     gateway: Gateway, body: schemas.Generation, request: Request, until: float
 ) -> AsyncIterator[str]:
+    """The lines of a stream, none after `until`; its place is free when the engine is done."""
     state = request.state
-    with gateway.admitted() as deployment:
+    with ExitStack() as place:
+        deployment = place.enter_context(gateway.admitted())
         answer = await run_in_threadpool(Answer, gateway, deployment, body, state.story, state.key)
-        async with aclosing(answer.stream(until)) as lines:
+        async with aclosing(answer.stream(until, place.close)) as lines:
             async for line in lines:
+                gateway.line.require_time(until)
                 yield line
 
 
