@@ -3,7 +3,9 @@
 import json
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -92,6 +94,62 @@ def test_a_request_that_does_not_come_is_waited_for_so_long(served, monkeypatch)
     with connect(served) as connection:
         connection.sendall(b"POST /v1/compl")
         assert connection.recv(4096) == b""
+
+
+@pytest.mark.parametrize("rest", ["at once", "in bits"])
+def test_a_second_request_that_does_not_come_is_waited_for_so_long(served, monkeypatch, rest):
+    """The first one alone was timed: any byte after it kept the connection for ever."""
+    monkeypatch.setattr(listener, "HEADER_SECONDS", 0.5)
+    with connect(served) as connection:
+        connection.settimeout(5)
+        for _ in range(2):
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b" 200 " in connection.recv(4096).split(b"\r\n")[0]
+        for letter in b"GET /hea" if rest == "in bits" else [None]:
+            try:
+                connection.sendall(bytes([letter]) if letter else b"GET /hea")
+            except (BrokenPipeError, ConnectionResetError):
+                return  # ended while it sent
+            time.sleep(0.15)
+        with suppress(ConnectionResetError):
+            assert connection.recv(4096) == b""
+
+
+def test_a_body_that_was_refused_is_not_read_for_ever(served, monkeypatch):
+    monkeypatch.setattr(listener, "HEADER_SECONDS", 0.5)
+    with connect(served) as connection:
+        connection.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 99999999\r\n\r\n{"
+        )
+        assert b" 413 " in connection.recv(4096).split(b"\r\n")[0]
+        begun = time.monotonic()
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while time.monotonic() - begun < 5:
+                connection.sendall(b" ")
+                time.sleep(0.05)
+
+
+def test_a_request_may_follow_a_refused_one(served):
+    with httpx.Client(base_url=served[0]) as client:
+        assert client.post("/v1/completions", content=b" " * (1 << 17)).status_code == 413
+        assert client.get("/health").status_code == 200
+
+
+def test_connections_have_a_limit(folders, tmp_path):
+    """Each takes a file of the process; without any left it would answer nobody."""
+    gateway = make_gateway({"base": folders["base"]}, tmp_path, Serving(connections=3))
+    with listening(gateway) as address:
+        url = httpx.URL(address)
+        idle = [socket.create_connection((url.host, url.port), timeout=20) for _ in range(3)]
+        refused = httpx.get(f"{address}/health")
+        assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+        assert "takes (serving.connections)" in refused.json()["error"]["message"]
+        for connection in idle:
+            connection.close()
+        deadline = time.monotonic() + 20
+        while httpx.get(f"{address}/health").status_code != 200:
+            assert time.monotonic() < deadline
 
 
 def test_hundreds_of_connections_are_all_answered(served):

@@ -2,28 +2,80 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from components.serving.errors import failure
 from components.serving.gateway import Gateway
 from components.serving.logs import log
 
-HEADER_SECONDS = 10  # from a connection to its first request
+HEADER_SECONDS = 10  # for a request to come: its header, or what is left of one that was refused
+CROWDED_SECONDS = 1  # until a connection too many may try again
 CLOSING_SECONDS = 3  # for what is written already to reach its client
 
 
 class PatientProtocol(H11Protocol):
-    """Closes a connection on which no request comes."""
+    """Closes a connection on which no request comes, and refuses one too many.
+
+    uvicorn has a timer of its own between requests, but any byte stops it. A body that comes after
+    its request was refused is read all the same, for so long: closed at once, the connection would
+    be reset, and the refusal with it.
+    """
+
+    def __init__(self, most: int, **given: Any) -> None:
+        """most: connections that may be open at once."""
+        super().__init__(**given)
+        self._most = most
+        self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self.loop.call_later(HEADER_SECONDS, self._require_request)
+        if len(self.connections) > self._most:
+            transport.write(_one_too_many(self._most))
+            transport.close()
+            return
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._is_at_work():
+            self._stop_waiting()
+        elif self._patience is None:
+            self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _is_at_work(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await_request(self) -> None:
+        self._patience = self.loop.call_later(HEADER_SECONDS, self._require_request)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _require_request(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        self._patience = None
+        if not self._is_at_work() and not self.transport.is_closing():
             self.transport.close()
+
+
+def _one_too_many(most: int) -> bytes:
+    """The answer to a connection over the limit, which is not read."""
+    said = f"{most} connections are open, the most that this server takes (serving.connections)"
+    answer = failure(429, f"{said}; come again", None, "overloaded", CROWDED_SECONDS)
+    head = [f"{name}: {value}" for name, value in answer.headers.items()]
+    lines = ["HTTP/1.1 429 Too Many Requests", *head, "connection: close", "", ""]
+    return "\r\n".join(lines).encode() + answer.body
 
 
 class Listener(uvicorn.Server):
@@ -37,7 +89,7 @@ class Listener(uvicorn.Server):
                 app,
                 host=host,
                 port=port,
-                http=PatientProtocol,
+                http=partial(PatientProtocol, gateway.limits.connections),
                 ws="none",
                 log_config=None,
                 access_log=False,
