@@ -120,6 +120,9 @@ class Engine(Protocol):
         """The tokens of a conversation, up to where the assistant answers.
 
         Its control tokens are those that the template writes; no message can forge one.
+
+        Raises:
+            RequestError: there is no template, or it refuses these messages.
         """
 
     def room(self, model: str) -> int:
