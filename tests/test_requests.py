@@ -11,8 +11,13 @@ from tests.serving import listening, make_gateway
 
 
 @pytest.fixture(scope="module")
-def address(folders, tmp_path_factory):
-    gateway = make_gateway({"base": folders["base"]}, tmp_path_factory.mktemp("workspace"))
+def gateway(folders, tmp_path_factory):
+    few = {name: folders[name] for name in ("base", "zero_shot", "soft_prompt", "head")}
+    return make_gateway(few, tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def address(gateway):
     with listening(gateway) as found:
         yield f"{found}/v1"
 
@@ -145,6 +150,24 @@ def test_token_numbers_may_stand_in_a_list(address):
     assert plain["usage"]["prompt_tokens"] == listed["usage"]["prompt_tokens"] == 3
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "refuses these messages: roles must alt"),
+        ("{{ messages[0].nothing.at.all }}", "refuses these messages: "),
+        (None, "this base has no chat template"),
+    ],
+)
+def test_messages_that_the_chat_template_refuses_are_refused(
+    address, gateway, monkeypatch, template, said
+):
+    """Mistral's and Gemma's raise an error where two turns are of the same role."""
+    texts = gateway.current.now.engine.texts
+    monkeypatch.setattr(texts._for_chats, "chat_template", template)
+    error = refused(post(address, "chat/completions", **CHAT))
+    assert error["param"] == "messages" and said in error["message"]
+
+
 @pytest.mark.parametrize("seed", [-1, -(2**63), 2**63, 2**63 - 1, 10**30])
 def test_any_whole_number_is_a_seed(address, seed):
     asked = {**TEXT, "temperature": 1, "max_tokens": 12, "seed": seed, "n": 2}
@@ -225,3 +248,20 @@ def test_no_depth_of_a_body_breaks_the_server(address, field):
         body = json.dumps({**CHAT, field: 0})[:-2] + "[" * depth + "]" * depth + "}"
         headers = {"Content-Type": "application/json"}
         refused(httpx.post(f"{address}/chat/completions", content=body, headers=headers))
+
+
+@pytest.mark.parametrize("model", ["zero_shot", "soft_prompt", "head"])
+def test_a_text_to_label_is_answered_whole_or_refused(address, gateway, model):
+    """It lost its beginning without a word."""
+    engine = gateway.current.now.engine
+    room = engine.room("base" if model == "head" else model)
+    label = max(len(engine.encode(text)) for text in (" good", " bad")) * (model != "head")
+    wording = len(engine.encode(" it was"))
+    word = " film"
+    assert len(engine.encode(word * 9 + " it was")) == 9 + wording
+    fits = word * (room - wording - label)
+    assert post(address, "classify", model=model, input=fits).status_code == 200
+    error = refused(post(address, "classify", model=model, input=["x", fits + word]))
+    assert error["param"] == "input" and error["code"] == "context_length_exceeded"
+    assert f"input[1] has {room - label + 1} tokens" in error["message"]
+    assert f"room for {room - label} before" in error["message"]

@@ -17,7 +17,7 @@ import torch
 
 from components.inference.backend import Limits, decoder_of
 from components.inference.decoder import Step
-from components.inference.request import Choosing, Made, Reading, Request
+from components.inference.request import Choosing, Made, Reading, Request, TooLarge
 from components.inference.rows import Chooser, Row, begin, keep, next_key
 from components.inference.weights import Weights
 
@@ -47,11 +47,11 @@ class Batcher:
         """Put a request in line; what it makes comes through its `answers`.
 
         Raises:
-            ValueError: it needs more room than there is in all.
+            TooLarge: it needs more room than there is in all.
             RuntimeError: the batcher was closed.
         """
         if request.blocks > self.pool.blocks:
-            raise ValueError(
+            raise TooLarge(
                 f"{request.length} tokens and {request.limit} to write need {request.blocks} "
                 f"blocks; the pool has {self.pool.blocks}"
             )

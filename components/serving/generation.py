@@ -73,7 +73,7 @@ class Answer:
 
     def _prompt(self) -> list[int]:
         engine, body = self.engine, self.body
-        text = render(self.template.text, body.template.variables) if self.template else ""
+        text = self._rendered()
         if self.is_chat:
             said = [message.told() for message in body.messages]
             if not said and not self.template:
@@ -86,6 +86,14 @@ class Answer:
         if isinstance(body.prompt, list):
             return [*(engine.encode(text) if text else []), *self._tokens(body.prompt)]
         return engine.encode(text + (body.prompt or ""))
+
+    def _rendered(self) -> str:
+        if not self.template:
+            return ""
+        try:
+            return render(self.template.text, self.body.template.variables)
+        except ValueError as error:
+            raise RequestError(str(error), "template.variables") from None
 
     def _shared(self) -> int:
         """How many tokens the prompt begins with that are the template's fixed head alone."""

@@ -12,12 +12,13 @@ from starlette.concurrency import run_in_threadpool
 
 from components.serving import replies, schemas
 from components.serving.deployment import Deployment
-from components.serving.engine import Caller, RequestError
+from components.serving.engine import BASE, Caller, RequestError
 from components.serving.errors import documented
 from components.serving.fingerprints import digest_of
 from components.serving.gateway import Gateway
 from components.serving.generation import Answer
 from components.serving.replying import EventStream, attended
+from components.serving.wording import require_labels
 
 TEXTS_AT_ONCE = 16  # a client that left is noticed in between
 ERRORS = documented(400, 401, 404, 413, 429, 503, 504)
@@ -116,6 +117,9 @@ async def _classified(
         caller = Caller(key.sha256 if key else "")
         story.model = body.model
         gateway.require("serving.texts", len(texts), gateway.limits.texts, "input", "texts")
+        if body.model != BASE:
+            inner, most = deployment.inner(body.model), gateway.limits.prompt_tokens
+            await run_in_threadpool(require_labels, deployment.engine, inner, texts, most)
         found = []
         labels = partial(_labels, deployment, body.model, texts, caller)
         work = gateway.line.run(labels, deadline(gateway))
