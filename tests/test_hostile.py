@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from components.prompts import render
-from components.serving import edge, listener
+from components.serving import edge, inspection, listener
 from components.serving.limits import Serving
 from tests.serving import listening, make_gateway
 
@@ -249,6 +249,36 @@ def test_names_of_requests_cannot_forge_the_log(served):
     for given, kept in [("abc-1", True), ('x" y', False), ("x" * 100, False)]:
         response = httpx.get(f"{served[0]}/v1/models", headers={"X-Request-Id": given})
         assert (response.headers["x-request-id"] == given) is kept
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/classify", "/v1/tokenizers"])
+def test_a_fault_is_told_by_its_id_and_by_no_words(served, monkeypatch, path):
+    """It had no id and no figure; and a ValueError of the server's own was a 400 with its words."""
+    engine = served[1].current.now.engine
+
+    def fails(*args):
+        raise ValueError("a secret of /root")
+
+    monkeypatch.setattr(engine, "generate", fails)
+    monkeypatch.setattr(engine, "classify", fails)
+    monkeypatch.setattr(inspection.tokenizing, "described", fails)
+    broken = 'kindling_refusals_total{reason="broken"}'
+    headers, more = {"X-Request-Id": "mine"}, {"prompt": "x"}
+    if path == "/v1/classify":
+        more = {"input": "x"}
+    body = None if path == "/v1/tokenizers" else {"model": "lora", **more}
+    before = _figure(served, broken)
+    response = httpx.request(
+        "POST" if body else "GET", served[0] + path, json=body, headers=headers
+    )
+    assert response.status_code == 500 and response.headers["x-request-id"] == "mine"
+    assert response.json()["error"]["message"] == "the server failed; its log says why"
+    assert _figure(served, broken) == before + 1
+
+
+def _figure(served, name: str) -> float:
+    lines = httpx.get(f"{served[0]}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
 def test_unknown_paths_and_models_make_no_new_figures(served):

@@ -88,17 +88,15 @@ def refusal(error: RequestError) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` in that shape."""
+    """Answer what `app` refuses in that shape.
+
+    Any other error is a fault of the server's own, whose words are for its log: `Edge` answers it.
+    """
 
     @app.exception_handler(RequestError)
     async def refused(request: Request, error: RequestError) -> Response:
         _note(request, error.code)
         return refusal(error)
-
-    @app.exception_handler(ValueError)
-    async def wrong(request: Request, error: ValueError) -> Response:
-        _note(request, "invalid_value")
-        return failure(400, str(error), None, "invalid_value")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -113,12 +111,6 @@ def install(app: FastAPI) -> None:
         answer = failure(error.status_code, said)
         answer.headers.update(error.headers or {})
         return answer
-
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        _note(request, "broken")
-        log.error("an answer failed", exc_info=error)
-        return failure(500, "the server failed; its log says why")
 
 
 def _note(request: Request, reason: str) -> None:
