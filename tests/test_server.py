@@ -44,6 +44,23 @@ def test_models_are_base_and_adapters(client):
     assert tuple(model.id for model in client.models.list()) == MODELS
 
 
+def test_a_model_is_described_alone(client, folders):
+    for model in client.models.list():
+        made = (folders[model.id] / "lineage.json").stat().st_mtime
+        assert client.models.retrieve(model.id) == model and model.created == int(made)
+    with pytest.raises(openai.NotFoundError, match="no model 'lara'; there are: base, zero_shot"):
+        client.models.retrieve("lara")
+
+
+def test_the_list_of_models_asks_the_engine_once(served, monkeypatch):
+    """It did for every adapter, about all of them: seconds for a thousand."""
+    engine, asked = served[1].current.now.engine, []
+    real = engine.models
+    monkeypatch.setattr(engine, "models", lambda: asked.append(1) or real())
+    data = httpx.get(f"{served[0]}/v1/models").json()["data"]
+    assert len(asked) == 1 and {"good", "bad"} == set(data[1]["labels"])
+
+
 @pytest.mark.parametrize("model", SPEAKERS)
 def test_greedy_text_is_that_of_transformers(client, folders, model):
     """`generate` of transformers and PEFT is the independent implementation."""
