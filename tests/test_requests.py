@@ -265,3 +265,31 @@ def test_a_text_to_label_is_answered_whole_or_refused(address, gateway, model):
     assert error["param"] == "input" and error["code"] == "context_length_exceeded"
     assert f"input[1] has {room - label + 1} tokens" in error["message"]
     assert f"room for {room - label} before" in error["message"]
+
+
+@pytest.mark.parametrize("given", [{}, {"max_tokens": 1}, {"max_tokens": 60}])
+def test_an_answer_is_a_choice_and_no_part_of_one(address, given):
+    """The default of 16 tokens cut a longer one."""
+    texts = ["yes, please tell me the whole truth about it", "no, I had rather not hear of it all"]
+    asked = {"model": "base", "prompt": "the", "choices": texts, "temperature": 2}
+    for seed in range(4):
+        found = post(address, "completions", **asked, **given, seed=seed).json()["choices"][0]
+        assert found["text"] in texts and found["finish_reason"] == "stop"
+    said = {"model": "base", "messages": SAID, "choices": texts, "temperature": 2, **given}
+    found = post(address, "chat/completions", **said).json()["choices"][0]
+    assert found["message"]["content"] in texts
+
+
+def test_a_choice_that_has_no_room_is_refused(address):
+    asked = {**TEXT, "choices": ["a", " film" * 99]}
+    error = refused(post(address, "completions", **asked))
+    assert (
+        error["param"] == "choices" and "the longest of choices has 99 tokens" in error["message"]
+    )
+
+
+def test_a_choice_may_have_any_character(address):
+    """DEL was a grammar's error about response_format."""
+    for code in [*range(0x20), *range(0x7E, 0xA1), 0x2028, 0xFFFD, 0x1F600]:
+        found = post(address, "completions", **TEXT, choices=[f"a{chr(code)}b"])
+        assert found.json()["choices"][0]["text"] == f"a{chr(code)}b", hex(code)

@@ -128,8 +128,8 @@ class Answer:
         )
         room = self.engine.room(self.inner)
         left = min(room - len(self.ids), limits.output_tokens)
-        wanted = body.max_tokens
-        if self.is_chat:
+        wanted = self._longest_choice(left) if body.choices else body.max_tokens
+        if self.is_chat and not body.choices:
             wanted = body.max_completion_tokens or wanted or left
         if left < max(wanted, 1):
             raise RequestError(
@@ -153,6 +153,22 @@ class Answer:
             choices=tuple(body.choices or ()),
             json_schema=body.response_format.text() if body.response_format else None,
         )
+
+    def _longest_choice(self, left: int) -> int:
+        """The tokens of an answer that is one of `choices`, whatever max_tokens is.
+
+        They may be cut finer than the tokenizer would, into bytes at most; one more says that the
+        answer ends.
+        """
+        need = max(len(self.engine.encode(text)) for text in self.body.choices)
+        if need > left:
+            raise RequestError(
+                f"the longest of choices has {need} tokens, and there is room for {max(left, 0)} "
+                "behind the prompt",
+                "choices",
+                "context_length_exceeded",
+            )
+        return min(left, 1 + max(len(text.encode()) for text in self.body.choices))
 
     async def whole(self, deadline: float) -> dict[str, Any]:
         """The body of an answer that is not streamed. deadline: in the event loop's time."""
