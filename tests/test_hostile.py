@@ -244,6 +244,14 @@ def test_a_template_is_filled_and_never_run():
     assert filled == "{% set x = 3 %}a b {{ 7 * 7 }}"
 
 
+def test_no_page_loads_anything_from_elsewhere(served):
+    """FastAPI's `/docs` was blank without network, and ran what a CDN gave it."""
+    assert httpx.get(f"{served[0]}/docs").status_code == 404
+    assert httpx.get(f"{served[0]}/openapi.json").json()["paths"]
+    page = httpx.get(f"{served[0]}/playground", follow_redirects=True).text
+    assert "http://" not in page and "https://" not in page
+
+
 def test_names_of_requests_cannot_forge_the_log(served):
     """A client's request id is taken only where it is fit for a line."""
     for given, kept in [("abc-1", True), ('x" y', False), ("x" * 100, False)]:

@@ -18,7 +18,7 @@ from components.serving.story import Story
 READ_SECONDS = 30  # for a client to send its body
 WRITE_SECONDS = 30  # for a client to take a piece of its answer
 CLIENT_LEFT = 499  # as nginx names it; nobody reads it but figures and log
-OPEN = re.compile(r"^/(health|docs|openapi\.json|playground)(/|$)")  # without a key
+OPEN = re.compile(r"^/(health|openapi\.json|playground)(/|$)")  # without a key
 REQUEST_ID = re.compile(r"^[\w.:-]{1,64}$")
 
 
