@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.catalogue import FILE, load
 from components.registry import CHAMPION
 from components.serving import keys as api_keys
+from components.serving import logs
 from components.serving.engine import BASE
 from components.serving.limits import Serving
 
@@ -55,6 +56,7 @@ def serve(
             "'kindling keys add NAME', or leave --host out"
         )
     _require_port(host, port)
+    logs.install()  # adapters are loaded from here on, and what is wrong with them is logged
     gateway, outlook, watcher = assemble(workspace, pipeline, alias, base, adapters, keys)
     _listen(gateway, outlook, watcher, host, port)
 
@@ -122,20 +124,22 @@ def _of_folders(
 def _listen(
     gateway: "Gateway", outlook: "Outlook", watcher: "Watcher | None", host: str, port: int
 ) -> None:
-    from components.serving import logs
     from components.serving.listener import Listener
     from components.serving.server import create_app
 
-    logs.install()
     tracer = _tracer(gateway) if gateway.limits.trace_requests else None
     deployment = gateway.current.now
     for name, reason in deployment.unavailable().items():
         print(f"unavailable: {name}: {reason}")
-    print(f"serving {', '.join(deployment.models())} on http://{host}:{port}", flush=True)
+
+    def ready(bound: int) -> None:
+        place = f"[{host}]" if ":" in host else host
+        print(f"serving {', '.join(deployment.models())} on http://{place}:{bound}", flush=True)
+
     if watcher:
         watcher.start()
     try:
-        Listener(create_app(gateway, outlook), gateway, host, port).run()
+        Listener(create_app(gateway, outlook), gateway, host, port, ready).run()
     finally:
         if watcher:
             watcher.stop()

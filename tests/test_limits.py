@@ -1,14 +1,18 @@
 """What the server grants and to whom: keys, rates, limits, and how it goes away."""
 
 import json
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
 
 import httpx
 import pytest
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from components.serving import listener
@@ -17,6 +21,7 @@ from components.serving.limits import Serving
 from flows import serving
 from flows.cli import app
 from tests.serving import listening, make_gateway, running
+from tests.tiny_models import signed
 
 FEW = ("base", "lora", "zero_shot")
 LIMITS = Serving(
@@ -199,6 +204,34 @@ def test_other_machines_are_not_served_without_a_key(tmp_path):
             serving.serve(tmp_path, "tiny", host, 0, "champion", None, [])
     for host in ("127.0.0.1", "127.0.0.9", "localhost", "::1"):
         assert serving._is_loopback(host)
+
+
+@pytest.mark.slow
+def test_the_command_says_where_it_listens_and_which_adapters_it_refused(folders, tmp_path):
+    """It said port 0, and nothing of an adapter that did not prove itself after the start."""
+    dead = tmp_path / "dead"
+    shutil.copytree(folders["lora"], dead)
+    weights = load_file(dead / "adapter_model.safetensors")
+    still = {name: weight * 0 for name, weight in weights.items()}
+    save_file(still, dead / "adapter_model.safetensors")
+    signed(dead)
+    command = [
+        sys.executable, "-m", "flows.cli", "-C", str(tmp_path), "serve", "tiny", "--port", "0",
+        "--base", str(folders["base"]), "--adapter", f"dead={dead}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        said = {"serving": "", "dead: ": ""}
+        for line in process.stdout:
+            said |= {word: line for word in said if word in line}
+            if all(said.values()):
+                break
+        address = said["serving"].split(" on ")[1].strip()
+        assert httpx.get(f"{address}/health").json()["status"] == "ok"
+        assert "changes nothing" in said["dead: "]
+    finally:
+        process.kill()
+        process.wait(20)
 
 
 # -- limits ----------------------------------------------------------------------------------

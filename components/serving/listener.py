@@ -1,7 +1,9 @@
 """uvicorn as this server wants it: it drains at SIGTERM and waits for no header for ever."""
 
 import asyncio
+import socket
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -83,7 +85,15 @@ class Listener(uvicorn.Server):
     grace time, ends the others with an error, and goes. At the second it goes at once.
     """
 
-    def __init__(self, app: Any, gateway: Gateway, host: str, port: int) -> None:
+    def __init__(
+        self,
+        app: Any,
+        gateway: Gateway,
+        host: str,
+        port: int,
+        ready: Callable[[int], None] = lambda port: None,
+    ) -> None:
+        """port: 0 for any. ready: called with the port as soon as it listens."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -97,8 +107,17 @@ class Listener(uvicorn.Server):
                 timeout_graceful_shutdown=CLOSING_SECONDS,
             )
         )
-        self._gateway = gateway
+        self._gateway, self._ready = gateway, ready
         self._until: float | None = None
+
+    @property
+    def port(self) -> int:
+        """The one that it listens on."""
+        return self.servers[0].sockets[0].getsockname()[1]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready(self.port)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         if self._until is not None:
