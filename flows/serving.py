@@ -51,10 +51,7 @@ def serve(
         )
     keys = api_keys.Keys(workspace / api_keys.FILE, always=not _is_loopback(host))
     if keys.required() and not keys.all():
-        raise ServeError(
-            f"--host {host} lets other machines ask, and there is no API key; make one with "
-            "'kindling keys add NAME', or leave --host out"
-        )
+        raise ServeError(_without_key(host, keys.path))
     _require_port(host, port)
     logs.install()  # adapters are loaded from here on, and what is wrong with them is logged
     gateway, outlook, watcher = assemble(workspace, pipeline, alias, base, adapters, keys)
@@ -167,6 +164,18 @@ def _named(text: str) -> tuple[str, Path]:
     if not (Path(folder) / "adapter.json").is_file():
         raise ServeError(f"--adapter {text}: {folder} is no adapter folder (no adapter.json)")
     return name, Path(folder)
+
+
+def _without_key(host: str, file: Path) -> str:
+    if not _is_loopback(host):
+        return (
+            f"--host {host} lets other machines ask, and there is no API key; make one with "
+            "'kindling keys add NAME', or leave --host out"
+        )
+    return (
+        "the last API key was revoked, so nobody could ask; make one with 'kindling keys add "
+        f"NAME', or remove {file} to let everybody on this machine ask"
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -20,6 +20,7 @@ from components.serving.keys import FILE, KeyFileError, Keys, Rates
 from components.serving.limits import Serving
 from flows import serving
 from flows.cli import app
+from tests.conftest import make_workspace
 from tests.serving import listening, make_gateway, running
 from tests.tiny_models import signed
 
@@ -117,7 +118,9 @@ def test_no_key_no_answer_once_there_is_one(gateway, address):
     assert httpx.get(f"{address}/health").json() == {"status": "ok", "models": []}
     assert httpx.get(f"{address}/metrics").status_code == 401
     gateway.keys.revoke("alice")
-    assert ask(address).status_code == 200  # none left: open again, on loopback
+    assert ask(address).status_code == 401  # none left, which is no invitation
+    gateway.keys.path.unlink()
+    assert ask(address).status_code == 200
 
 
 def test_another_tenants_model_looks_like_none(gateway, address):
@@ -188,7 +191,9 @@ def test_the_command_makes_lists_and_revokes(tmp_path):
     def kindling(*words):
         return CliRunner().invoke(app, ["-C", str(tmp_path), "keys", *words])
 
-    made = kindling("add", "alice", "--model", "lora", "--model", "base", "--rate", "30").output
+    added = kindling("add", "alice", "--model", "lora", "--model", "base", "--rate", "30")
+    made = added.stdout
+    assert "whether there are such models is not known: lora, base" in added.stderr
     assert Keys(tmp_path / FILE).find(made.strip()).models == ["lora", "base"]
     listed = kindling("list").output
     assert "alice: lora, base; 30 a minute" in listed and made.strip() not in listed
@@ -196,6 +201,40 @@ def test_the_command_makes_lists_and_revokes(tmp_path):
     assert kindling("list").output == "no keys; make one with 'kindling keys add NAME'\n"
     refused = kindling("add", "al ice").exception
     assert "'al ice' is no name for a key" in str(refused) and len(str(refused).splitlines()) == 1
+
+
+def test_a_key_for_a_model_that_is_none_is_refused(tmp_path):
+    """It once opened nothing, and said so to nobody."""
+    workspace = make_workspace(tmp_path / "workspace")
+
+    def kindling(*words):
+        return CliRunner().invoke(app, ["-C", str(workspace), "keys", "add", *words])
+
+    refused = str(kindling("alice", "--model", "lora", "--model", "lara").exception)
+    known = "base, full, lora, soft_prompt, zero_shot"
+    assert refused == f"no model 'lara'; did you mean 'lora'? known: {known}"
+    made = kindling("alice", "--model", "lora", "--model", "base").stdout
+    assert Keys(workspace / FILE).find(made.strip()).models == ["lora", "base"]
+
+
+def test_keys_that_are_made_at_once_are_all_kept(tmp_path):
+    """Each process wrote what it had read, and the last one won."""
+    code = (
+        "import sys; from pathlib import Path; from components.serving.keys import Keys\n"
+        "for n in range(20): Keys(Path(sys.argv[1])).add(f'{sys.argv[2]}-{n}', None, None)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / FILE)]
+    makers = [subprocess.Popen([*command, name]) for name in "abc"]
+    assert [maker.wait(60) for maker in makers] == [0, 0, 0]
+    assert len(Keys(tmp_path / FILE).all()) == 60
+
+
+def test_a_server_that_nobody_may_ask_does_not_start(tmp_path):
+    keys = Keys(tmp_path / FILE)
+    keys.add("alice", None, None)
+    keys.revoke("alice")
+    with pytest.raises(serving.ServeError, match=r"or remove .*keys\.json to let everybody"):
+        serving.serve(tmp_path, "tiny", "127.0.0.1", 0, "champion", None, [])
 
 
 def test_other_machines_are_not_served_without_a_key(tmp_path):
