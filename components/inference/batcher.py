@@ -47,7 +47,7 @@ class Batcher:
         """Put a request in line; what it makes comes through its `answers`.
 
         Raises:
-            TooLarge: it needs more room than there is in all.
+            ValueError: it needs more room than there is in all.
             RuntimeError: the batcher was closed.
         """
         if request.blocks > self.pool.blocks:

@@ -14,9 +14,9 @@ class Serving(Block):
     output_tokens: int = Field(default=4096, ge=1, description="of each choice, at most")
     choices: int = Field(default=16, ge=1, description="n of a request, at most")
     texts: int = Field(default=256, ge=1, description="of a classification, at most")
-    body_bytes: int = Field(default=1 << 20, ge=1024, description="of a request, at most")
     # a process may have 1,024 files open on most machines, and needs some of them for itself
     connections: int = Field(default=900, ge=1, description="open at once, at most")
+    body_bytes: int = Field(default=1 << 20, ge=1024, description="of a request, at most")
     queue: int = Field(default=64, ge=0, description="requests that may wait for the engine")
     seconds: float = Field(default=120, gt=0, description="from a request to its answer's end")
     grace_seconds: float = Field(default=20, ge=0, description="for answers at work at SIGTERM")
