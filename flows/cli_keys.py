@@ -1,5 +1,6 @@
 """`kindling keys`: who may ask the server."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ def add(
     ] = None,
 ) -> None:
     """Make a key and print it. It is shown only now: just its hash is kept."""
+    _require_models(context.obj, model or [])
     print(_keys(context).add(name, model or None, rate))
 
 
@@ -43,6 +45,23 @@ def revoke(context: typer.Context, name: Name) -> None:
     """End a key; a running server refuses it at once."""
     _keys(context).revoke(name)
     print(f"revoked {name}")
+
+
+def _require_models(workspace: Path, models: list[str]) -> None:
+    """Refuse a model that this workspace never serves: a key for it would open nothing."""
+    from components.catalogue import FILE, load
+    from components.mistakes import suggestion
+    from components.serving.engine import BASE
+    from components.serving.keys import KeyFileError
+
+    if models and not (workspace / FILE).is_file():
+        said = f"{workspace} has no {FILE}, so whether there are such models is not known"
+        typer.echo(f"{said}: {', '.join(models)}", err=True)
+        return
+    known = [BASE, *load(workspace, check_files=False).adapters] if models else []
+    for model in models:
+        if model not in known:
+            raise KeyFileError(f"no model '{model}'{suggestion(model, known)}")
 
 
 def _keys(context: typer.Context):

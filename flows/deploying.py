@@ -11,6 +11,7 @@ from typing import Any
 from components.catalogue import load, suggestion
 from components.lineage import read_json
 from components.registry import CANDIDATE, CHAMPION, Registry, RegistryError
+from components.serving import logs
 from components.serving.deployment import Deployment
 from components.serving.engine import BASE, Engine
 from components.serving.engines import engine_of
@@ -161,9 +162,18 @@ def _score(records: Path) -> dict[str, Any]:
 def warm(engine: Engine, wait: bool) -> None:
     """Let `engine` load its adapters. wait: until it has, and requests are answered meanwhile."""
     if wait:
-        engine.warm()
+        _load(engine)
     else:
-        threading.Thread(target=engine.warm, name="warm", daemon=True).start()
+        threading.Thread(target=_load, args=(engine,), name="warm", daemon=True).start()
+
+
+def _load(engine: Engine) -> None:
+    """Load what fits, and log which adapters proved unfit: nobody may ask them for a long time."""
+    known = engine.unavailable()
+    engine.warm()
+    for name, reason in engine.unavailable().items():
+        if name not in known:
+            logs.log.warning("unavailable: %s: %s", name, reason)
 
 
 def identity(workspace: Path, pipeline: str, commit: str) -> dict[str, str]:

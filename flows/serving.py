@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.catalogue import FILE, load
 from components.registry import CHAMPION
 from components.serving import keys as api_keys
+from components.serving import logs
 from components.serving.engine import BASE
 from components.serving.limits import Serving
 
@@ -50,11 +51,9 @@ def serve(
         )
     keys = api_keys.Keys(workspace / api_keys.FILE, always=not _is_loopback(host))
     if keys.required() and not keys.all():
-        raise ServeError(
-            f"--host {host} lets other machines ask, and there is no API key; make one with "
-            "'kindling keys add NAME', or leave --host out"
-        )
+        raise ServeError(_without_key(host, keys.path))
     _require_port(host, port)
+    logs.install()  # adapters are loaded from here on, and what is wrong with them is logged
     gateway, outlook, watcher = assemble(workspace, pipeline, alias, base, adapters, keys)
     _listen(gateway, outlook, watcher, host, port)
 
@@ -122,20 +121,22 @@ def _of_folders(
 def _listen(
     gateway: "Gateway", outlook: "Outlook", watcher: "Watcher | None", host: str, port: int
 ) -> None:
-    from components.serving import logs
     from components.serving.listener import Listener
     from components.serving.server import create_app
 
-    logs.install()
     tracer = _tracer(gateway) if gateway.limits.trace_requests else None
     deployment = gateway.current.now
     for name, reason in deployment.unavailable().items():
         print(f"unavailable: {name}: {reason}")
-    print(f"serving {', '.join(deployment.models())} on http://{host}:{port}", flush=True)
+
+    def ready(bound: int) -> None:
+        place = f"[{host}]" if ":" in host else host
+        print(f"serving {', '.join(deployment.models())} on http://{place}:{bound}", flush=True)
+
     if watcher:
         watcher.start()
     try:
-        Listener(create_app(gateway, outlook), gateway, host, port).run()
+        Listener(create_app(gateway, outlook), gateway, host, port, ready).run()
     finally:
         if watcher:
             watcher.stop()
@@ -163,6 +164,18 @@ def _named(text: str) -> tuple[str, Path]:
     if not (Path(folder) / "adapter.json").is_file():
         raise ServeError(f"--adapter {text}: {folder} is no adapter folder (no adapter.json)")
     return name, Path(folder)
+
+
+def _without_key(host: str, file: Path) -> str:
+    if not _is_loopback(host):
+        return (
+            f"--host {host} lets other machines ask, and there is no API key; make one with "
+            "'kindling keys add NAME', or leave --host out"
+        )
+    return (
+        "the last API key was revoked, so nobody could ask; make one with 'kindling keys add "
+        f"NAME', or remove {file} to let everybody on this machine ask"
+    )
 
 
 def _is_loopback(host: str) -> bool:

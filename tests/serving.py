@@ -48,9 +48,8 @@ def running(gateway: Gateway, outlook: Outlook | None = None) -> Iterator[tuple[
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{port}", server
+        yield f"http://127.0.0.1:{server.port}", server
     finally:
         server.should_exit = True
         thread.join(timeout=10)

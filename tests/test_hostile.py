@@ -3,13 +3,15 @@
 import json
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx
 import pytest
 
 from components.prompts import render
-from components.serving import edge, listener
+from components.serving import edge, inspection, listener
 from components.serving.limits import Serving
 from tests.serving import listening, make_gateway
 
@@ -92,6 +94,65 @@ def test_a_request_that_does_not_come_is_waited_for_so_long(served, monkeypatch)
     with connect(served) as connection:
         connection.sendall(b"POST /v1/compl")
         assert connection.recv(4096) == b""
+
+
+@pytest.mark.parametrize("rest", ["at once", "in bits"])
+def test_a_second_request_that_does_not_come_is_waited_for_so_long(served, monkeypatch, rest):
+    """The first one alone was timed: any byte after it kept the connection for ever."""
+    monkeypatch.setattr(listener, "HEADER_SECONDS", 0.5)
+    with connect(served) as connection:
+        connection.settimeout(5)
+        for _ in range(2):
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"]}"):
+                answer += connection.recv(4096)
+            assert b" 200 " in answer.split(b"\r\n")[0]
+        for letter in b"GET /hea" if rest == "in bits" else [None]:
+            try:
+                connection.sendall(bytes([letter]) if letter else b"GET /hea")
+            except (BrokenPipeError, ConnectionResetError):
+                return  # ended while it sent
+            time.sleep(0.15)
+        with suppress(ConnectionResetError):
+            assert connection.recv(4096) == b""
+
+
+def test_a_body_that_was_refused_is_not_read_for_ever(served, monkeypatch):
+    monkeypatch.setattr(listener, "HEADER_SECONDS", 0.5)
+    with connect(served) as connection:
+        connection.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 99999999\r\n\r\n{"
+        )
+        assert b" 413 " in connection.recv(4096).split(b"\r\n")[0]
+        begun = time.monotonic()
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while time.monotonic() - begun < 5:
+                connection.sendall(b" ")
+                time.sleep(0.05)
+
+
+def test_a_request_may_follow_a_refused_one(served):
+    with httpx.Client(base_url=served[0]) as client:
+        assert client.post("/v1/completions", content=b" " * (1 << 17)).status_code == 413
+        assert client.get("/health").status_code == 200
+
+
+def test_connections_have_a_limit(folders, tmp_path):
+    """Each takes a file of the process; without any left it would answer nobody."""
+    gateway = make_gateway({"base": folders["base"]}, tmp_path, Serving(connections=3))
+    with listening(gateway) as address:
+        url = httpx.URL(address)
+        idle = [socket.create_connection((url.host, url.port), timeout=20) for _ in range(3)]
+        refused = httpx.get(f"{address}/health")
+        assert refused.status_code == 429 and refused.headers["retry-after"] == "1"
+        assert "takes (serving.connections)" in refused.json()["error"]["message"]
+        for connection in idle:
+            connection.close()
+        deadline = time.monotonic() + 20
+        while httpx.get(f"{address}/health").status_code != 200:
+            assert time.monotonic() < deadline
 
 
 def test_hundreds_of_connections_are_all_answered(served):
@@ -183,11 +244,49 @@ def test_a_template_is_filled_and_never_run():
     assert filled == "{% set x = 3 %}a b {{ 7 * 7 }}"
 
 
+def test_no_page_loads_anything_from_elsewhere(served):
+    """FastAPI's `/docs` was blank without network, and ran what a CDN gave it."""
+    assert httpx.get(f"{served[0]}/docs").status_code == 404
+    assert httpx.get(f"{served[0]}/openapi.json").json()["paths"]
+    page = httpx.get(f"{served[0]}/playground", follow_redirects=True).text
+    assert "http://" not in page and "https://" not in page
+
+
 def test_names_of_requests_cannot_forge_the_log(served):
     """A client's request id is taken only where it is fit for a line."""
     for given, kept in [("abc-1", True), ('x" y', False), ("x" * 100, False)]:
         response = httpx.get(f"{served[0]}/v1/models", headers={"X-Request-Id": given})
         assert (response.headers["x-request-id"] == given) is kept
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/classify", "/v1/tokenizers"])
+def test_a_fault_is_told_by_its_id_and_by_no_words(served, monkeypatch, path):
+    """It had no id and no figure; and a ValueError of the server's own was a 400 with its words."""
+    engine = served[1].current.now.engine
+
+    def fails(*args):
+        raise ValueError("a secret of /root")
+
+    monkeypatch.setattr(engine, "generate", fails)
+    monkeypatch.setattr(engine, "classify", fails)
+    monkeypatch.setattr(inspection.tokenizing, "described", fails)
+    broken = 'kindling_refusals_total{reason="broken"}'
+    headers, more = {"X-Request-Id": "mine"}, {"prompt": "x"}
+    if path == "/v1/classify":
+        more = {"input": "x"}
+    body = None if path == "/v1/tokenizers" else {"model": "lora", **more}
+    before = _figure(served, broken)
+    response = httpx.request(
+        "POST" if body else "GET", served[0] + path, json=body, headers=headers
+    )
+    assert response.status_code == 500 and response.headers["x-request-id"] == "mine"
+    assert response.json()["error"]["message"] == "the server failed; its log says why"
+    assert _figure(served, broken) == before + 1
+
+
+def _figure(served, name: str) -> float:
+    lines = httpx.get(f"{served[0]}/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
 def test_unknown_paths_and_models_make_no_new_figures(served):

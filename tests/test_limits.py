@@ -2,8 +2,11 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,11 +15,13 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from ruamel.yaml import YAML
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from components.inference.batcher import Limits
 from components.inference.checkpoint import config_of, shape_of
 from components.inference.store import Store
+from components.serving import listener
 from components.serving.batched_engine import ADAPTER_BYTES, BatchedEngine
 from components.serving.deployment import Deployment
 from components.serving.engines import engine_of
@@ -26,7 +31,9 @@ from components.serving.limits import Serving
 from components.serving.templates import FolderTemplates
 from flows import serving
 from flows.cli import app
+from tests.conftest import make_workspace
 from tests.serving import listening, make_gateway, running
+from tests.tiny_models import signed
 
 FEW = ("base", "lora", "zero_shot")
 LIMITS = Serving(
@@ -122,7 +129,9 @@ def test_no_key_no_answer_once_there_is_one(gateway, address):
     assert httpx.get(f"{address}/health").json() == {"status": "ok", "models": []}
     assert httpx.get(f"{address}/metrics").status_code == 401
     gateway.keys.revoke("alice")
-    assert ask(address).status_code == 200  # none left: open again, on loopback
+    assert ask(address).status_code == 401  # none left, which is no invitation
+    gateway.keys.path.unlink()
+    assert ask(address).status_code == 200
 
 
 def test_another_tenants_model_looks_like_none(gateway, address):
@@ -193,7 +202,9 @@ def test_the_command_makes_lists_and_revokes(tmp_path):
     def kindling(*words):
         return CliRunner().invoke(app, ["-C", str(tmp_path), "keys", *words])
 
-    made = kindling("add", "alice", "--model", "lora", "--model", "base", "--rate", "30").output
+    added = kindling("add", "alice", "--model", "lora", "--model", "base", "--rate", "30")
+    made = added.stdout
+    assert "whether there are such models is not known: lora, base" in added.stderr
     assert Keys(tmp_path / FILE).find(made.strip()).models == ["lora", "base"]
     listed = kindling("list").output
     assert "alice: lora, base; 30 a minute" in listed and made.strip() not in listed
@@ -203,12 +214,74 @@ def test_the_command_makes_lists_and_revokes(tmp_path):
     assert "'al ice' is no name for a key" in str(refused) and len(str(refused).splitlines()) == 1
 
 
+def test_a_key_for_a_model_that_is_none_is_refused(tmp_path):
+    """It once opened nothing, and said so to nobody."""
+    workspace = make_workspace(tmp_path / "workspace")
+
+    def kindling(*words):
+        return CliRunner().invoke(app, ["-C", str(workspace), "keys", "add", *words])
+
+    refused = str(kindling("alice", "--model", "lora", "--model", "lara").exception)
+    known = "base, full, lora, soft_prompt, zero_shot"
+    assert refused == f"no model 'lara'; did you mean 'lora'? known: {known}"
+    made = kindling("alice", "--model", "lora", "--model", "base").stdout
+    assert Keys(workspace / FILE).find(made.strip()).models == ["lora", "base"]
+
+
+def test_keys_that_are_made_at_once_are_all_kept(tmp_path):
+    """Each process wrote what it had read, and the last one won."""
+    code = (
+        "import sys; from pathlib import Path; from components.serving.keys import Keys\n"
+        "for n in range(20): Keys(Path(sys.argv[1])).add(f'{sys.argv[2]}-{n}', None, None)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / FILE)]
+    makers = [subprocess.Popen([*command, name]) for name in "abc"]
+    assert [maker.wait(60) for maker in makers] == [0, 0, 0]
+    assert len(Keys(tmp_path / FILE).all()) == 60
+
+
+def test_a_server_that_nobody_may_ask_does_not_start(tmp_path):
+    keys = Keys(tmp_path / FILE)
+    keys.add("alice", None, None)
+    keys.revoke("alice")
+    with pytest.raises(serving.ServeError, match=r"or remove .*keys\.json to let everybody"):
+        serving.serve(tmp_path, "tiny", "127.0.0.1", 0, "champion", None, [])
+
+
 def test_other_machines_are_not_served_without_a_key(tmp_path):
     for host in ("0.0.0.0", "192.0.2.7", "::", "example.org"):
         with pytest.raises(serving.ServeError, match="'kindling keys add NAME'"):
             serving.serve(tmp_path, "tiny", host, 0, "champion", None, [])
     for host in ("127.0.0.1", "127.0.0.9", "localhost", "::1"):
         assert serving._is_loopback(host)
+
+
+@pytest.mark.slow
+def test_the_command_says_where_it_listens_and_which_adapters_it_refused(folders, tmp_path):
+    """It said port 0, and nothing of an adapter that did not prove itself after the start."""
+    dead = tmp_path / "dead"
+    shutil.copytree(folders["lora"], dead)
+    weights = load_file(dead / "adapter_model.safetensors")
+    still = {name: weight * 0 for name, weight in weights.items()}
+    save_file(still, dead / "adapter_model.safetensors")
+    signed(dead)
+    command = [
+        sys.executable, "-m", "flows.cli", "-C", str(tmp_path), "serve", "tiny", "--port", "0",
+        "--base", str(folders["base"]), "--adapter", f"dead={dead}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        said = {"serving": "", "dead: ": ""}
+        for line in process.stdout:
+            said |= {word: line for word in said if word in line}
+            if all(said.values()):
+                break
+        address = said["serving"].split(" on ")[1].strip()
+        assert httpx.get(f"{address}/health").json()["status"] == "ok"
+        assert "changes nothing" in said["dead: "]
+    finally:
+        process.kill()
+        process.wait(20)
 
 
 # -- limits ----------------------------------------------------------------------------------
@@ -326,6 +399,51 @@ def test_a_stream_that_nobody_reads_holds_nobody_up(gateway, address):
         assert ask(address, max_tokens=2).status_code == 200
 
 
+def slow_reader(address, **body):
+    """A connection on which a long stream was asked for, with small buffers."""
+    url = httpx.URL(address)
+    given = {"model": "base", "prompt": "the", "stream": True, "n": 3, "logprobs": 20, **body}
+    sent = json.dumps(given).encode()
+    lazy = socket.socket()
+    lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    lazy.settimeout(20)
+    lazy.connect((url.host, url.port))
+    lazy.sendall(
+        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        + f"Connection: close\r\nContent-Length: {len(sent)}\r\n\r\n".encode()
+        + sent
+    )
+    return lazy
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Servers' connections hold little of what is not read."""
+    real = listener.PatientProtocol.connection_made
+
+    def connection_made(self, transport):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        transport.set_write_buffer_limits(1024)
+        real(self, transport)
+
+    monkeypatch.setattr(listener.PatientProtocol, "connection_made", connection_made)
+
+
+def test_a_slow_reader_takes_no_place_and_no_more_than_the_time(narrow, gateway, address):
+    """Its place was kept until it had read all, and no time ended it."""
+    begun = time.monotonic()
+    with slow_reader(address, max_tokens=30, temperature=2, seed=1) as lazy:
+        read = lazy.recv(500)
+        until(lambda: not gateway.line.requests)
+        assert time.monotonic() - begun < LIMITS.seconds
+        assert ask(address, max_tokens=2).status_code == 200
+        while part := lazy.recv(500):
+            read += part
+            time.sleep(0.03)
+    assert LIMITS.seconds - 0.5 < time.monotonic() - begun < LIMITS.seconds + 8
+    assert b'"code": "timeout"' in read[-600:] and b"[DONE]" not in read
+
+
 # -- going away ------------------------------------------------------------------------------
 
 
@@ -359,6 +477,24 @@ def test_what_does_not_finish_within_the_grace_time_gets_an_error(folders, tmp_p
         until(lambda: told)
         assert told[0].status_code == 503 and told[0].json()["error"]["code"] == "draining"
         go.set()
+
+
+def test_who_waits_in_line_hears_that_the_server_goes(folders, tmp_path, monkeypatch):
+    """They were left until uvicorn gave them up: a bare 500, and no word of when to come again."""
+    limits = LIMITS.model_copy(update={"grace_seconds": 0.2, "seconds": 60, "queue": 3})
+    gateway = make_gateway({name: folders[name] for name in FEW}, tmp_path, limits)
+    engine, go = gateway.current.now.engine, threading.Event()
+    monkeypatch.setattr(engine, "generate", _held_back(engine.generate, go))
+    with running(gateway) as (address, server):
+        asked = [in_thread(address, n=number) for number in (1, 1, 2)]
+        until(lambda: gateway.line.waiting == 3)
+        server.drain()
+        for thread, told in asked:
+            thread.join(20)
+            assert told[0].status_code == 503 and told[0].headers["retry-after"] == "5"
+            assert told[0].json()["error"]["code"] == "draining"
+        go.set()
+    assert (gateway.line.waiting, gateway.line.requests) == (0, 0)
 
 
 def _held_back(real, go):

@@ -17,7 +17,7 @@ import torch
 
 from components.inference.backend import Limits, decoder_of
 from components.inference.decoder import Step
-from components.inference.request import Choosing, Made, Reading, Request
+from components.inference.request import Choosing, Made, Reading, Request, TooLarge
 from components.inference.rows import Chooser, Row, begin, keep, next_key
 from components.inference.weights import Weights
 
@@ -55,7 +55,7 @@ class Batcher:
             # the step that reads it would fail for all of its rows
             raise ValueError(f"{wrong[0]} is no token: the vocabulary has {size}")
         if request.blocks > self.pool.blocks:
-            raise ValueError(
+            raise TooLarge(
                 f"{request.length} tokens and {request.limit} to write need {request.blocks} "
                 f"blocks; the pool has {self.pool.blocks}"
             )

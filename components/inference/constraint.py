@@ -20,7 +20,9 @@ def vocabulary_of(tokenizer: "PreTrainedTokenizerFast", size: int) -> LLTokenize
 
 def one_of(strings: Sequence[str]) -> str:
     """The grammar of an answer that is one of `strings`."""
-    options = " | ".join(json.dumps(text, ensure_ascii=False) for text in strings)
+    written = (json.dumps(text, ensure_ascii=False) for text in strings)
+    # JSON lets the last control character of ASCII stand as it is, and grammars do not
+    options = " | ".join(text.replace("\x7f", r"\u007f") for text in written)
     return LLMatcher.grammar_from_lark(f"start: {options}")
 
 

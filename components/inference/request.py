@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 
+class TooLarge(ValueError):
+    """A request needs more room than there is in all."""
+
+
 class Constraint(Protocol):
     """What an answer may be: a mask of tokens for each step."""
 

@@ -1,12 +1,13 @@
 """One generated choice as text: stop strings, pieces for streaming, log-probabilities."""
 
+import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from components.serving.engine import Engine, Sampling, Token
 
-UNFINISHED = "\ufffd"  # what decoding gives for the first bytes of a character
+UNREADABLE = "\ufffd"  # what bytes are decoded to that are no character
 
 
 @dataclass
@@ -14,11 +15,13 @@ class Choice:
     """What was generated so far. text: without what a stop string cut off.
 
     offsets: where the text of each token begins; tokens that share a character begin with it.
+    before: the token that each one's text stands behind.
     """
 
     text: str = ""
     tokens: list[Token] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
+    before: list[int | None] = field(default_factory=list)
     finish_reason: str = "length"
 
 
@@ -28,43 +31,57 @@ def generate(
     sampling: Sampling,
     stop: Sequence[str],
     choice: Choice,
+    before: int | None = None,
 ) -> Iterator[str]:
     """New pieces of text as they become certain; `choice` is filled, and whole after the last.
 
-    What could be the beginning of a stop string, or of a character, is held back.
+    What could be the beginning of a stop string, or of a character, is held back. before: the last
+    token of the prompt.
     """
-    made: list[int] = []
+    characters = codecs.getincrementaldecoder("utf-8")("replace")
     told = 0
     for token in tokens:
-        made.append(token.id)
-        text = engine.decode(made)
+        piece, known = engine.piece(token.id, before), len(choice.text)
+        begun, _ = characters.getstate()
+        new = characters.decode(piece)
         choice.tokens.append(token)
-        choice.offsets.append(_begin(choice.text, text))
-        cut = min((place for s in stop if (place := text.find(s)) >= 0), default=-1)
-        if cut >= 0:
+        choice.before.append(before)
+        choice.offsets.append(known + _is_lost(begun, piece, new))
+        before = token.id if piece else before
+        if _stops(choice, new, stop):
             tokens.close()
-            choice.text, choice.finish_reason = text[:cut], "stop"
             yield choice.text[told:]
             return
-        choice.text = text
-        safe = len(text) - _held_back(text, stop)
+        safe = len(choice.text) - _held_back(choice.text, stop)
         if safe > told:
-            yield text[told:safe]
+            yield choice.text[told:safe]
             told = safe
-    if len(made) < sampling.max_tokens:
+    if len(choice.tokens) < sampling.max_tokens:
         choice.finish_reason = "stop"
+    _stops(choice, characters.decode(b"", final=True), stop)
     yield choice.text[told:]
 
 
-def _begin(before: str, after: str) -> int:
-    """Where in `after` the token begins that made it of `before`; maybe in a character of both."""
-    finished = after.removesuffix(UNFINISHED)
-    return len(before if finished.startswith(before) else before.removesuffix(UNFINISHED))
+def _stops(choice: Choice, new: str, stop: Sequence[str]) -> bool:
+    """Add to a text, up to a stop string; whether there was one."""
+    known = len(choice.text)
+    choice.text += new
+    ends = (choice.text.find(s, max(0, known - len(s) + 1)) for s in stop)
+    cut = min((place for place in ends if place >= 0), default=-1)
+    if cut < 0:
+        return False
+    choice.text, choice.finish_reason = choice.text[:cut], "stop"
+    return True
+
+
+def _is_lost(begun: bytes, piece: bytes, new: str) -> bool:
+    """Whether the bytes that were `begun` were those of no character, as `piece` shows."""
+    whole = (begun + piece).startswith(UNREADABLE.encode())  # it is a character too
+    return bool(begun) and new.startswith(UNREADABLE) and not whole
 
 
 def _held_back(text: str, stop: Sequence[str]) -> int:
-    if text.endswith(UNFINISHED):
-        return 1
+    """How many characters at the end could be the beginning of a stop string."""
     lengths = (
         size
         for s in stop
@@ -74,18 +91,32 @@ def _held_back(text: str, stop: Sequence[str]) -> int:
     return max(lengths, default=0)
 
 
+def _named(engine: Engine, number: int, before: int | None) -> tuple[str, bytes]:
+    """A token as log-probabilities name it, and its bytes. A control token has its own name, and a
+    part of a character the one that OpenAI gave it: else many tokens would have the same.
+    """
+    piece = engine.piece(number, before) or engine.word(number).encode()
+    try:
+        return piece.decode(), piece
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece), piece
+
+
 def completion_logprobs(
     engine: Engine, choice: Choice, first: int = 0, end: int | None = None
 ) -> dict[str, Any]:
     """OpenAI's form for completions, of the tokens from number `first` to before `end`."""
-    tokens = choice.tokens[first:end]
+    tokens, names, likely = choice.tokens[first:end], [], []
+    for token, before in zip(tokens, choice.before[first:end], strict=True):
+        names.append(_named(engine, token.id, before)[0])
+        told: dict[str, float] = {}
+        for number, value in token.alternatives.items():
+            told.setdefault(_named(engine, number, before)[0], value)
+        likely.append(told | {names[-1]: token.logprob})
     return {
-        "tokens": [engine.decode([token.id]) for token in tokens],
+        "tokens": names,
         "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [
-            {engine.decode([i]): value for i, value in token.alternatives.items()}
-            for token in tokens
-        ],
+        "top_logprobs": likely,
         "text_offset": choice.offsets[first:end],
     }
 
@@ -95,13 +126,13 @@ def chat_logprobs(
 ) -> dict[str, Any]:
     """OpenAI's form for chat, of the tokens from number `first` to before `end`."""
 
-    def entry(number: int, logprob: float) -> dict[str, Any]:
-        piece = engine.decode([number])
-        return {"token": piece, "logprob": logprob, "bytes": list(piece.encode())}
+    def entry(number: int, logprob: float, before: int | None) -> dict[str, Any]:
+        name, piece = _named(engine, number, before)
+        return {"token": name, "logprob": logprob, "bytes": list(piece)}
 
     content = [
-        entry(token.id, token.logprob)
-        | {"top_logprobs": [entry(i, value) for i, value in token.alternatives.items()]}
-        for token in choice.tokens[first:end]
+        entry(token.id, token.logprob, before)
+        | {"top_logprobs": [entry(i, value, before) for i, value in token.alternatives.items()]}
+        for token, before in zip(choice.tokens[first:end], choice.before[first:end], strict=True)
     ]
     return {"content": content, "refusal": None}

@@ -47,4 +47,5 @@ class Chosen:
                 return constraint.Grammar(self._words, constraint.one_of(sampling.choices))
             return constraint.Grammar(self._words, constraint.json_of(sampling.json_schema))
         except ValueError as error:
-            raise RequestError(str(error), "response_format") from error
+            field = "choices" if sampling.choices else "response_format"
+            raise RequestError(str(error), field) from error

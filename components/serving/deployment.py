@@ -8,10 +8,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from components.lineage import read_json
 from components.serving.engine import BASE, Engine, RequestError
 from components.serving.keys import Key
 
@@ -76,13 +74,6 @@ class Deployment:
     def inner(self, model: str) -> str:
         """What the engine calls `model`."""
         return self.names.get(model, BASE)
-
-    def labels(self, model: str) -> list[str]:
-        """The labels that `/v1/classify` gives with `model`; none where it gives none."""
-        about = self.models().get(model)
-        if model == BASE or about is None:
-            return []
-        return list(read_json(Path(about["path"]) / "adapter.json")["labels"] or ())
 
     def record(self, model: str, template: Mapping[str, Any] | None) -> dict[str, Any]:
         """What a fingerprint of `model`'s answers stands for."""

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.serving.engine import RequestError
-from components.serving.errors import refusal
+from components.serving.errors import failure, log, refusal
 from components.serving.gateway import Gateway
 from components.serving.keys import Key
 from components.serving.story import Story
@@ -18,7 +18,7 @@ from components.serving.story import Story
 READ_SECONDS = 30  # for a client to send its body
 WRITE_SECONDS = 30  # for a client to take a piece of its answer
 CLIENT_LEFT = 499  # as nginx names it; nobody reads it but figures and log
-OPEN = re.compile(r"^/(health|docs|openapi\.json|playground)(/|$)")  # without a key
+OPEN = re.compile(r"^/(health|openapi\.json|playground)(/|$)")  # without a key
 REQUEST_ID = re.compile(r"^[\w.:-]{1,64}$")
 
 
@@ -39,10 +39,17 @@ class Edge:
         headers = Headers(scope=scope)
         story = Story(_request_id(headers), scope["method"], scope["path"])
         scope.setdefault("state", {})["story"] = story
+        noted = _noted(send, story)
         try:
-            await self._answer(scope, receive, _noted(send, story), headers)
+            await self._answer(scope, receive, noted, headers)
         except _Gone:
             story.status = CLIENT_LEFT
+        except Exception:
+            story.refused = "broken"
+            log.exception("an answer failed", extra={"told": {"request": story.request}})
+            if story.begun:
+                raise  # too late for another answer: the connection ends
+            await failure(500, "the server failed; its log says why")(scope, receive, noted)
         finally:
             story.seconds = time.monotonic() - story.started
             story.endpoint = getattr(scope.get("route"), "path", "none")
@@ -121,7 +128,7 @@ def _noted(send: Send, story: Story) -> Send:
 
     async def noted(message: Message) -> None:
         if message["type"] == "http.response.start":
-            story.status = message["status"]
+            story.status, story.begun = message["status"], True
             MutableHeaders(scope=message)["X-Request-Id"] = story.request
         try:
             async with asyncio.timeout(WRITE_SECONDS):

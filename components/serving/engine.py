@@ -110,10 +110,22 @@ class Engine(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
+    def piece(self, token: int, before: int | None) -> bytes:
+        """What a token adds to a text behind the token `before`, None at its beginning.
+
+        Maybe a part of a character; nothing, of a control token.
+        """
+
+    def word(self, token: int) -> str:
+        """A token as the vocabulary has it."""
+
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The tokens of a conversation, up to where the assistant answers.
 
         Its control tokens are those that the template writes; no message can forge one.
+
+        Raises:
+            RequestError: there is no template, or it refuses these messages.
         """
 
     def room(self, model: str) -> int:

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from components.serving.engine import RequestError
+from components.serving.invalid import described, unread
 from components.serving.replies import ErrorReply
 
 STATUS = {
@@ -87,37 +88,29 @@ def refusal(error: RequestError) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` in that shape."""
+    """Answer what `app` refuses in that shape.
+
+    Any other error is a fault of the server's own, whose words are for its log: `Edge` answers it.
+    """
 
     @app.exception_handler(RequestError)
     async def refused(request: Request, error: RequestError) -> Response:
         _note(request, error.code)
         return refusal(error)
 
-    @app.exception_handler(ValueError)
-    async def wrong(request: Request, error: ValueError) -> Response:
-        _note(request, "invalid_value")
-        return failure(400, str(error), None, "invalid_value")
-
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         _note(request, "invalid_request")
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if part != "body")
-        return failure(400, f"{place or 'body'}: {first['msg']}", place or None, first["type"])
+        message, field = described(error, request.headers.get("content-type"))
+        return failure(400, message, field, "invalid_value")
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         _note(request, "invalid_request")
-        answer = failure(error.status_code, str(error.detail))
+        said = unread(error.__cause__) or str(error.detail)
+        answer = failure(error.status_code, said)
         answer.headers.update(error.headers or {})
         return answer
-
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> Response:
-        _note(request, "broken")
-        log.error("an answer failed", exc_info=error)
-        return failure(500, "the server failed; its log says why")
 
 
 def _note(request: Request, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, closing
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from components.serving.story import Story
 from components.serving.templates import find
 
 COLDEST = 1e-4  # of a temperature: below it logits over it overflow, and sampling is greedy anyway
+SEEDS = 2**63  # that an engine knows; any whole number is one of them
 NARROWEST = 1e-6  # of top_p: below it only the likeliest token is left, or in float32 none
 
 
@@ -73,9 +74,9 @@ class Answer:
 
     def _prompt(self) -> list[int]:
         engine, body = self.engine, self.body
-        text = render(self.template.text, body.template.variables) if self.template else ""
+        text = self._rendered()
         if self.is_chat:
-            said = [message.model_dump() for message in body.messages]
+            said = [message.told() for message in body.messages]
             if not said and not self.template:
                 raise RequestError("messages is empty, and no template is named", "messages")
             if self.template and not said:
@@ -86,6 +87,14 @@ class Answer:
         if isinstance(body.prompt, list):
             return [*(engine.encode(text) if text else []), *self._tokens(body.prompt)]
         return engine.encode(text + (body.prompt or ""))
+
+    def _rendered(self) -> str:
+        if not self.template:
+            return ""
+        try:
+            return render(self.template.text, self.body.template.variables)
+        except ValueError as error:
+            raise RequestError(str(error), "template.variables") from None
 
     def _shared(self) -> int:
         """How many tokens the prompt begins with that are the template's fixed head alone."""
@@ -120,8 +129,8 @@ class Answer:
         )
         room = self.engine.room(self.inner)
         left = min(room - len(self.ids), limits.output_tokens)
-        wanted = body.max_tokens
-        if self.is_chat:
+        wanted = self._longest_choice(left) if body.choices else body.max_tokens
+        if self.is_chat and not body.choices:
             wanted = body.max_completion_tokens or wanted or left
         if left < max(wanted, 1):
             raise RequestError(
@@ -137,7 +146,7 @@ class Answer:
             max_tokens=wanted,
             temperature=temperature,
             top_p=max(body.top_p, NARROWEST),
-            seed=body.seed,
+            seed=None if body.seed is None else body.seed % SEEDS,
             top=top,
             top_k=body.top_k,
             min_p=body.min_p,
@@ -145,6 +154,22 @@ class Answer:
             choices=tuple(body.choices or ()),
             json_schema=body.response_format.text() if body.response_format else None,
         )
+
+    def _longest_choice(self, left: int) -> int:
+        """The tokens of an answer that is one of `choices`, whatever max_tokens is.
+
+        They may be cut finer than the tokenizer would, into bytes at most; one more says that the
+        answer ends.
+        """
+        need = max(len(self.engine.encode(text)) for text in self.body.choices)
+        if need > left:
+            raise RequestError(
+                f"the longest of choices has {need} tokens, and there is room for {max(left, 0)} "
+                "behind the prompt",
+                "choices",
+                "context_length_exceeded",
+            )
+        return min(left, 1 + max(len(text.encode()) for text in self.body.choices))
 
     async def whole(self, deadline: float) -> dict[str, Any]:
         """The body of an answer that is not streamed. deadline: in the event loop's time."""
@@ -161,7 +186,10 @@ class Answer:
         }
 
     async def _pieces(
-        self, choices: list[answers.Choice], deadline: float
+        self,
+        choices: list[answers.Choice],
+        deadline: float,
+        ended: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[tuple[int, tuple[str | None, int]]]:
         """What `_generate` gives for every choice, as it comes, with the choice's number."""
         line = self.gateway.line
@@ -170,7 +198,7 @@ class Answer:
             for number, choice in enumerate(choices)
         ]
         try:
-            async with aclosing(together(every)) as pieces:
+            async with aclosing(together(every, ended)) as pieces:
                 async for piece in pieces:
                     yield piece
         finally:  # also where the client has left, or the time is over
@@ -192,11 +220,13 @@ class Answer:
         """
         sampling = self.sampling
         if sampling.seed is not None and number:
-            sampling = replace(sampling, seed=sampling.seed + number)
+            sampling = replace(sampling, seed=(sampling.seed + number) % SEEDS)
         caller = replace(self.caller, gone=gone)
         made = self.engine.generate(self.inner, self.ids, sampling, caller)
         with closing(made) as tokens:
-            for piece in answers.generate(self.engine, tokens, sampling, self.body.stops, choice):
+            before = self.ids[-1] if self.ids else None
+            stops = self.body.stops
+            for piece in answers.generate(self.engine, tokens, sampling, stops, choice, before):
                 self.story.first_token()
                 yield piece, len(choice.tokens)
         yield None, len(choice.tokens)
@@ -234,15 +264,16 @@ class Answer:
             "total_tokens": read + written,
         }
 
-    async def stream(self, deadline: float) -> AsyncIterator[str]:
+    async def stream(self, deadline: float, ended: Callable[[], None]) -> AsyncIterator[str]:
         """The lines of server-sent events.
 
         A token's log-probability comes with the piece that ends its text, or with the last one.
-        deadline: in the event loop's time.
+        deadline: in the event loop's time. ended: called when the engine has done its part, which a
+        slow reader may be far behind.
         """
         choices = [answers.Choice() for _ in range(self.body.n)]
         told: dict[int, int] = {}  # tokens, by choice
-        async with aclosing(self._pieces(choices, deadline)) as pieces:
+        async with aclosing(self._pieces(choices, deadline, ended)) as pieces:
             async for number, (piece, known) in pieces:
                 if self.is_chat and number not in told:
                     yield self._event(number, {"role": "assistant", "content": ""}, None)

@@ -1,15 +1,19 @@
 """The endpoints that tell what there is: health, models, templates, figures."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from components.lineage import LINEAGE, read_json
 from components.serving import replies
 from components.serving.deployment import Deployment
 from components.serving.engine import BASE, RequestError
 from components.serving.errors import documented
 from components.serving.gateway import Gateway
+from components.serving.keys import Key
 
 METRICS = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
@@ -40,19 +44,18 @@ def routes(gateway: Gateway) -> APIRouter:
     @router.get("/v1/models", response_model=replies.ModelList, responses=documented(401))
     def models(request: Request) -> Any:
         """The base and every adapter that this key may ask, also those that are unavailable."""
+        return {"data": entries(gateway.current.now, request.state.key)}
+
+    @router.get(
+        "/v1/models/{model}", response_model=replies.ModelEntry, responses=documented(401, 404)
+    )
+    def model(model: str, request: Request) -> Any:
+        """One of them."""
         deployment, key = gateway.current.now, request.state.key
-        backend = deployment.engine.about()["engine"]
-        entries = [
-            {**entry(deployment, name), **about, "available": True, "backend": backend}
-            for name, about in deployment.models(key).items()
-        ]
-        entries += [
-            {**entry(deployment, name), "available": False, "reason": reason, "backend": backend}
-            for name, reason in deployment.unavailable(key).items()
-        ]
-        for one in entries:
-            one.pop("path", None)
-        return {"data": entries}
+        found = entries(deployment, key, model)
+        if not found:
+            deployment.known(model, key)  # raises what every endpoint says of such a model
+        return found[0]
 
     @router.get(
         "/v1/templates", response_model=replies.TemplateList, responses=documented(401, 503)
@@ -74,11 +77,33 @@ def routes(gateway: Gateway) -> APIRouter:
     return router
 
 
-def entry(deployment: Deployment, name: str) -> dict[str, Any]:
-    """What a deployment adds to what the engine says of a model."""
+def entries(
+    deployment: Deployment, key: Key | None, only: str | None = None
+) -> list[dict[str, Any]]:
+    """The models that a key may ask, as the API tells them; maybe one of them alone."""
+    backend = deployment.engine.about()["engine"]
+    told = [
+        _entry(deployment, name, about) | {"available": True, "backend": backend}
+        for name, about in deployment.models(key).items()
+        if only in (None, name)
+    ]
+    return told + [
+        _entry(deployment, name, {}) | {"available": False, "reason": reason, "backend": backend}
+        for name, reason in deployment.unavailable(key).items()
+        if only in (None, name)
+    ]
+
+
+def _entry(deployment: Deployment, name: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What engine and deployment say of a model. about: by the engine; empty where it is not."""
+    folder = Path(about["path"]) if about else None
+    is_adapter = folder is not None and name != BASE
+    labels = read_json(folder / "adapter.json")["labels"] if is_adapter else None
     return {
         "id": name,
+        "created": int((folder / LINEAGE).stat().st_mtime) if folder else 0,
         "version": deployment.versions.get(name),
-        "labels": deployment.labels(name) if name != BASE else [],
+        "labels": list(labels or ()),
         "score": deployment.scores.get(name),
+        **{key: value for key, value in about.items() if key != "path"},
     }

@@ -1,12 +1,14 @@
 """API keys: who may ask which models, and how often. A key is shown once and kept as its hash."""
 
+import fcntl
 import hashlib
 import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field, TypeAdapter
@@ -40,7 +42,8 @@ class Key(Block):
 class Keys:
     """The keys of one file, read again when it changes: a revoked key ends at once.
 
-    always: keys are asked for even while there is none. Otherwise anybody may ask until the first.
+    always: keys are asked for even where none was ever made. Otherwise anybody may ask until the
+    first; whoever revokes the last one does not mean to let everybody in.
     """
 
     def __init__(self, path: Path, always: bool = False) -> None:
@@ -73,7 +76,7 @@ class Keys:
 
     def required(self) -> bool:
         """Whether a request needs a key."""
-        return bool(self.all()) or self._always
+        return self._always or self.path.exists()
 
     def find(self, presented: str) -> Key | None:
         """The key that `presented` is."""
@@ -86,6 +89,10 @@ class Keys:
         Raises:
             KeyFileError: there is a key of that name, or it is no name.
         """
+        with self._alone():
+            return self._add(name, models, per_minute)
+
+    def _add(self, name: str, models: Sequence[str] | None, per_minute: int | None) -> str:
         known = self.all()
         if any(key.name == name for key in known):
             raise KeyFileError(
@@ -113,15 +120,25 @@ class Keys:
         Raises:
             KeyFileError: there is none of that name.
         """
-        known = self.all()
-        left = [key for key in known if key.name != name]
-        if len(left) == len(known):
-            names = ", ".join(key.name for key in known) or "none"
-            raise KeyFileError(f"no key '{name}'; there are: {names}")
-        self._write(left)
+        with self._alone():
+            known = self.all()
+            left = [key for key in known if key.name != name]
+            if len(left) == len(known):
+                names = ", ".join(key.name for key in known) or "none"
+                raise KeyFileError(f"no key '{name}'; there are: {names}")
+            self._write(left)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Read, change and write while no other process does: the later one would undo the other's
+        change, and bring a revoked key back.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_suffix(".lock").open("a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # freed by close
+            yield
 
     def _write(self, keys: Sequence[Key]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, {"keys": [key.model_dump() for key in keys]})
         os.chmod(self.path, 0o600)
 

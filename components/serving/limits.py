@@ -17,6 +17,8 @@ class Serving(Block):
     output_tokens: int = Field(default=4096, ge=1, description="of each choice, at most")
     choices: int = Field(default=16, ge=1, description="n of a request, at most")
     texts: int = Field(default=256, ge=1, description="of a classification, at most")
+    # a process may have 1,024 files open on most machines, and needs some of them for itself
+    connections: int = Field(default=900, ge=1, description="open at once, at most")
     body_bytes: int = Field(default=1 << 20, ge=1024, description="of a request, at most")
     batch: int = Field(default=32, ge=1, description="choices that the engine writes at once")
     queue: int = Field(default=64, ge=0, description="requests that may wait for the engine")

@@ -27,9 +27,10 @@ class Line:
         self._free = asyncio.Semaphore(at_once)
         self._threads = ThreadPoolExecutor(at_once, "engine")
         self._at_work: set[asyncio.Queue] = set()
+        self._in_line: set[asyncio.Timeout] = set()
         self._mean_seconds = 0.0
         self.requests = self.waiting = self.running = 0
-        self.draining = False
+        self.draining = self._stopped = False
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -87,15 +88,29 @@ class Line:
 
     async def _turn(self, seconds: float) -> None:
         """Wait until the engine is free, and take it."""
+        if self._stopped:
+            raise _going()
+        patience = asyncio.timeout(seconds)
         self.waiting += 1
+        self._in_line.add(patience)
         try:
-            async with asyncio.timeout(seconds):
+            async with patience:
                 await self._free.acquire()
         except TimeoutError:
-            raise _late() from None
+            raise (_going() if self._stopped else _late()) from None
         finally:
+            self._in_line.discard(patience)
             self.waiting -= 1
         self.running += 1
+
+    def require_time(self, deadline: float) -> None:
+        """Refuse to go on behind the deadline, in the event loop's time.
+
+        Raises:
+            RequestError: it has come.
+        """
+        if asyncio.get_running_loop().time() > deadline:
+            raise _late()
 
     def _ended(self, began: float) -> None:
         self.running -= 1
@@ -103,13 +118,22 @@ class Line:
         self._mean_seconds += SMOOTHING * (time.monotonic() - began - self._mean_seconds)
 
     def stop(self) -> None:
-        """End what is at work with an error, so that nobody is left without an answer."""
+        """End what is at work or waits with an error, so that nobody is left without an answer."""
+        self._stopped = True
         for made in self._at_work:
             made.put_nowait(_going())
+        for patience in self._in_line:
+            if not patience.expired():
+                patience.reschedule(asyncio.get_running_loop().time())
 
 
-async def together(streams: Sequence[AsyncIterator[Item]]) -> AsyncIterator[tuple[int, Item]]:
-    """The items of all `streams` as they come, each with the number of its stream."""
+async def together(
+    streams: Sequence[AsyncIterator[Item]], ended: Callable[[], None] = lambda: None
+) -> AsyncIterator[tuple[int, Item]]:
+    """The items of all `streams` as they come, each with the number of its stream.
+
+    ended: called when all streams have, though items may still wait for a slow reader.
+    """
     made: asyncio.Queue = asyncio.Queue()
 
     async def pull(number: int, stream: AsyncIterator[Item]) -> None:
@@ -121,7 +145,15 @@ async def together(streams: Sequence[AsyncIterator[Item]]) -> AsyncIterator[tupl
             made.put_nowait(error)
 
     tasks = [asyncio.create_task(pull(*numbered)) for numbered in enumerate(streams)]
-    left = len(tasks)
+    left, working = len(tasks), set(tasks)
+
+    def done(task: asyncio.Task) -> None:
+        working.discard(task)
+        if not working:
+            ended()
+
+    for task in tasks:
+        task.add_done_callback(done)
     try:
         while left:
             item = await made.get()

@@ -1,29 +1,83 @@
 """uvicorn as this server wants it: it drains at SIGTERM and waits for no header for ever."""
 
 import asyncio
+import socket
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from components.serving.errors import failure
 from components.serving.gateway import Gateway
 from components.serving.logs import log
 
-HEADER_SECONDS = 10  # from a connection to its first request
+HEADER_SECONDS = 10  # for a request to come: its header, or what is left of one that was refused
+CROWDED_SECONDS = 1  # until a connection too many may try again
 CLOSING_SECONDS = 3  # for what is written already to reach its client
 
 
 class PatientProtocol(H11Protocol):
-    """Closes a connection on which no request comes."""
+    """Closes a connection on which no request comes, and refuses one too many.
+
+    uvicorn has a timer of its own between requests, but any byte stops it. A body that comes after
+    its request was refused is read all the same, for so long: closed at once, the connection would
+    be reset, and the refusal with it.
+    """
+
+    def __init__(self, most: int, **given: Any) -> None:
+        """most: connections that may be open at once."""
+        super().__init__(**given)
+        self._most = most
+        self._patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self.loop.call_later(HEADER_SECONDS, self._require_request)
+        if len(self.connections) > self._most:
+            transport.write(_one_too_many(self._most))
+            transport.close()
+            return
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._is_at_work():
+            self._stop_waiting()
+        elif self._patience is None:
+            self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _is_at_work(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await_request(self) -> None:
+        self._patience = self.loop.call_later(HEADER_SECONDS, self._require_request)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _require_request(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        self._patience = None
+        if not self._is_at_work() and not self.transport.is_closing():
             self.transport.close()
+
+
+def _one_too_many(most: int) -> bytes:
+    """The answer to a connection over the limit, which is not read."""
+    said = f"{most} connections are open, the most that this server takes (serving.connections)"
+    answer = failure(429, f"{said}; come again", None, "overloaded", CROWDED_SECONDS)
+    head = [f"{name}: {value}" for name, value in answer.headers.items()]
+    lines = ["HTTP/1.1 429 Too Many Requests", *head, "connection: close", "", ""]
+    return "\r\n".join(lines).encode() + answer.body
 
 
 class Listener(uvicorn.Server):
@@ -31,13 +85,21 @@ class Listener(uvicorn.Server):
     grace time, ends the others with an error, and goes. At the second it goes at once.
     """
 
-    def __init__(self, app: Any, gateway: Gateway, host: str, port: int) -> None:
+    def __init__(
+        self,
+        app: Any,
+        gateway: Gateway,
+        host: str,
+        port: int,
+        ready: Callable[[int], None] = lambda port: None,
+    ) -> None:
+        """port: 0 for any. ready: called with the port as soon as it listens."""
         super().__init__(
             uvicorn.Config(
                 app,
                 host=host,
                 port=port,
-                http=PatientProtocol,
+                http=partial(PatientProtocol, gateway.limits.connections),
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -45,8 +107,17 @@ class Listener(uvicorn.Server):
                 timeout_graceful_shutdown=CLOSING_SECONDS,
             )
         )
-        self._gateway = gateway
+        self._gateway, self._ready = gateway, ready
         self._until: float | None = None
+
+    @property
+    def port(self) -> int:
+        """The one that it listens on."""
+        return self.servers[0].sockets[0].getsockname()[1]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready(self.port)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         if self._until is not None:
@@ -67,5 +138,6 @@ class Listener(uvicorn.Server):
             if late and line.requests:
                 log.warning("ended %d requests: the grace time is over", line.requests)
                 line.stop()
-            self.should_exit = late or not line.requests
+            # an answer that is made may still be on its way to a slow reader
+            self.should_exit = late or not (line.requests or self.server_state.tasks)
         return await super().on_tick(counter)

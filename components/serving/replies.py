@@ -32,7 +32,9 @@ class Health(_Reply):
 
 
 class ModelEntry(_Reply):
-    """A model. `reason`: why it is unavailable. `score`: what its evaluation found."""
+    """A model. `created`: when its files were made, 0 where it has none here. `reason`: why it is
+    unavailable. `score`: what its evaluation found.
+    """
 
     id: str
     object: Literal["model"] = "model"

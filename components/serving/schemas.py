@@ -3,20 +3,16 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from components.serving import foreign
+from components.serving.foreign import Closed, wrong
+from components.serving.invalid import shown
 
 MODEL = Field(description="`base`, or an adapter's name; GET /v1/models lists them.")
 
 
-class _Closed(BaseModel):
-    """Unknown fields are refused: one that was silently ignored would change an answer. So are
-    values of another type: `"yes"` is no truth.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Request(_Closed):
+class _Request(Closed):
     """What a request as a whole must be."""
 
     @model_validator(mode="before")
@@ -28,11 +24,13 @@ class _Request(_Closed):
             text.encode()
         except UnicodeEncodeError as error:
             half = ascii(error.object[error.start])
-            raise ValueError(f"{half} is half a surrogate pair and no character") from None
+            raise wrong(None, f"{half} is half a surrogate pair and no character") from None
+        except RecursionError:  # Python reads JSON a little deeper than it writes it
+            raise wrong(None, "the body is nested too deeply") from None
         return body
 
 
-class TemplateCall(_Closed):
+class TemplateCall(Closed):
     """A registered prompt to render. Variables are data: nothing in them is searched or run."""
 
     id: str = Field(examples=["sentiment"])
@@ -42,13 +40,14 @@ class TemplateCall(_Closed):
     variables: dict[str, str] = Field(default_factory=dict, examples=[{"text": "Not dull."}])
 
 
-class StreamOptions(_Closed):
+class StreamOptions(Closed):
     """What a stream tells beside the text."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
+    include_obfuscation: foreign.FALSE = None
 
 
-class JsonSchema(_Closed):
+class JsonSchema(Closed):
     """A schema, under a name that nobody reads, as OpenAI's clients send it."""
 
     name: str = "answer"
@@ -57,7 +56,7 @@ class JsonSchema(_Closed):
     strict: bool | None = None
 
 
-class ResponseFormat(_Closed):
+class ResponseFormat(Closed):
     """What an answer must be: any text, any JSON object, or JSON of a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -66,7 +65,7 @@ class ResponseFormat(_Closed):
     @model_validator(mode="after")
     def _schema_where_it_belongs(self) -> "ResponseFormat":
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("json_schema belongs to type json_schema, which needs one")
+            raise wrong("json_schema", "json_schema belongs to type json_schema, which needs one")
         return self
 
     def text(self) -> str | None:
@@ -76,38 +75,56 @@ class ResponseFormat(_Closed):
         return json.dumps(self.json_schema.json_schema if self.json_schema else {"type": "object"})
 
 
-class Generation(_Request):
-    """What completions and chat have in common."""
+class Generation(_Request, foreign.Parameters):
+    """What completions and chat have in common. Null is a field's default, as OpenAI has it."""
 
     model: str = MODEL
     template: TemplateCall | None = None
-    stream: bool = False
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    seed: int | None = None
     stop: Annotated[list[str], Field(max_length=4)] | str | None = Field(
         default=None, description="Texts at which an answer ends, at most four."
     )
-    n: int = Field(default=1, ge=1)
-    temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
-    top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
-    top_k: int = Field(default=0, ge=0, lt=2**63, description="The likeliest tokens; 0: all.")
-    min_p: float = Field(
+    n: int | None = Field(default=1, ge=1)
+    temperature: float | None = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+    top_k: int | None = Field(
+        default=0, ge=0, lt=2**63, description="The likeliest tokens; 0: all."
+    )
+    min_p: float | None = Field(
         default=0.0, ge=0, le=1, allow_inf_nan=False, description="Of the likeliest token's."
     )
-    repetition_penalty: float = Field(default=1.0, gt=0, le=10, allow_inf_nan=False)
+    # logits are divided by it: near 0 they would be infinite
+    repetition_penalty: float | None = Field(default=1.0, ge=0.01, le=10, allow_inf_nan=False)
     choices: Annotated[list[str], Field(min_length=1, max_length=64)] | None = Field(
         default=None, description="The answer is one of these texts."
     )
     response_format: ResponseFormat | None = None
-    user: str | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _null_is_the_default(cls, value: Any, field: ValidationInfo) -> Any:
+        declared = cls.model_fields[field.field_name]
+        if value is None and not declared.is_required():
+            return declared.get_default(call_default_factory=True)
+        return value
 
     @model_validator(mode="after")
     def _held_to_one_thing(self) -> "Generation":
         held = self.response_format is not None and self.response_format.type != "text"
         if self.choices and held:
-            raise ValueError("choices and response_format hold an answer to two things; give one")
+            raise wrong(
+                "choices", "choices and response_format hold an answer to two things; give one"
+            )
         if self.choices and "" in self.choices:
-            raise ValueError("choices has an empty text, which is no answer")
+            raise wrong("choices", "choices has an empty text, which is no answer")
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_options_are_for(self) -> "Generation":
+        if self.stream_options is not None and not self.stream:
+            raise wrong("stream_options", "stream_options is for an answer with stream: true alone")
         return self
 
     @property
@@ -117,8 +134,11 @@ class Generation(_Request):
         return [text for text in stop if text]
 
 
-class CompletionRequest(Generation):
-    """A prompt to continue: a text, or a list of token numbers.
+ONE = Field(min_length=1, max_length=1)
+
+
+class CompletionRequest(Generation, foreign.CompletionParameters):
+    """A prompt to continue: a text, or a list of token numbers; or a list of one of these.
 
     Only numbers can name a control token; in a text, what looks like one is text.
     """
@@ -128,28 +148,70 @@ class CompletionRequest(Generation):
             "examples": [{"model": "base", "prompt": "The film was", "max_tokens": 16}]
         }
     )
-    prompt: str | list[int] | None = None
-    max_tokens: int = Field(default=16, ge=1)
+    prompt: str | list[int] | Annotated[list[str], ONE] | Annotated[list[list[int]], ONE] | None = (
+        None
+    )
+    max_tokens: int | None = Field(default=16, ge=1)
     logprobs: int | None = Field(default=None, ge=0, le=20)
+    best_of: int | None = Field(default=None, description="As many as `n`.")
 
     @field_validator("prompt", mode="before")
     @classmethod
-    def _text_or_numbers(cls, prompt: Any) -> Any:
+    def _one_text_or_its_numbers(cls, prompt: Any) -> Any:
+        if not isinstance(prompt, list):
+            return prompt
+        if len(prompt) > 1 and all(isinstance(one, str | list) for one in prompt):
+            raise wrong(None, f"prompt holds {len(prompt)} prompts; a request has one here")
+        if len(prompt) == 1 and isinstance(prompt[0], str | list):
+            prompt = prompt[0]
         # pydantic would read the text "12" as token 12
-        wrong = [one for one in prompt if type(one) is not int] if isinstance(prompt, list) else []
-        if wrong:
-            raise ValueError(f"a list holds token numbers, not {wrong[0]!r}; give one text alone")
+        odd = [one for one in prompt if type(one) is not int] if isinstance(prompt, list) else []
+        if odd:
+            raise wrong(None, f"prompt is a list that holds {shown(odd[0])}, which is no token")
         return prompt
 
+    @model_validator(mode="after")
+    def _chooses_no_best(self) -> "CompletionRequest":
+        if self.best_of not in (None, self.n):
+            raise wrong(
+                "best_of",
+                f"best_of is {self.best_of}, n is {self.n}; this server gives all answers that it "
+                "makes, so they must be equal",
+            )
+        return self
 
-class Message(_Closed):
+
+class TextPart(Closed):
+    """A piece of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(foreign.MessageParts):
     """One turn of a conversation."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    role: Literal["system", "developer", "user", "assistant"] = Field(
+        description="`developer` is another word for `system`."
+    )
+    content: str | list[TextPart]
+    name: str | None = Field(default=None, description="For chat templates that know of it.")
+
+    @field_validator("content")
+    @classmethod
+    def _in_one_piece(cls, content: str | list[TextPart]) -> str:
+        if isinstance(content, str):
+            return content
+        return "".join(part.text for part in content)
+
+    def told(self) -> dict[str, str]:
+        """As a chat template reads it."""
+        role = "system" if self.role == "developer" else self.role
+        named = {"name": self.name} if self.name is not None else {}
+        return {"role": role, "content": self.content, **named}
 
 
-class ChatRequest(Generation):
+class ChatRequest(Generation, foreign.ChatParameters):
     """A conversation to answer."""
 
     model_config = ConfigDict(
@@ -163,11 +225,17 @@ class ChatRequest(Generation):
             ]
         }
     )
-    messages: list[Message] = Field(default_factory=list)
+    messages: list[Message] | None = Field(default_factory=list)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    logprobs: bool = False
+    logprobs: bool | None = False
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
+
+    @model_validator(mode="after")
+    def _alternatives_are_of_logprobs(self) -> "ChatRequest":
+        if self.top_logprobs and not self.logprobs:
+            raise wrong("top_logprobs", "top_logprobs is for an answer with logprobs: true alone")
+        return self
 
 
 class ClassifyRequest(_Request):
@@ -216,7 +284,7 @@ class FeedbackRequest(_Request):
     @model_validator(mode="after")
     def _says_something(self) -> "FeedbackRequest":
         if self.score is None and self.label is None and self.correction is None:
-            raise ValueError("give score, label or correction")
+            raise wrong(None, "give score, label or correction")
         return self
 
 

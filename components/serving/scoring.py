@@ -12,8 +12,8 @@ from components.adapters.encoding import Pair, as_text, opening, pairs_of, room
 from components.adapters.ensemble import shares_of_votes
 from components.evaluation.classification import label_probabilities
 from components.evaluation.subject import Subject
-from components.inference.request import Reading, Request
-from components.serving.engine import Caller
+from components.inference.request import Reading, Request, TooLarge
+from components.serving.engine import Caller, RequestError
 from components.serving.gone import Left
 from components.serving.shelf import Held, Version
 
@@ -96,12 +96,16 @@ def classify(
     """As `components.evaluation.classification.classify`.
 
     Raises:
+        RequestError: a text needs more room than there is in all.
         ValueError: the adapter has no labels, or its template more variables than one.
     """
     described = served.version.described
     scores = _by_head if served.held.adapter.classifier is not None else _by_answers
     method = replace(METHODS[described["method"]], scores=scores)
-    return label_probabilities(Subject(served, tokenizer, described, {}, method), texts)
+    try:
+        return label_probabilities(Subject(served, tokenizer, described, {}, method), texts)
+    except TooLarge as error:
+        raise RequestError(str(error), "input", "context_length_exceeded") from error
 
 
 def _by_answers(

@@ -16,7 +16,8 @@ ABOUT = """A base and its adapters, for OpenAI's clients. Every answer carries a
 
 def create_app(gateway: Gateway, outlook: Outlook | None = None) -> FastAPI:
     """The application. outlook: what the workspace shows beside its models."""
-    app = FastAPI(title="kindling", description=ABOUT, docs_url="/docs", redoc_url=None)
+    # FastAPI's pages for its document load their code from elsewhere: a server needs no network
+    app = FastAPI(title="kindling", description=ABOUT, docs_url=None, redoc_url=None)
     app.state.gateway = gateway
     app.add_middleware(Edge, gateway=gateway)
     errors.install(app)

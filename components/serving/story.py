@@ -10,8 +10,8 @@ class Story:
     """One request, filled while it is answered.
 
     endpoint: the route that answered, `none` for a path that has none. refused: the code of the
-    error. key: the name of the API key. asked, answered: texts; only a listener that was told to
-    keeps them.
+    error. begun: whether the client was told a status. key: the name of the API key. asked,
+    answered: texts; only a listener that was told to keeps them.
     """
 
     request: str
@@ -21,6 +21,7 @@ class Story:
     key: str | None = None
     model: str = ""
     status: int = 500
+    begun: bool = False
     refused: str | None = None
     answer: str | None = None  # its id
     fingerprint: str | None = None

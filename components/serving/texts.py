@@ -4,9 +4,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from components.adapters.encoding import as_text
+from components.serving.engine import RequestError
+from components.serving.pieces import Pieces
 
 
 class Texts:
@@ -16,6 +19,7 @@ class Texts:
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         # chats have their own: whether control tokens count is a state of the tokenizer
         self._for_chats = AutoTokenizer.from_pretrained(base)
+        self.pieces = Pieces(self.tokenizer)
         self._turn, self._turn_of_chats = threading.Lock(), threading.Lock()
 
     def encode(self, text: str) -> list[int]:
@@ -26,10 +30,22 @@ class Texts:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        with self._turn_of_chats:
-            encoded = self._for_chats.apply_chat_template(
-                list(messages), add_generation_prompt=True, sanitize_control_tokens=True
+        """See `Engine.chat`."""
+        if self._for_chats.chat_template is None:
+            raise RequestError(
+                "this base has no chat template, so there are no conversations with it: POST "
+                "/v1/completions",
+                "messages",
             )
+        try:
+            with self._turn_of_chats:
+                encoded = self._for_chats.apply_chat_template(
+                    list(messages), add_generation_prompt=True, sanitize_control_tokens=True
+                )
+        except TemplateError as error:  # as Mistral's and Gemma's, of whose turn it is
+            raise RequestError(
+                f"the base's chat template refuses these messages: {error}", "messages"
+            ) from error
         return encoded["input_ids"]
 
 
@@ -45,6 +61,14 @@ class Speaking:
     def decode(self, ids: Sequence[int]) -> str:
         """See `Engine.decode`."""
         return self.texts.decode(ids)
+
+    def piece(self, token: int, before: int | None) -> bytes:
+        """See `Engine.piece`."""
+        return self.texts.pieces.of(token, before)
+
+    def word(self, token: int) -> str:
+        """See `Engine.word`."""
+        return self.texts.pieces.word(token)
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """See `Engine.chat`."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,13 +13,14 @@ from starlette.concurrency import run_in_threadpool
 
 from components.serving import replies, schemas
 from components.serving.deployment import Deployment
-from components.serving.engine import Caller, RequestError
+from components.serving.engine import BASE, Caller, RequestError
 from components.serving.errors import documented
 from components.serving.fingerprints import digest_of
 from components.serving.gateway import Gateway
 from components.serving.generation import Answer
 from components.serving.gone import Gone
 from components.serving.replying import EventStream, attended
+from components.serving.wording import require_labels
 
 TEXTS_AT_ONCE = 16  # a client that left is noticed in between
 ERRORS = documented(400, 401, 404, 413, 429, 503, 504)
@@ -97,11 +98,14 @@ async def _whole(
 async def _events(
     gateway: Gateway, body: schemas.Generation, request: Request, until: float
 ) -> AsyncIterator[str]:
+    """The lines of a stream, none after `until`; its place is free when the engine is done."""
     state = request.state
-    with gateway.admitted() as deployment:
+    with ExitStack() as place:
+        deployment = place.enter_context(gateway.admitted())
         answer = await run_in_threadpool(Answer, gateway, deployment, body, state.story, state.key)
-        async with aclosing(answer.stream(until)) as lines:
+        async with aclosing(answer.stream(until, place.close)) as lines:
             async for line in lines:
+                gateway.line.require_time(until)
                 yield line
 
 
@@ -115,6 +119,9 @@ async def _classified(
         caller = Caller(key.sha256 if key else "")
         story.model = body.model
         gateway.require("serving.texts", len(texts), gateway.limits.texts, "input", "texts")
+        if body.model != BASE:
+            inner, most = deployment.inner(body.model), gateway.limits.prompt_tokens
+            await run_in_threadpool(require_labels, deployment.engine, inner, texts, most)
         found = []
         labels = partial(_labels, deployment, body.model, texts, caller)
         work = gateway.line.run(labels, deadline(gateway))
