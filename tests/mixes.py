@@ -187,7 +187,7 @@ def engine_of(
     limits = Limits(rows=5, chunk=12, pool_bytes=1 << 18, adapters=6)
     adapters = {name: folders[name] for name in models if name != BASE}
     return BatchedEngine(
-        folders["base"], adapters, limits=limits, adapter_bytes=300_000, device=device
+        folders["base"], adapters, limits=limits, adapter_bytes=400_000, device=device
     )
 
 

@@ -288,6 +288,17 @@ def test_worked_steps_have_a_picture_a_table_and_their_errors(artifacts, tmp_pat
         assert part in page
 
 
+def test_a_page_without_a_single_classification(artifacts, tmp_path):
+    """Free answers alone have neither a confusion of labels nor a calibration."""
+    for name in ADAPTERS:
+        path = artifacts / "demo" / "evaluations" / name / "metrics.json"
+        figures = read_json(path) | {"confusion": {"labels": [], "matrix": []}}
+        del figures["calibration"]
+        write_json(path, figures)
+    page = build(artifacts, tmp_path / "out")
+    assert "What is taken for what" not in page and "How sure they are" not in page
+
+
 def test_wordings_of_one_set_of_examples_are_compared_across_tasks(artifacts, tmp_path):
     """A direct answer and worked steps are two tasks; judged on the same rows, they are rivals."""
     path = artifacts / "demo/adapters/lora/adapter.json"
