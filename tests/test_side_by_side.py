@@ -1,7 +1,7 @@
 """The order in which a flow begins its stages."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -20,19 +20,24 @@ class Begun:
 class Recorder:
     """Runs stages in threads; keeps what was at work together."""
 
-    def __init__(self, failing=(), asleep=(), unchanged=()):
+    def __init__(self, failing=(), asleep=(), unchanged=(), outlasting=None):
+        """outlasting: for a stage the one, begun before it, whose end it waits for."""
         self.pool, self.lock = ThreadPoolExecutor(8), threading.Lock()
         self.failing, self.asleep, self.unchanged = failing, asleep, unchanged
+        self.outlasting, self.futures = outlasting or {}, {}
         self.now, self.together, self.ended = set(), [], []
 
     def begin(self, stage):
         with self.lock:
             self.now.add(stage)
             self.together.append(set(self.now))
-        return Begun(self.pool.submit(self._work, stage))
+        self.futures[stage] = self.pool.submit(self._work, stage)
+        return Begun(self.futures[stage])
 
     def _work(self, stage):
         threading.Event().wait(0.02)
+        if stage in self.outlasting:
+            wait([self.futures[self.outlasting[stage]]])
         with self.lock:
             self.now.discard(stage)
             self.ended.append(stage)
@@ -67,7 +72,7 @@ def test_two_that_are_independent_work_together():
 
 
 def test_a_failure_starts_nothing_new_and_loses_nothing_at_work():
-    recorder = Recorder(failing=("a",))
+    recorder = Recorder(failing=("a",), outlasting={"b": "a"})
     with pytest.raises(ValueError, match="a is broken"):
         run(recorder)
     assert sorted(recorder.ended) == ["a", "b"]
