@@ -494,6 +494,19 @@ def test_the_advice_names_what_is_cheaper_or_as_cheap_and_not_surely_less():
     assert "full (9.1 s of training and 4,331,352 bytes)" in advice
 
 
+def test_the_advice_ships_nothing_of_which_nothing_can_be_said():
+    """One that answers by chance with two of three seeds was advised: it was not surely less."""
+    head = row("head", 0.666, None, 53.0, 4_262_656)
+    lora = row("lora", 0.521, [-0.146, -0.313, 0.022], 61.0, 157_696)
+    lora["interval"] = [0.439, 0.601]
+    prompt = row("prompt", 0.499, [-0.167, -0.207, -0.127], 0.0, 0)
+    advice = result._advice([prompt, lora, head])
+    assert "ship head" in advice and "it scores best" in advice
+    assert "Undecided: lora scores 0.521 [0.439, 0.601]" in advice
+    assert "Cannot be told from" not in advice
+    assert advice.endswith("All others score surely less.")
+
+
 def test_the_front_holds_what_nothing_beats_for_less():
     rows = [
         row("a", 0.9, None, 3.0, 30),

@@ -212,15 +212,18 @@ def _add_fronts(group: list[Row]) -> None:
 
 
 def _advice(group: list[Row]) -> str:
-    """What to ship: the cheapest whose score cannot be told from the best.
+    """What to ship: the cheapest that scores as the best does.
 
-    Cheapest to train; where two take about as long, the smaller one. The others that cannot be told
-    from the best are named with what they cost more, or less.
+    As the best: it cannot be told from it, and lies within the interval of the best's own score.
+    Without the latter a method would be advised for scattering so much that nothing can be said
+    of it. Cheapest to train; where two take about as long, the smaller one. The others that cannot
+    be told from the best are named with what they cost more, or less.
     """
     best = next(row for row in group if row["difference_to_best"] is None)
     tied = [row for row in group if row["tied_with_best"]]
-    quick = ALIKE * min(row["train_seconds"] for row in tied)
-    about = [row for row in tied if row["train_seconds"] <= quick]
+    near = [row for row in tied if _within(row, best)]
+    quick = ALIKE * min(row["train_seconds"] for row in near)
+    about = [row for row in near if row["train_seconds"] <= quick]
     cheapest = min(about, key=lambda row: (row["bytes"], row["train_seconds"]))
     rows = "" if best["examples"] is None else f" with {best['examples']} training rows"
     price = f"{cheapest['train_seconds']:.1f} s of training, {cheapest['bytes']:,} bytes"
@@ -228,16 +231,30 @@ def _advice(group: list[Row]) -> str:
         f"On the base of {best['pipeline']}{rows}, ship {cheapest['name']} ({price}): "
         + _standing(cheapest, best)
     ]
-    others = [row for row in tied if row not in (cheapest, best)]
+    others = [row for row in near if row not in (cheapest, best)]
     if others:
         named = ", ".join(f"{row['name']} ({_beside(row, cheapest)})" for row in others)
         it = "it" if cheapest is best else "the best either"
         said.append(f"Cannot be told from {it}: {named}.")
+    said += [_undecided(row) for row in tied if row not in near]
     some = len(tied) < len(group)
     said.append(
         "All others score surely less." if some else "None scores surely less than the best."
     )
     return " ".join(said)
+
+
+def _within(row: Row, best: Row) -> bool:
+    """Whether the score of `row` lies in the interval of the best."""
+    return best["interval"][0] <= row["score"] <= best["interval"][1]
+
+
+def _undecided(row: Row) -> str:
+    low, high = row["interval"]
+    return (
+        f"Undecided: {row['name']} scores {row['score']:.3f} [{low:.3f}, {high:.3f}], not surely "
+        "less, for its seeds differ; train more of them."
+    )
 
 
 def _standing(row: Row, best: Row) -> str:
