@@ -3,23 +3,20 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from components.report import canvas
+
 
 def draw(curves: Mapping[str, Mapping[int, float]], folder: Path) -> None:
     """`serving_NAME.png` in `folder` for each curve, tokens a second by what the curve is over."""
     import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     folder.mkdir(parents=True, exist_ok=True)
     for name, points in curves.items():
-        figure, axes = pyplot.subplots(figsize=(5, 3.2))
-        axes.plot(list(points), list(points.values()), marker="o")
-        axes.set_xscale("log", base=2 if name != "adapters" else 10)
-        axes.set_xticks(list(points), [str(count) for count in points])
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(name)
-        axes.set_ylabel("tokens a second")
-        figure.tight_layout()
-        figure.savefig(folder / f"serving_{name.replace(' ', '_')}.png", dpi=120)
-        pyplot.close(figure)
+        with matplotlib.rc_context(canvas.STYLE):
+            figure, axes = canvas.figure_with_axes(f"Throughput over {name}", 2.8, 5.0)
+            axes.plot(list(points), list(points.values()), "o-", color=canvas.BLUE)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(list(points), [f"{count:,}" for count in points])
+            axes.minorticks_off()
+            axes.set(xlabel=name, ylabel="tokens a second", ylim=(0, None))
+            figure.savefig(folder / f"serving_{name.replace(' ', '_')}.png")

@@ -23,7 +23,7 @@ import torch
 from _adapters import make_adapters, make_base, signed
 from _asking import rates, serve, workload
 from _curves import draw
-from _peers import PeftMixed, continuous, generate
+from _peers import Job, PeftMixed, continuous, generate
 from _quality import learn, loss_of, said, windows
 from _world import prepare
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -218,20 +218,24 @@ class Bench:
         self.told["first_token_ms"] = round(medians[0] * 1e3, 2)
         self.told["template_512_ttft_ratio"] = round(medians[TEMPLATE] / medians[0], 2)
 
+    def own_rate(self, engine: BatchedEngine, jobs: list[Job]) -> float:
+        contestants = {"ours": lambda: serve(engine, jobs)}
+        return rates(contestants, self.given.rounds, engine.batcher.pool.forget)["ours"]
+
     def curves(self) -> None:
         """Tokens a second over requests at once, and over adapters that they are spread over."""
         over: dict[str, dict[int, float]] = {"requests at once": {}, "adapters": {}}
         for rows in (1, 2, 4, 8, 16, 32, 64):
             engine, jobs = self.engine({}, rows), workload(4 * max(rows, 4), [BASE], 7)
-            found = rates({"ours": lambda e=engine, j=jobs: serve(e, j)}, 1, lambda: None)
-            over["requests at once"][rows] = found["ours"]
+            found = self.own_rate(engine, jobs)
+            over["requests at once"][rows] = found
             engine.close()
         engine, names = self.engine(self.adapters), list(self.adapters)
         for count in (1, 8, 32, 128, 512, 1000):
             if count <= len(names):
                 jobs = workload(6 * ROWS, names[:count], 8)
-                found = rates({"ours": lambda j=jobs: serve(engine, j)}, 1, lambda: None)
-                over["adapters"][count] = found["ours"]
+                found = self.own_rate(engine, jobs)
+                over["adapters"][count] = found
         engine.close()
         self.told["curves"] = over
 
