@@ -1,7 +1,7 @@
 """The matrices of a decoder, ready to multiply, in float32 or with weights rounded to bfloat16.
 
-A processor multiplies with oneDNN, and weights are laid out for it once: with 16 rows its float32
-takes 0.46 of the time of PyTorch's own products on an AMD EPYC. Rounded weights take half the
+A processor multiplies with oneDNN, and weights are laid out for it once. On an AMD EPYC its float32
+takes half the time of PyTorch's own (`python bench/precision.py`). Rounded weights take half the
 memory and the processor's own products of bfloat16 (AMX or AVX-512). Each rounds what it reads and
 gives to 8 bits of mantissa and sums in float32; norms, attention, deltas, keys and values stay in
 float32. What that costs is measured by `bench/serving.py`.
