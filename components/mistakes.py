@@ -60,10 +60,15 @@ def _place(location: Sequence[Any], document: Any) -> list[Any]:
     location = [part for part in location if not str(part).startswith("function-")]
     kept, inner = [], document
     for part in location:
-        if isinstance(inner, dict) and part not in inner and part != location[-1]:
+        if isinstance(inner, dict):
+            if part not in inner and part != location[-1]:
+                continue
+            inner = inner.get(part, inner)
+        elif isinstance(inner, list) and isinstance(part, int):
+            inner = inner[part]
+        else:
             continue
         kept.append(part)
-        inner = inner[part] if isinstance(inner, dict) and part in inner else inner
     return kept
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import psutil
 
+from components import locks
 from components.catalogue import Catalogue, load
 from components.lineage import content_of, folder_hash
-from flows import disk, expansion, graph, locks
+from flows import disk, expansion, graph
 
 TOP = Path(__file__).parents[1]  # the repository; what an installed package lacks is not there
 SERVING = 8000  # the default of `kindling serve`

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components import locks
 from components.catalogue import load
 from components.lineage import read_json
-from flows import graph, locks, settings, tracking
+from flows import graph, settings, tracking
 from flows.care import running
 from flows.tracking import PARENT, UNOWNED
 from flows.workspace import workspaces

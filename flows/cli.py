@@ -84,8 +84,8 @@ def run(
     ] = False,
 ) -> None:
     """Run what is out of date; register, judge and promote what is new."""
+    from components import locks
     from components.catalogue import edit
-    from flows import locks
 
     _runnable(context.obj, pipeline)
     if change:

@@ -5,6 +5,7 @@ from importlib import import_module
 
 from components.ladder.block import Rung, key, keys
 from components.ladder.ground import Ground
+from components.lineage import write_json
 from flows.work import Stage, Work
 
 CODE = ("training", "models", "ladder", "tokens.py")  # what a checkpoint of a rung depends on
@@ -20,8 +21,15 @@ def _vocabulary(work: Work) -> dict[str, float]:
 
 
 def _rung(group: str, work: Work) -> dict[str, float]:
+    from components.ladder.rates import settled
+
     rung, ground = _ground(work)
-    return import_module(f"components.ladder.{group}").train(rung, ground, work.out)
+    train = import_module(f"components.ladder.{group}").train
+    if rung.training is not None:
+        trials = work.workspace / ".kindling" / "trials"
+        rung, tried = settled(rung, ground, train, trials, work.origin)
+        write_json(work.out / "rates.json", tried)
+    return train(rung, ground, work.out)
 
 
 def _measure(group: str, work: Work) -> dict[str, float]:

@@ -5,9 +5,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from components import locks
 from components.catalogue import Catalogue
 from components.lineage import read_json
-from flows import data, expansion, forkserver, graph, locks, settings
+from flows import data, expansion, forkserver, graph, settings
 
 
 def evaluate(

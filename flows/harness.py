@@ -8,9 +8,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components import locks
 from components.catalogue import Catalogue
 from components.lineage import content_of
-from flows import data, evidence, expansion, forkserver, graph, locks, settings, tracking
+from flows import data, evidence, expansion, forkserver, graph, settings, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,6 +16,7 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from components import locks
 from components.catalogue import Catalogue, CatalogueError, load, suggestion
 from components.compute import Compute
 from flows import (
@@ -27,7 +28,6 @@ from flows import (
     forkserver,
     graph,
     leash,
-    locks,
     settings,
     side_by_side,
     summary,

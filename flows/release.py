@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components import locks
 from components.catalogue import Catalogue, load
 from components.gate import Gate, decide
 from components.lineage import content_of, read_json, value_hash
 from components.registry import CHAMPION, CONTENT, DECISION, Registry
 from components.releases import Fit, following
-from flows import evidence, locks, settings, tracking
+from flows import evidence, settings, tracking
 
 TOP = "root"  # the workspace at a repository's top: its folder has another name in each clone
 

@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from components import lineage
+from components import lineage, locks
 from components.catalogue import Catalogue, load
-from flows import cluster, data, expansion, forkserver, graph, leash, locks, settings
+from flows import cluster, data, expansion, forkserver, graph, leash, settings
 from flows.places import pipeline_of, places
 from flows.stages import STAGES, Work
 from flows.versions import installed

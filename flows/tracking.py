@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from components.lineage import read_json, write_json
+from components.locks import hold
 from flows import settings
-from flows.locks import hold
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

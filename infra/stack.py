@@ -16,8 +16,8 @@ from typing import Annotated
 
 import typer
 
+from components import locks
 from components.catalogue import load as load_catalogue
-from flows import locks
 from flows import settings as project
 from flows.care import port_holder
 from infra import deployments

@@ -37,7 +37,8 @@ ENTRY = {
     "final": ["components.comparison.final"],
     "comparison": ["components.comparison.result"],
     "vocabulary": ["components.ladder.vocabulary"],
-    **{g: [f"components.ladder.{g}"] for g in GROUPS},
+    **{g: [f"components.ladder.{g}", "components.ladder.rates"] for g in GROUPS},
+    "embedding": ["components.ladder.embedding"],  # which tries no rates
     **{f"measure_{g}": [f"components.ladder.{g}_measures"] for g in GROUPS},
     "ladder": ["components.report.ladder.book"],
 }
@@ -45,6 +46,7 @@ ENTRY = {
 EXEMPT = {
     "components": "an empty package",
     "components.block": "the base of all blocks: it forbids unknown keys and shapes no result",
+    "components.locks": "who works, not what comes of it",
     "components.mistakes": "the words of errors",
     "components.reporter": "a protocol without behaviour",
     "components.models": "an empty package",

@@ -646,6 +646,21 @@ def collected(tmp_path, monkeypatch, price=None):
     return top / "result"
 
 
+def test_one_training_beside_other_work_does_not_decide_what_is_quick(tmp_path):
+    block = Comparison(pipeline="p", task="t", methods=["prompt", "lora"], seeds=3)
+    entry = list(block.entries("c"))[1]
+    for seed, seconds in zip((1, 2, 3), (10.0, 90.0, 12.0), strict=True):
+        folder = tmp_path / "finals" / entry.final(seed)
+        folder.mkdir(parents=True)
+        told = dict.fromkeys(("pipeline", "name", "method", "examples", "settings"), "x")
+        told |= {"trainable_parameters": 5, "bytes": 20, "base_parameters": 9}
+        told |= {"train_seconds": seconds, "search_seconds": 3.0}
+        write_json(folder / "final.json", told)
+        write_json(folder / "metrics.json", {"truncated": 0, "unfinished": 0})
+    row = result._row(tmp_path, entry, np.ones((3, 4)), score=None, price=None)
+    assert row["train_seconds"] == 12.0
+
+
 def test_a_page_says_what_scores_are_to_be_seen_beside(tmp_path, monkeypatch):
     page = " ".join((collected(tmp_path, monkeypatch) / "index.html").read_text().split())
     assert "c-prompt: of 4 prompts 1 were too long" in page

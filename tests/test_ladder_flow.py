@@ -62,6 +62,7 @@ def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(tmp_path, mon
     assert len(pictures) == page.count("<figure>") > PAGES
     measured = read_json(workspace / "artifacts" / "measures" / "lstm-1" / "metrics.json")
     assert re.search(r"lstm [\d.e+]+ FLOPs in \d+ s", page)
+    assert re.search(r"best of short trials: ngram 0\.00\d+ of 0\.0025 \([\d.]+\), 0\.005", page)
     low, high = measured["perplexity_per_word"]["interval"]
     assert f"{measured['perplexity_per_word']['score']:.1f} [{low:.1f}, {high:.1f}]" in page
 

@@ -102,6 +102,7 @@ def bert_climb(place: Path, *sides: str) -> Climb:
         for folder in (trained, measures):
             folder.mkdir(parents=True)
         write_json(trained / "training.json", {"tokens": 10, "parameters": 10})
+        write_json(trained / "rates.json", [])
         told = dict.fromkeys(sides, figure)
         figures = {f"senses_{side}": figure for side in sides}
         figures |= {"masked_accuracy": figure, "pronouns": figure, "parameters": 10}

@@ -28,6 +28,9 @@ def climb_of(place: Path, parameters: dict[str, int]) -> Climb:
         point = {"step": 10, "validation_loss": 3.0}
         about = {"history": [point], "tokens": 20_000, "parameters": parameters[name]}
         write_json(trained / "training.json", about)
+        tried = [(0.01, 5.1), (0.02, 4.9), (0.3, None)]
+        told = [{"learning_rate": rate, "validation_loss": loss} for rate, loss in tried]
+        write_json(trained / "rates.json", told)
         judged = dict.fromkeys(("perplexity_per_word", "bits_per_byte", "perplexity_named"), FIGURE)
         counts = {"parameters": parameters[name], "tokens": 20_000, "unknown": 0.0}
         write_json(measures / "metrics.json", {**judged, **counts})
@@ -50,4 +53,12 @@ def test_whether_models_had_as_much_is_said_beside_their_order(tmp_path, lstm, s
 def test_a_trainings_seconds_are_told_where_this_workspace_made_it(tmp_path):
     climb = climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})
     page = neural.page(replace(climb, seconds={"lstm-1": 61.7}))
-    assert page.cost.endswith("ngram 6e+08 FLOPs, lstm 6e+08 FLOPs in 62 s.")
+    assert "ngram 6e+08 FLOPs, lstm 6e+08 FLOPs in 62 s." in page.cost
+
+
+def test_the_learning_rates_that_were_tried_are_told_with_what_they_came_to(tmp_path):
+    page = neural.page(climb_of(tmp_path, {"ngram": 5000, "lstm": 5000}))
+    tried = "0.02 of 0.01 (5.100), 0.02 (4.900), 0.3 (diverged)"
+    assert page.cost.endswith(
+        f"Learning rates, the best of short trials: ngram {tried}; lstm {tried}."
+    )

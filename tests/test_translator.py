@@ -225,6 +225,7 @@ def test_a_short_table_of_positions_is_measured_on_what_fits(folders, tmp_path, 
     model = translation.build(block.model, vocabulary.size, vocabulary.pad, seed=1).eval()
     translation.save(model, block.model, trained)
     write_json(trained / "training.json", {"parameters": 1, "tokens": 1})
+    write_json(trained / "rates.json", [])
     figures = translator_measures.measure(block, ground(folders, tmp_path), trained, measured)
     assert ("alignment_error_rate" in figures) == fit
     assert (measured / "heads.json").is_file() == fit

@@ -4,12 +4,11 @@ Each trial is kept by the hash of all that shapes it, so that an interrupted sea
 with more trials or seeds makes only what is new.
 """
 
-import fcntl
+import math
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from components.comparison.ground import SEED, Ground
 from components.comparison.possible import choices_of
 from components.evaluation import validation_score
 from components.lineage import read_json, value_hash, write_json
+from components.locks import hold
 from components.metric_names import LOWER_IS_BETTER
 from components.reporter import Reporter, Silent
 from components.training.checkpoint import Checkpoints
@@ -116,7 +116,7 @@ def _range_test(begun: Any, ground: Ground) -> dict[str, Any]:
     """
     key = value_hash([ground.origin, "range test", begun.model_dump(mode="json")])
     kept = ground.trials / key / "range_test.json"
-    with _alone(kept.parent):
+    with hold(kept.with_name("lock"), wait=math.inf):
         if not kept.is_file():
             started = time.perf_counter()
             found = learning_rate_of(begun, ground.task, ground.base)
@@ -162,7 +162,7 @@ def _trial(
     """Make a trial of the settings `chosen`, or read what it gave before."""
     block = entry.block(chosen, SEED, steps)
     folder = ground.trials / value_hash([ground.origin, block.model_dump(mode="json")])
-    with _alone(folder):
+    with hold(folder / "lock", wait=math.inf):  # searches that share a trial make it once
         if not (folder / "trial.json").is_file():
             checkpoints = Checkpoints(folder / "checkpoints", folder.name)
             history, spent = checkpoints.so_far()
@@ -179,18 +179,6 @@ def _trial(
             for part in ("adapter", "checkpoints"):
                 shutil.rmtree(folder / part, ignore_errors=True)
         return read_json(folder / "trial.json")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold `folder` against searches that make the same trial; they wait, and read what it gave.
-
-    An `flock` goes with its process, however that ends.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _score(

@@ -68,4 +68,28 @@ def cost(climb: Climb, names: Sequence[str]) -> str:
     return (
         f"Cost of one training, about {FLOPS} FLOPs a parameter and token; seconds are those of "
         f"its stage, beside whatever else the machine did: {', '.join(told)}."
+        + _tuned(climb, names)
     )
+
+
+def _tuned(climb: Climb, names: Sequence[str]) -> str:
+    """Which learning rates were tried, and which was best."""
+    told = []
+    for name in names:
+        tried = read_json(climb.models(name)[0] / "rates.json")
+        if tried:
+            told.append(f"{name} {_best(tried)} of {_rates(tried)}")
+    return f" Learning rates, the best of short trials: {'; '.join(told)}." if told else ""
+
+
+def _best(tried: Sequence[Mapping[str, Any]]) -> str:
+    ended = [trial for trial in tried if trial["validation_loss"] is not None]
+    return f"{min(ended, key=lambda trial: trial['validation_loss'])['learning_rate']:g}"
+
+
+def _rates(tried: Sequence[Mapping[str, Any]]) -> str:
+    """`0.002 (5.31), 0.004 (5.12)`: the loss that each came to in brackets."""
+    losses = [trial["validation_loss"] for trial in tried]
+    shown = ["diverged" if loss is None else f"{loss:.3f}" for loss in losses]
+    pairs = zip(tried, shown, strict=True)
+    return ", ".join(f"{trial['learning_rate']:g} ({loss})" for trial, loss in pairs)
