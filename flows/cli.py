@@ -11,7 +11,12 @@ import typer
 from components.catalogue import CatalogueError, load, suggestion
 from flows import cli_care, cli_data, cli_keys, cli_ladder, cli_registry, settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # sub-commands inherit it
+)
 app.add_typer(cli_registry.app, name="registry")
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_keys.app, name="keys")
