@@ -34,7 +34,7 @@ def leftovers(workspace: Path) -> dict[str, list[Path]]:
     return {
         "checkpoints and half-written folders of stages that do not run": idle,
         "evaluations made for the gate": sorted((state / "rejudged").glob("*")),
-        "trials of comparisons, which a search would make anew": sorted(
+        "trials of comparisons and ladders, which would be made anew": sorted(
             (state / "trials").glob("*")
         ),
     }
