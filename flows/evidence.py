@@ -31,6 +31,7 @@ KEPT_FILES = (
     "search.json",
     "final.json",
     "comparison.json",
+    "expectations.json",
 )
 
 
@@ -202,6 +203,7 @@ def told_to_parent(stage: str, figures: Mapping[str, float]) -> dict[str, float]
         "base": "",
         "language_model": "base.",
         "comparison": f"{name}.",
+        "ladder": "",
         **{f"measure_{group}": f"{name}." for group in GROUPS},
     }.get(kind)
     return {} if prefix is None else {f"{prefix}{k}": float(v) for k, v in figures.items()}

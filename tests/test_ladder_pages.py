@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from components.ladder import senses
-from components.ladder.block import FIGURES, Expectation, Rung
+from components.ladder.block import CONTRADICTED, FIGURES, HELD, OPEN, Expectation, Rung
 from components.ladder.climb import Climb
 from components.lineage import write_json, write_jsonl
 from components.metric_names import LOWER_IS_BETTER
 from components.report.ladder import bert, expected
 from components.report.ladder.beyond import fitted
-from components.report.ladder.expected import CONTRADICTED, HELD, OPEN, judged
+from components.report.ladder.expected import judged
 from components.report.ladder.seeds import over_seeds
 
 
