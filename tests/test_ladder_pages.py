@@ -108,6 +108,7 @@ def bert_climb(place: Path, *sides: str) -> Climb:
         write_json(measures / "metrics.json", figures)
         write_json(measures / "senses.json", {"told": told, "sentences": rows})
         write_jsonl(measures / "pronouns.jsonl", [])
+        write_json(measures / "neighbours.json", {})
     return Climb("ladder", place, rungs, 1, ())
 
 
@@ -123,3 +124,23 @@ def test_what_is_decided_on_each_side_of_a_word_is_told_apart(tmp_path, sides):
     assert "0.5 by construction, so they were not asked" in scores.caption
     cells = dict(zip(page.tables[0].head, page.tables[0].rows[0], strict=True))
     assert (cells["meanings, decided on the right"] == "–") == ("right" not in sides)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_one_vector_of_word2vec_stands_beside_those_of_sentences(tmp_path, known):
+    """The picture showed it nowhere, where the page speaks of it."""
+    climb = bert_climb(tmp_path, "left")
+    block = {"corpus": "c", "vocabulary": "v"}
+    block["model"] = {"family": "word2vec", "architecture": "cbow"}
+    rungs = {**climb.rungs, "cbow": Rung.model_validate(block)}
+    measures = tmp_path / "measures" / "cbow-1"
+    measures.mkdir()
+    words = {"bank": "bank", "shore": "river", "loan": "money"} if known else {"shore": "river"}
+    points = [{"word": w, "group": g, "x": n, "y": n} for n, (w, g) in enumerate(words.items())]
+    write_json(measures / "one_vector.json", {"words": points, "pairs": [], "variance": [1, 0]})
+    picture = bert.page(Climb("ladder", tmp_path, rungs, 1, ())).pictures[0]
+    panels = {axes.get_title(): axes for axes in picture.figure.axes if axes.get_visible()}
+    assert ("cbow: one vector" in panels) == ("the star" in picture.caption) == known
+    if known:
+        written = [text.get_text() for text in panels["cbow: one vector"].texts]
+        assert written == list(words)

@@ -122,6 +122,8 @@ def test_what_pictures_need_is_there(climbed):
         assert weights.shape == (len(found["target"]), len(found["source"]))
         assert (weights.sum(axis=1) <= 1.001).all()
     assert len(maps) == 3
+    near = read_json(measured / "neighbours.json")
+    assert "king" in near and all(len(found) == 8 for found in near.values())
     vectors = read_json(measured / "projection.json")
     assert 0 <= vectors["same"] <= 1 and len(vectors["sentences"]) == 8
     assert (measured / "heads.json").is_file() == (family == "transformer")

@@ -1,7 +1,7 @@
 """The page of GPT: the decoder alone, and all language models on one text."""
 
 from components.ladder.climb import Climb
-from components.report.ladder import language_plots
+from components.report.ladder import language_plots, near
 from components.report.ladder.beyond import swept
 from components.report.ladder.measured import cost, figures, shown
 from components.report.ladder.neural import FAMILIES, table
@@ -52,7 +52,10 @@ def page(climb: Climb) -> Page | None:
                 "Attention reaches any token of its context in one step.",
             ),
         ],
-        tables=[table(climb, alike)],
+        tables=[
+            table(climb, alike),
+            *near.table({n: climb.measures(n) for n in decoders}, near.OF_TOKENS),
+        ],
         cost=cost(climb, decoders),
         following="All of these are small. What changes when the same model grows?",
     )

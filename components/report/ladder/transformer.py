@@ -6,6 +6,7 @@ import numpy as np
 
 from components.ladder.climb import Climb
 from components.lineage import read_json
+from components.report.ladder import near
 from components.report.ladder import translation_plots as plots
 from components.report.ladder.measured import cost
 from components.report.ladder.page import Page, Picture, Table
@@ -46,6 +47,7 @@ def page(climb: Climb) -> Page | None:
             score_table(climb, climb.of(*FAMILIES)),
             *_lookup(folders[names[0]]),
             *sentences,
+            *near.table(climb.measured("transformer"), near.OF_TOKENS),
         ],
         cost=cost(climb, names),
         following="The encoder reads a sentence both ways at once. Trained on text alone, to fill "
