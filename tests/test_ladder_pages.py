@@ -11,7 +11,7 @@ from components.ladder.block import CONTRADICTED, FIGURES, HELD, OPEN, Expectati
 from components.ladder.climb import Climb
 from components.lineage import write_json, write_jsonl
 from components.metric_names import LOWER_IS_BETTER
-from components.report.ladder import bert, expected
+from components.report.ladder import bert, beyond, expected
 from components.report.ladder.beyond import fitted
 from components.report.ladder.expected import judged
 from components.report.ladder.seeds import over_seeds
@@ -144,3 +144,31 @@ def test_the_one_vector_of_word2vec_stands_beside_those_of_sentences(tmp_path, k
     if known:
         written = [text.get_text() for text in panels["cbow: one vector"].texts]
         assert written == list(words)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_law_shows_how_much_seeds_differ(tmp_path, seeds):
+    """Points of several seeds stood there as if they were exact."""
+    rungs = {}
+    for number, width in enumerate((8, 16, 24, 32)):
+        name = f"size_{width}"
+        model = {"family": "decoder", "layers": 1, "width": width, "heads": 1, "context": 8}
+        block = {"corpus": "c", "vocabulary": "v", "model": model}
+        rungs[name] = Rung.model_validate({**block, "training": {"learning_rate": 0.1}})
+        for seed in range(1, seeds + 1):
+            trained, measures = (tmp_path / k / f"{name}-{seed}" for k in ("rungs", "measures"))
+            for folder in (trained, measures):
+                folder.mkdir(parents=True)
+            loss = 2 + 4.0**-number + 0.1 * seed
+            history = [{"step": 1, "validation_loss": loss}]
+            counts = {"tokens": 100, "parameters": 10**number * 100}
+            write_json(trained / "training.json", {"history": history, **counts})
+            figure = {"score": loss, "interval": [loss - 0.1, loss + 0.1]}
+            write_json(measures / "metrics.json", {"bits_per_byte": figure, **counts})
+    page = beyond.page(Climb("ladder", tmp_path, rungs, seeds, ()))
+    (law,) = [picture for picture in page.pictures if picture.name == "scaling_law"]
+    assert ("range over seeds" in law.caption) == (seeds > 1)
+    for axes, middle in zip(law.figure.axes, (2 + 0.1 * (seeds + 1) / 2 + 1, None), strict=True):
+        (low, high) = axes.collections[0].get_segments()[0][:, 1]
+        assert high - low == pytest.approx(0.1 * (seeds - 1), abs=1e-9)
+        assert middle is None or (low + high) / 2 == pytest.approx(middle)

@@ -71,3 +71,15 @@ def test_every_language_model_is_asked_what_is_near_a_word(tmp_path):
     near = neural.page(climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})).tables[1]
     assert near.head == ("near", "ngram", "lstm")
     assert near.rows == [["king", "queen", "queen"]]
+
+
+@pytest.mark.parametrize(("score", "told"), [(2.4, True), (4.0, False)])
+def test_the_best_is_said_to_be_so_only_where_intervals_do_not_meet(tmp_path, score, told):
+    """Of two that differ by chance the page named a winner."""
+    climb = climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})
+    file = climb.measures("ngram")[0] / "metrics.json"
+    other = {"score": score, "interval": [score - 0.5, score + 0.5]}
+    write_json(file, {**read_json(file), "perplexity_per_word": other})
+    finding = neural.page(climb).finding
+    assert "The least perplexed is lstm: 2.0 [1.5, 2.5] a word." in finding
+    assert ("It is not told apart from ngram." in finding) == told

@@ -9,7 +9,7 @@ from components.lineage import read_json
 from components.report import canvas
 from components.report.ladder import embedding_plots as plots
 from components.report.ladder import near
-from components.report.ladder.measured import NONE, count, shown
+from components.report.ladder.measured import NONE, count, first, shown
 from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.seeds import over_seeds
 
@@ -56,12 +56,12 @@ def _finding(metrics: Mapping[str, list[dict[str, Any]]]) -> str:
     known = {name: found for name, found in scores.items() if found}
     if not known:
         return "None of the questions has words that are all known."
-    best = max(known, key=lambda name: known[name]["score"])
+    best, doubt = first(known, lower=False)
     told = metrics[best][0]
     return (
         f"{best} answers most of the analogies: {shown(known[best])} of the "
         f"{told['analogies']['all']['n']:,} questions whose words are all among its "
-        f"{told['restricted_to']:,} most frequent ones."
+        f"{told['restricted_to']:,} most frequent ones.{doubt}"
     )
 
 

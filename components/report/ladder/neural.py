@@ -7,7 +7,7 @@ from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report import canvas
 from components.report.ladder import language_plots, near
-from components.report.ladder.measured import cost, count, figures, has, series, shown
+from components.report.ladder.measured import cost, count, figures, first, has, series, shown
 from components.report.ladder.page import Page, Picture, Table
 
 FAMILIES = ("ngram", "rnn", "lstm")
@@ -20,13 +20,13 @@ def page(climb: Climb) -> Page | None:
     if not measured:
         return None
     perplexity = {name: figures(found, "perplexity_per_word") for name, found in measured.items()}
-    best = min(perplexity, key=lambda name: perplexity[name]["score"])
+    best, doubt = first(perplexity, lower=True)
     return Page(
         title="Neural language models",
         what="A language model says how probable each next word is. The n-gram model sees a few "
         "words (Bengio et al. 2003); the RNN and the LSTM carry all that they have read in one "
         "state (Mikolov et al. 2010, Hochreiter & Schmidhuber 1997).",
-        finding=f"The least perplexed is {best}: {shown(perplexity[best], '%.1f')} a word. "
+        finding=f"The least perplexed is {best}: {shown(perplexity[best], '%.1f')} a word.{doubt} "
         + _far(measured),
         pictures=[
             Picture(
