@@ -31,6 +31,7 @@ KEPT_FILES = (
     "search.json",
     "final.json",
     "comparison.json",
+    "expectations.json",
 )
 
 
@@ -202,6 +203,7 @@ def told_to_parent(stage: str, figures: Mapping[str, float]) -> dict[str, float]
         "base": "",
         "language_model": "base.",
         "comparison": f"{name}.",
+        "ladder": "",
         **{f"measure_{group}": f"{name}." for group in GROUPS},
     }.get(kind)
     return {} if prefix is None else {f"{prefix}{k}": float(v) for k, v in figures.items()}
@@ -233,10 +235,12 @@ def log_parent(
         if stage.startswith("dataset@"):
             path = f"datasets/{stage.split('@')[1]}"
             data |= data_behind(workspace / "artifacts", {"inputs": [path]}, hashes)
+    params = _params(mlflow, run_id, settings_of(catalogue, pipeline))
+    for first in range(0, len(params), MOST_PARAMETERS):
+        mlflow.log_batch(run_id, params=params[first : first + MOST_PARAMETERS])
     mlflow.log_batch(
         run_id,
         metrics=[Metric(key, value, now, 0) for key, value in told.items()],
-        params=_params(mlflow, run_id, settings_of(catalogue, pipeline))[:MOST_PARAMETERS],
         tags=[RunTag(f"dvc.{path}", digest) for path, digest in data.items()],
     )
     tracking.log_datasets(mlflow, run_id, data)

@@ -25,6 +25,7 @@ from flows import (
     disk,
     evidence,
     expansion,
+    expectations,
     forkserver,
     graph,
     leash,
@@ -38,7 +39,8 @@ from flows.places import places
 RETRIES = 3
 RETRY_SECONDS = 5
 LAST_SECONDS = 2.0  # for the stages of an interrupted run to be gone
-TOLD = (CatalogueError, data.DataError, locks.Held, graph.StageFailed)  # whose words say it all
+# whose words say it all
+TOLD = (CatalogueError, data.DataError, locks.Held, graph.StageFailed, expectations.NotHeld)
 
 
 def without_traceback(record: logging.LogRecord) -> bool:
@@ -180,7 +182,8 @@ def _waiting(workspace: Path, catalogue: Catalogue, pipeline: str) -> set[str]:
 def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[str, Any]:
     """Bring `pipeline` of `workspace` up to date, register what is new, and judge it.
 
-    A ladder's name brings that up to date; its models are measured, not registered.
+    A ladder's name brings that up to date; its models are measured and held against what the
+    ladder expects, not registered.
 
     Raises:
         CatalogueError: the catalogue is wrong, or has no such pipeline.
@@ -188,6 +191,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
         DataError: data is missing or changed.
         Held: another run is at work in this workspace.
         StageFailed: a stage failed.
+        NotHeld: a ladder's models are not in an order in which they must be.
     """
     started = time.monotonic()
     where = Path(workspace).resolve()
@@ -212,4 +216,5 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
     outcome = summary.collect(where, catalogue, pipeline, stages, ran, released)
     outcome["seconds"] = round(time.monotonic() - started, 1)
     create_markdown_artifact(summary.markdown(outcome), key=f"summary-{pipeline}".replace("_", "-"))
+    expectations.require(where, pipeline)
     return outcome

@@ -6,7 +6,7 @@ from typing import Any
 from components.catalogue import Catalogue
 from components.ladder.block import GROUPS
 from components.lineage import read_json
-from flows import evidence
+from flows import evidence, expectations
 
 TOLD = {
     "dataset": ("train", "validation", "test"),
@@ -30,7 +30,7 @@ TOLD = {
     "measure_language": ("perplexity_per_word", "bits_per_byte"),
     "measure_bert": ("masked_accuracy", "accuracy"),
     "measure_translator": ("bleu", "chrf"),
-    "ladder": ("pages", "pictures"),
+    "ladder": ("pages", "pictures", "expectations_held", "expectations_contradicted"),
 }
 
 
@@ -84,6 +84,7 @@ def collect(
         "pipeline": pipeline,
         "stages": rows,
         "scores": scores,
+        "expectations": expectations.judged(workspace, pipeline),
         "next": _following(catalogue, pipeline),
     }
 
@@ -130,6 +131,8 @@ def text(outcome: dict[str, Any]) -> None:
             scores.add_row(row["adapter"], row["method"], score(row), row["decision"])
         console.print(scores)
         console.print(f"report: artifacts/{outcome['pipeline']}/report/index.html")
+    for one in outcome["expectations"]:
+        console.print(expectations.sentence(one), markup=False, highlight=False)
     console.print(f"{outcome['seconds']} s in all. Next:")
     for line in outcome["next"]:
         console.print(f"  {line}", highlight=False)
@@ -144,9 +147,11 @@ def markdown(outcome: dict[str, Any]) -> str:
     """The summary for Prefect's UI."""
     lines = [f"# {outcome['pipeline']}", "", "| stage | result | seconds |", "|---|---|---|"]
     lines += [f"| {r['stage']} | {r['result']} | {r['seconds'] or ''} |" for r in outcome["stages"]]
-    lines += ["", "| adapter | method | score | decision |", "|---|---|---|---|"]
+    if outcome["scores"]:
+        lines += ["", "| adapter | method | score | decision |", "|---|---|---|---|"]
     lines += [
         f"| {r['adapter']} | {r['method']} | {score(r)} | {r['decision']} |"
         for r in outcome["scores"]
     ]
+    lines += ["", *(f"- {expectations.sentence(one)}" for one in outcome["expectations"])]
     return "\n".join(lines)

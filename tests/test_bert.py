@@ -167,6 +167,7 @@ def test_the_rung_is_measured_by_all_that_the_page_shows(folders, tmp_path):
     asked = [json.loads(line) for line in (measures / "pronouns.jsonl").open()]
     assert all(row["correct"] == float(row["nats"][0] > row["nats"][1]) for row in asked)
     assert told["accuracy"]["cut"] == 0 < told["accuracy"]["n"]
+    assert (measures / "neighbours.json").is_file(), "its page has a table of them"
     judged = read_json(measures / "senses.json")
     assert len(judged["sentences"]) == judged["told"]["left"]["n"]
     # the word before "bank" gives the world's meanings away, so nothing is said of the other side

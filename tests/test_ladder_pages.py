@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from components.ladder import senses
-from components.ladder.block import FIGURES, Expectation, Rung
+from components.ladder.block import CONTRADICTED, FIGURES, HELD, OPEN, Expectation, Rung
 from components.ladder.climb import Climb
 from components.lineage import write_json, write_jsonl
 from components.metric_names import LOWER_IS_BETTER
-from components.report.ladder import bert, expected
+from components.report.ladder import bert, beyond, expected
 from components.report.ladder.beyond import fitted
-from components.report.ladder.expected import CONTRADICTED, HELD, OPEN, judged
+from components.report.ladder.expected import judged
 from components.report.ladder.seeds import over_seeds
 
 
@@ -109,6 +109,7 @@ def bert_climb(place: Path, *sides: str) -> Climb:
         write_json(measures / "metrics.json", figures)
         write_json(measures / "senses.json", {"told": told, "sentences": rows})
         write_jsonl(measures / "pronouns.jsonl", [])
+        write_json(measures / "neighbours.json", {})
     return Climb("ladder", place, rungs, 1, ())
 
 
@@ -124,3 +125,51 @@ def test_what_is_decided_on_each_side_of_a_word_is_told_apart(tmp_path, sides):
     assert "0.5 by construction, so they were not asked" in scores.caption
     cells = dict(zip(page.tables[0].head, page.tables[0].rows[0], strict=True))
     assert (cells["meanings, decided on the right"] == "–") == ("right" not in sides)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_one_vector_of_word2vec_stands_beside_those_of_sentences(tmp_path, known):
+    """The picture showed it nowhere, where the page speaks of it."""
+    climb = bert_climb(tmp_path, "left")
+    block = {"corpus": "c", "vocabulary": "v"}
+    block["model"] = {"family": "word2vec", "architecture": "cbow"}
+    rungs = {**climb.rungs, "cbow": Rung.model_validate(block)}
+    measures = tmp_path / "measures" / "cbow-1"
+    measures.mkdir()
+    words = {"bank": "bank", "shore": "river", "loan": "money"} if known else {"shore": "river"}
+    points = [{"word": w, "group": g, "x": n, "y": n} for n, (w, g) in enumerate(words.items())]
+    write_json(measures / "one_vector.json", {"words": points, "pairs": [], "variance": [1, 0]})
+    picture = bert.page(Climb("ladder", tmp_path, rungs, 1, ())).pictures[0]
+    panels = {axes.get_title(): axes for axes in picture.figure.axes if axes.get_visible()}
+    assert ("cbow: one vector" in panels) == ("the star" in picture.caption) == known
+    if known:
+        written = [text.get_text() for text in panels["cbow: one vector"].texts]
+        assert written == list(words)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_law_shows_how_much_seeds_differ(tmp_path, seeds):
+    """Points of several seeds stood there as if they were exact."""
+    rungs = {}
+    for number, width in enumerate((8, 16, 24, 32)):
+        name = f"size_{width}"
+        model = {"family": "decoder", "layers": 1, "width": width, "heads": 1, "context": 8}
+        block = {"corpus": "c", "vocabulary": "v", "model": model}
+        rungs[name] = Rung.model_validate({**block, "training": {"learning_rate": 0.1}})
+        for seed in range(1, seeds + 1):
+            trained, measures = (tmp_path / k / f"{name}-{seed}" for k in ("rungs", "measures"))
+            for folder in (trained, measures):
+                folder.mkdir(parents=True)
+            loss = 2 + 4.0**-number + 0.1 * seed
+            history = [{"step": 1, "validation_loss": loss}]
+            counts = {"tokens": 100, "parameters": 10**number * 100}
+            write_json(trained / "training.json", {"history": history, **counts})
+            figure = {"score": loss, "interval": [loss - 0.1, loss + 0.1]}
+            write_json(measures / "metrics.json", {"bits_per_byte": figure, **counts})
+    page = beyond.page(Climb("ladder", tmp_path, rungs, seeds, ()))
+    (law,) = [picture for picture in page.pictures if picture.name == "scaling_law"]
+    assert ("range over seeds" in law.caption) == (seeds > 1)
+    for axes, middle in zip(law.figure.axes, (2 + 0.1 * (seeds + 1) / 2 + 1, None), strict=True):
+        (low, high) = axes.collections[0].get_segments()[0][:, 1]
+        assert high - low == pytest.approx(0.1 * (seeds - 1), abs=1e-9)
+        assert middle is None or (low + high) / 2 == pytest.approx(middle)

@@ -7,7 +7,7 @@ import pytest
 
 from components.ladder.block import Rung
 from components.ladder.climb import Climb
-from components.lineage import write_json
+from components.lineage import read_json, write_json
 from components.report.ladder import neural
 
 MODELS = {
@@ -35,6 +35,7 @@ def climb_of(place: Path, parameters: dict[str, int]) -> Climb:
         counts = {"parameters": parameters[name], "tokens": 20_000, "unknown": 0.0}
         write_json(measures / "metrics.json", {**judged, **counts})
         far = [{"score": score, "interval": [score, score]} for score in (1.0, 0.5)]
+        write_json(measures / "neighbours.json", {"king": [["queen", 0.5]]})
         write_json(measures / "reach.json", {"distances": [1, 2], "gradient": far, "memory": far})
     return Climb("ladder", place, rungs, 1, ())
 
@@ -62,3 +63,34 @@ def test_the_learning_rates_that_were_tried_are_told_with_what_they_came_to(tmp_
     assert page.cost.endswith(
         f"Learning rates, the best of short trials: ngram {tried}; lstm {tried}."
     )
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_best_possible_is_told_where_the_text_has_a_grammar(tmp_path, known):
+    climb = climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})
+    for name in MODELS if known else ["lstm"]:  # of one alone there is nothing to compare
+        file = climb.measures(name)[0] / "metrics.json"
+        write_json(file, {**read_json(file), "ratio": FIGURE})
+    table = neural.page(climb).tables[0]
+    assert ("nats, times the best possible" in table.head) == known
+    assert ("the grammar that wrote the text" in table.caption) == known
+    assert all(len(row) == len(table.head) for row in table.rows)
+
+
+def test_every_language_model_is_asked_what_is_near_a_word(tmp_path):
+    """The page of codes says that each later rung answers this; only embeddings did."""
+    near = neural.page(climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})).tables[1]
+    assert near.head == ("near", "ngram", "lstm")
+    assert near.rows == [["king", "queen", "queen"]]
+
+
+@pytest.mark.parametrize(("score", "told"), [(2.4, True), (4.0, False)])
+def test_the_best_is_said_to_be_so_only_where_intervals_do_not_meet(tmp_path, score, told):
+    """Of two that differ by chance the page named a winner."""
+    climb = climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})
+    file = climb.measures("ngram")[0] / "metrics.json"
+    other = {"score": score, "interval": [score - 0.5, score + 0.5]}
+    write_json(file, {**read_json(file), "perplexity_per_word": other})
+    finding = neural.page(climb).finding
+    assert "The least perplexed is lstm: 2.0 [1.5, 2.5] a word." in finding
+    assert ("It is not told apart from ngram." in finding) == told

@@ -157,6 +157,7 @@ def test_a_rung_is_trained_stopped_resumed_and_measured(folders, tmp_path, monke
     assert told["ratio"] > 1, "nobody is better than the grammar itself"
     found = read_json(measures / "reach.json")
     assert found["gradient"][0]["score"] == pytest.approx(1)
+    assert (measures / "neighbours.json").is_file(), "its page has a table of them"
     if family == "ngram":  # which sees three tokens
         seen = [d <= 3 for d in found["distances"]]
         for kind in ("gradient", "memory"):

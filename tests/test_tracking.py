@@ -1,6 +1,11 @@
 """What a stage tells MLflow."""
 
-from flows import tracking
+from types import SimpleNamespace
+
+from components.catalogue import load
+from flows import evidence, tracking
+from flows.evidence import MOST_PARAMETERS
+from tests.conftest import ROOT
 
 
 def test_figures_that_a_replaced_worker_tells_again_are_kept_once(tiny_workspace):
@@ -15,3 +20,27 @@ def test_figures_that_a_replaced_worker_tells_again_are_kept_once(tiny_workspace
     steps = [metric.step for metric in mlflow.get_metric_history(run_id, "loss")]
     assert steps == [1, 2, 3, 4]
     assert [metric.value for metric in mlflow.get_metric_history(run_id, "cost")] == [1.0]
+
+
+class Store:
+    """What a run was told, in calls no larger than MLflow takes."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, str] = {}
+
+    def get_run(self, _run_id: str) -> SimpleNamespace:
+        return SimpleNamespace(data=SimpleNamespace(params={}))
+
+    def log_batch(self, _run_id: str, metrics=(), params=(), tags=()) -> None:
+        assert len(params) <= MOST_PARAMETERS, "MLflow refuses the whole call"
+        self.told |= {param.key: param.value for param in params}
+
+
+def test_a_ladder_of_many_rungs_tells_the_settings_of_all(tmp_path):
+    """The hundredth parameter was the last: nothing was said of the Transformer, BERT and GPT."""
+    catalogue = load(ROOT / "recipes" / "ladder_world", check_files=False)
+    store = Store()
+    evidence.log_parent(store, "run", tmp_path, catalogue, "ladder")
+    rungs = catalogue.ladders["ladder"].rungs
+    assert {f"{name}.model.family" for name in rungs} <= set(store.told)
+    assert store.told["gpt.training.learning_rate"] == "0.006"

@@ -23,7 +23,7 @@ from components.ladder.meanings import projection, sentences_of
 from components.ladder.pairs import encode, open_vocabulary, spaced
 from components.ladder.translating import judged_sentences, translate
 from components.ladder.vocabulary import make_vocabulary
-from components.lineage import read_json, read_jsonl, write_json
+from components.lineage import folder_hash, read_json, read_jsonl, write_json
 from components.models import translation
 from components.report.ladder import seq2seq, transformer
 from components.report.ladder.book import write_book
@@ -31,6 +31,7 @@ from components.report.ladder.seeds import over_seeds
 from components.report.ladder.translation import over_length
 from components.reporter import Silent
 from components.tokenizer import Tokenizer
+from components.training import loop
 from components.training.translation import Pair, Translation
 
 WORLD = {"path": ".", "format": "world", "kinds": ["translation"], "size": 3000}
@@ -121,19 +122,37 @@ def test_what_pictures_need_is_there(climbed):
         assert weights.shape == (len(found["target"]), len(found["source"]))
         assert (weights.sum(axis=1) <= 1.001).all()
     assert len(maps) == 3
+    near = read_json(measured / "neighbours.json")
+    assert "king" in near and all(len(found) == 8 for found in near.values())
     vectors = read_json(measured / "projection.json")
     assert 0 <= vectors["same"] <= 1 and len(vectors["sentences"]) == 8
     assert (measured / "heads.json").is_file() == (family == "transformer")
 
 
-def test_the_same_seed_gives_the_same_folder(folders, tmp_path):
-    written = []
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        block = rung("seq2seq", steps=6)
-        translator.train(block, ground(folders, tmp_path / f"checkpoints-{name}"), tmp_path / name)
-        written.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
-    assert written[0] == written[1]
+class StopAt(Silent):
+    """Ends the run as `kill -9` does, at a step that is told."""
+
+    def metrics(self, values: dict[str, float], step: int = 0) -> None:
+        if step >= 4:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stopped_training_ends_with_the_same_bytes(folders, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(loop._Run, "save_if_due", lambda self, done, _: self._save(done))
+    model = {**MODELS[name], "dropout": 0.2}  # what is dropped is drawn anew after a stop, alike
+    block = Rung.model_validate({**rung(name, steps=6).model_dump(), "model": model})
+    hashes = []
+    for run, report in (("whole", None), ("stopped", StopAt())):
+        given, out = ground(folders, tmp_path / f"checkpoints-{run}"), tmp_path / run
+        out.mkdir()
+        if report:
+            with pytest.raises(KeyboardInterrupt):
+                translator.train(block, replace(given, report=report), out)
+            assert list(given.checkpoints.glob("step-*.pt")) and not list(out.iterdir())
+        translator.train(block, given, out)
+        hashes.append(folder_hash(out))
+    assert hashes[0] == hashes[1]
 
 
 def test_a_saved_model_translates_as_before(climbed, folders):

@@ -80,6 +80,8 @@ def test_embeddings_stand_side_by_side(place: Path):
     scores, neighbours = page.tables
     assert [row[0] for row in scores.rows] == ["cbow", "skip_gram", "glove"]
     assert all(len(row) == len(scores.head) for row in scores.rows)
+    told = read_json(place / "artifacts" / "measures" / "cbow-1" / "one_vector.json")
+    assert {point["group"] for point in told["words"]} == {"bank", "river", "money"}
     assert neighbours.head == ("near", "one_hot", "cbow", "skip_gram", "glove")
     assert {row[1] for row in neighbours.rows} == {"all alike"}
     names = [picture.name for picture in page.pictures]

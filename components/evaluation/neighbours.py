@@ -19,6 +19,12 @@ MAPPED: Mapping[str, Sequence[str]] = {
     "beasts": ("horse", "dog", "cat", "cow", "sheep", "lion", "wolf", "fox"),
     "months": ("january", "march", "april", "june", "september", "december"),
 }
+# a word of two meanings among words of each
+AMONG: Mapping[str, Sequence[str]] = {
+    "bank": ("bank",),
+    "river": ("river", "stream", "shore", "lake", "water", "boats", "reeds", "rhine", "thames"),
+    "money": ("money", "coins", "loan", "rent", "savings", "cash", "gold", "debt", "pounds"),
+}
 
 
 def neighbours(vectors: WordVectors, words: Sequence[str] = ASKED) -> dict[str, list]:

@@ -11,6 +11,7 @@ from components.ladder import pronouns, senses
 from components.ladder.bert import PRETRAINED, UNTAUGHT, encoded, labels_of
 from components.ladder.block import Rung
 from components.ladder.ground import Ground
+from components.ladder.word_rows import write_neighbours
 from components.lineage import read_json, read_jsonl, write_json, write_jsonl
 from components.models import bert
 from components.tokenizer import END, open_engine
@@ -26,7 +27,9 @@ BATCH = 32
 
 
 def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, float]:
-    """Hidden tokens told, two meanings told apart, pronouns understood, labels given."""
+    """Hidden tokens told, two meanings told apart, pronouns understood, labels given; and which
+    words are near each other.
+    """
     model = bert.load(trained)
     engine = open_engine(ground.vocabulary)
     told = _told(model, engine, ground)
@@ -35,6 +38,7 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     vectors = word_vectors(model, engine, [row["text"] for row in sentences])
     meanings = senses.judge(vectors, sentences)
     write_json(out / "senses.json", meanings)
+    write_neighbours(engine, model.get_input_embeddings().weight, out)
     answered = _answered(model, engine, pronouns.questions(test))
     write_jsonl(out / "pronouns.jsonl", answered)
     pronoun, interval = score_of(answered, "accuracy")

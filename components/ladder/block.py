@@ -39,6 +39,8 @@ FIGURES = {
     ),
     "translator": ("greedy.bleu", "greedy.chrf", "beam.bleu", "beam.chrf", "alignment"),
 }
+HELD, OPEN, CONTRADICTED = "held", "not told apart", "contradicted"  # verdicts on expectations
+JUDGED = "expectations.json"  # beside the book of a ladder that expects something
 UNTRAINED = "embedding"  # by steps: these count epochs, or learn nothing
 QUESTIONS = ("analogies", "wordsim")  # files that vectors of words may be measured by
 
@@ -103,11 +105,14 @@ class Rung(Reader):
 class Expectation(Block):
     """That rung `better` surpasses rung `than` by a figure of their measures: names in
     `metrics.json`, with dots between them where it lies deeper.
+
+    must: a gate, as adapters have one: the run of the ladder fails where it is not held.
     """
 
     better: str
     than: str
     by: str
+    must: bool = False
 
 
 class Ladder(Block):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from components.evaluation import analogies, wordsim
-from components.evaluation.neighbours import ASKED, NEAREST, neighbours, plane
+from components.evaluation.neighbours import AMONG, ASKED, NEAREST, neighbours, plane
 from components.ladder.block import Rung
 from components.ladder.ground import Ground
 from components.lineage import write_json, write_jsonl
@@ -16,8 +16,9 @@ METRICS, RECORDS = "metrics.json", "records.jsonl"
 def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, float]:
     """Analogies, word similarity, neighbours and a map of the vectors in `trained`.
 
-    Writes `metrics.json`, `neighbours.json` and `map.json`; of each question and pair a record in
-    `records.jsonl`. One-hot vectors are all as far apart, so only that is written of them.
+    Writes `metrics.json`, `neighbours.json`, `map.json`, and of a word with two meanings
+    `one_vector.json`; of each question and pair a record in `records.jsonl`. One-hot vectors are
+    all as far apart, so only that is written of them.
 
     Raises:
         ValueError: a file of questions or pairs has a line that is none; `trained` has no vectors.
@@ -38,6 +39,7 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     write_json(out / METRICS, metrics)
     write_json(out / "neighbours.json", neighbours(vectors))
     write_json(out / "map.json", plane(vectors))
+    write_json(out / "one_vector.json", plane(vectors, AMONG))
     judged = ({"set": name, **record} for name, records in compared.items() for record in records)
     write_jsonl(out / RECORDS, [*answered, *judged])
     return _figures(metrics)

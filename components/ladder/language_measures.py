@@ -13,6 +13,7 @@ from components.ladder import arithmetic, reach, senses
 from components.ladder.block import Rung
 from components.ladder.ground import Ground
 from components.ladder.language import load, reader, states
+from components.ladder.word_rows import write_neighbours
 from components.lineage import read_json, write_json, write_jsonl
 from components.tokenizer import END, open_engine
 from components.tokenizer_kinds import UNKNOWN
@@ -32,8 +33,9 @@ METRICS = {
 
 
 def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, float]:
-    """How well the test split is predicted, how far back the model looks, and what it makes of a
-    word with two meanings; of stories with sums, whether it can add.
+    """How well the test split is predicted, how far back the model looks, what it makes of a word
+    with two meanings, and which words are near each other; of stories with sums, whether it can
+    add.
     """
     model = load(rung, ground.vocabulary, trained)
     engine = open_engine(ground.vocabulary)
@@ -48,6 +50,7 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     encoded = [[end, *e.ids] for e in engine.encode_batch_fast(texts)]
     write_json(out / "reach.json", reach.measure(model, reads, encoded, rung.model.context))
     figures |= _senses(rung, model, engine, test, out)
+    write_neighbours(engine, model.get_input_embeddings().weight, out)
     about = read_json(trained / "training.json")
     counts = {key: about[key] for key in ("parameters", "tokens")}
     write_json(out / "metrics.json", {**figures, **counts, "unknown": _unknown(records)})

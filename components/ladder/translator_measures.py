@@ -20,6 +20,7 @@ from components.ladder.translating import (
     scores,
     translate,
 )
+from components.ladder.word_rows import write_neighbours
 from components.lineage import read_jsonl, write_json, write_jsonl
 from components.models import translation
 from components.world_words import SYNTAX
@@ -34,8 +35,8 @@ HEADLINE = "beam"  # the search that figures speak of where they name none
 
 def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, float]:
     """Judge `trained` on the test pairs: `metrics.json`, `records.jsonl` (a sentence each), and
-    for the pictures `alignments.json`, `projection.json`, and of a Transformer `heads.json`,
-    `lookup.json` and `positions.npy`.
+    for pictures and tables `alignments.json`, `projection.json`, `neighbours.json`, and of a
+    Transformer `heads.json`, `lookup.json` and `positions.npy`.
 
     Sentences of more than `longest` tokens are cut before they are translated, and counted; what
     looks at tokens leaves them out. Where too few are left to show, the file is not written.
@@ -63,6 +64,7 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     orders, reordered = sentences_of(rows)
     texts, _ = translate(model, vocabulary, reordered, block.longest, HEADLINE)
     pairs = [p for p in zip(reordered, texts, strict=True) if vocabulary.fits(block.longest, *p)]
+    write_neighbours(vocabulary.engine, model.embedding.weight, out)
     maps = heat_maps(model, vocabulary, pairs)
     write_json(out / "alignments.json", maps)
     orders = [(acts, text) for acts, text in orders if vocabulary.fits(block.longest, text)]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from components.ladder import senses
 from components.ladder.climb import Climb
-from components.lineage import read_jsonl
-from components.report.ladder import language_plots
+from components.lineage import read_json, read_jsonl
+from components.report.ladder import language_plots, near
 from components.report.ladder.measured import cost, count, figures, has, shown
 from components.report.ladder.page import Page, Picture, Table
 
@@ -18,6 +18,10 @@ PAIRS = (
 LEFT_ALONE = (
     "In the world's sentences the word before tells the meaning, 'on the bank' or 'to the bank', "
     "so models that read from left to right have seen it too: nothing here asks for both sides."
+)
+ONE_VECTOR = (
+    " Word2vec has one vector for the word, the star, wherever it stands: it is shown among words "
+    "of both meanings."
 )
 CHANCE = "Decided on the right, a model that reads from left to right is at 0.5 by construction. "
 
@@ -34,7 +38,8 @@ def page(climb: Climb) -> Page | None:
         for other, found in climb.measured("ngram", "lstm", "decoder").items()
         if climb.rungs[other].corpus == corpus
     }
-    planes = {name: folders[0], **{other: found[0] for other, found in others.items()}}
+    single = {n: found for n, found in climb.measured("word2vec").items() if _knows(found[0])}
+    planes = {n: found[0] for n, found in {**measured, **single, **others}.items()}
     told = {
         f"{model}, {side}": figures(found, f"senses_{side}")
         for side in senses.SIDES
@@ -53,7 +58,7 @@ def page(climb: Climb) -> Page | None:
                 "bert_senses",
                 language_plots.planes(planes, senses.WORD),
                 "Each point is the word in one sentence, in the plane of the two principal "
-                f"components. {PAIRS if pairs else LEFT_ALONE}",
+                f"components. {PAIRS if pairs else LEFT_ALONE}{ONE_VECTOR if single else ''}",
             ),
             Picture(
                 "bert_told_apart",
@@ -65,11 +70,20 @@ def page(climb: Climb) -> Page | None:
                 "have one vector for the word: 0.5 by construction, so they were not asked.",
             ),
         ],
-        tables=[_table(climb), _pronouns(folders[0])],
+        tables=[
+            _table(climb),
+            _pronouns(folders[0]),
+            *near.table(measured, near.OF_TOKENS),
+        ],
         cost=cost(climb, climb.of("bert")),
         following="An encoder fills gaps and judges texts, but it does not write. What if the "
         "other half of the Transformer, the decoder, is all that is kept?",
     )
+
+
+def _knows(folder: Path) -> bool:
+    """Whether vectors of words have one for the word."""
+    return any(p["word"] == senses.WORD for p in read_json(folder / "one_vector.json")["words"])
 
 
 def _finding(name: str, folders: list[Path]) -> str:

@@ -38,8 +38,9 @@ def page(climb: Climb) -> Page | None:
     names = sorted(names, key=lambda name: _parameters(climb, name))
     sizes = [_parameters(climb, name) for name in names]
     trained = climb.trained("decoder")
-    last = [_last(trained[name]) for name in names]
-    law = fitted(np.array(sizes), np.array(last))
+    last = np.array([_last(trained[name]) for name in names])  # (sizes, 3)
+    law = fitted(np.array(sizes), last[:, 0])
+    spread = " Lines through the points are the range over seeds." if climb.seeds > 1 else ""
     pictures = [
         Picture(
             "scaling_tokens",
@@ -49,7 +50,7 @@ def page(climb: Climb) -> Page | None:
         Picture(
             "scaling_law",
             _over_sizes(sizes, last, law),
-            "Below: what the law leaves over, in nats.",
+            f"Below: what the law leaves over, in nats.{spread}",
         ),
     ]
     solved = {name: climb.measures(name) for name in names}
@@ -81,9 +82,10 @@ def _parameters(climb: Climb, name: str) -> int:
     return int(read_json(climb.models(name)[0] / "training.json")["parameters"])
 
 
-def _last(folders: Sequence[Path]) -> float:
-    """The last validation loss, the mean over seeds."""
-    return curve(folders, "validation_loss")[1][-1]
+def _last(folders: Sequence[Path]) -> tuple[float, float, float]:
+    """The last validation loss: over seeds the mean, the lowest and the highest."""
+    _, means, (lows, highs) = curve(folders, "validation_loss")
+    return means[-1], lows[-1], highs[-1]
 
 
 def fitted(sizes: np.ndarray, losses: np.ndarray) -> dict[str, Any]:
@@ -149,7 +151,8 @@ def _plain_numbers(axes: "Axes") -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _over_sizes(sizes: Sequence[int], losses: Sequence[float], law: Mapping[str, Any]) -> "Figure":
+def _over_sizes(sizes: Sequence[int], last: np.ndarray, law: Mapping[str, Any]) -> "Figure":
+    """last: of `_last`, (sizes, 3)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(canvas.WIDTH, HEIGHT + 1.2))
@@ -157,13 +160,15 @@ def _over_sizes(sizes: Sequence[int], losses: Sequence[float], law: Mapping[str,
     along = np.geomspace(sizes[0], sizes[-1], 100)
     fit = law["floor"] + law["scale"] * (along / sizes[0]) ** -law["power"]
     above.plot(along, fit, color=canvas.GREY, label="fitted law")
-    above.plot(sizes, losses, "o", color=canvas.BLUE, label="measured")
+    above.plot(sizes, last[:, 0], "o", color=canvas.BLUE, label="measured")
+    above.vlines(sizes, last[:, 1], last[:, 2], color=canvas.BLUE, linewidth=1.2)
     above.set(xscale="log", yscale="log", ylabel="validation loss,\nnats a token")
     above.set_title("Loss over parameters")
     _plain_numbers(above)
     above.legend()
     below.axhline(0, color=canvas.GREY, linewidth=0.8)
     below.plot(sizes, law["residuals"], "o", color=canvas.BLUE)
+    below.vlines(sizes, *(last[:, 1:].T + law["residuals"] - last[:, 0]), color=canvas.BLUE)
     below.set(xlabel="parameters", ylabel="residual")
     below.set_xticks(sizes, [canvas.short(size) for size in sizes])
     below.minorticks_off()

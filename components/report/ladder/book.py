@@ -4,7 +4,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from components.ladder.block import JUDGED
 from components.ladder.climb import Climb
+from components.lineage import write_json
 from components.report import canvas
 from components.report.ladder import (
     bert,
@@ -31,7 +33,9 @@ PAGES: tuple[Callable[[Climb], Page | None], ...] = (
 
 
 def write_book(climb: Climb, out: Path, report: Reporter) -> dict[str, float]:
-    """Write `index.html`, self-contained, and its pictures as `pictures/NAME.png`, into `out`."""
+    """Write `index.html`, self-contained, and its pictures as `pictures/NAME.png`, into `out`; of
+    a ladder that expects something `expectations.json` too, see `expected.verdicts`.
+    """
     import matplotlib
 
     with matplotlib.rc_context(canvas.STYLE):
@@ -53,7 +57,18 @@ def write_book(climb: Climb, out: Path, report: Reporter) -> dict[str, float]:
         .render(name=climb.name, seeds=climb.seeds, pages=pages, addresses=addresses, anchor=anchor)
     )
     (out / "index.html").write_text(text, encoding="utf-8")
-    return {"pages": float(len(pages)), "pictures": float(len(pictures))}
+    figures = {"pages": float(len(pages)), "pictures": float(len(pictures))}
+    return figures | _judged(climb, out)
+
+
+def _judged(climb: Climb, out: Path) -> dict[str, float]:
+    """How many expectations are held, not told apart, contradicted; nothing without any."""
+    if not climb.expects:
+        return {}
+    found = expected.verdicts(climb)
+    write_json(out / JUDGED, found)
+    told = expected.counted(found).items()
+    return {f"expectations_{verdict.replace(' ', '_')}": float(number) for verdict, number in told}
 
 
 def anchor(title: str) -> str:

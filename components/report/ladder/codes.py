@@ -43,6 +43,7 @@ def page(climb: Climb) -> Page | None:
             ),
         ],
         tables=[_neighbours(told), _sizes(told)],
+        cost="Cost: the words are counted once; nothing is trained.",
         following="Which words are like king? Neither encoding can say. Vectors that are learned "
         "from the words around can.",
     )

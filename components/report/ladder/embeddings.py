@@ -8,12 +8,12 @@ from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report import canvas
 from components.report.ladder import embedding_plots as plots
-from components.report.ladder.measured import NONE, count, shown
+from components.report.ladder import near
+from components.report.ladder.measured import NONE, count, first, shown
 from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.seeds import over_seeds
 
 FAMILIES = ("word2vec", "glove")
-NEAREST = 4  # neighbours shown of each word
 
 Rungs = Mapping[str, Sequence[Path]]
 
@@ -33,7 +33,10 @@ def page(climb: Climb) -> Page | None:
         "products tell how often words meet. What words have in common then shows as a direction.",
         finding=_finding(metrics),
         pictures=[*_judged(metrics), *_maps(measured)],
-        tables=[_scores(measured, metrics), _neighbours(climb, measured)],
+        tables=[
+            _scores(measured, metrics),
+            *near.table(measured, "The nearest words, the first seed's.", climb.of("one_hot")[:1]),
+        ],
         cost=_cost(climb, climb.of(*FAMILIES)),
         following="A word has one vector here, whatever stands around it, and a word that was not "
         "in the text has none. What if words are cut into parts, so that none is unknown?",
@@ -53,12 +56,12 @@ def _finding(metrics: Mapping[str, list[dict[str, Any]]]) -> str:
     known = {name: found for name, found in scores.items() if found}
     if not known:
         return "None of the questions has words that are all known."
-    best = max(known, key=lambda name: known[name]["score"])
+    best, doubt = first(known, lower=False)
     told = metrics[best][0]
     return (
         f"{best} answers most of the analogies: {shown(known[best])} of the "
         f"{told['analogies']['all']['n']:,} questions whose words are all among its "
-        f"{told['restricted_to']:,} most frequent ones."
+        f"{told['restricted_to']:,} most frequent ones.{doubt}"
     )
 
 
@@ -126,26 +129,6 @@ def _scores(measured: Rungs, metrics: Mapping[str, list[dict[str, Any]]]) -> Tab
 def _cell(found: Sequence[Mapping[str, Any] | None]) -> str:
     figure = figure_of(found) if None not in found else None
     return shown(figure) if figure else NONE
-
-
-def _neighbours(climb: Climb, measured: Rungs) -> Table:
-    """What the first training of each rung has near a word; one-hot vectors have nothing."""
-    near = {name: read_json(folders[0] / "neighbours.json") for name, folders in measured.items()}
-    words = list(dict.fromkeys(word for found in near.values() for word in found))
-    one_hot = climb.of("one_hot")[:1]
-    rows = [
-        [
-            word,
-            *(["all alike"] * len(one_hot)),
-            *(_near(found.get(word, [])) for found in near.values()),
-        ]
-        for word in words
-    ]
-    return Table(("near", *one_hot, *near), rows, "The nearest words, the first seed's.")
-
-
-def _near(found: Sequence[tuple[str, float]]) -> str:
-    return ", ".join(word for word, _ in found[:NEAREST]) or NONE
 
 
 def _cost(climb: Climb, names: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
 """The page of GPT: the decoder alone, and all language models on one text."""
 
 from components.ladder.climb import Climb
-from components.report.ladder import language_plots
+from components.report.ladder import language_plots, near
 from components.report.ladder.beyond import swept
-from components.report.ladder.measured import cost, figures, shown
+from components.report.ladder.measured import cost, figures, first, shown
 from components.report.ladder.neural import FAMILIES, table
 from components.report.ladder.page import Page, Picture
 
@@ -21,14 +21,14 @@ def page(climb: Climb) -> Page | None:
         if climb.rungs[name].corpus == corpus and name not in sizes
     ]
     bits = {name: figures(climb.measures(name), "bits_per_byte") for name in alike}
-    best = min(bits, key=lambda name: bits[name]["score"])
+    best, doubt = first(bits, lower=True)
     return Page(
         title="GPT",
         what="The decoder of the Transformer, without an encoder, predicts the next token of plain "
         "text (Radford et al. 2018). It is the model that kindling's pipelines pretrain, adapt and "
         "serve.",
         finding=f"Of all that read {corpus}, {best} needs the fewest bits: "
-        f"{shown(bits[best])} a byte.",
+        f"{shown(bits[best])} a byte.{doubt}",
         pictures=[
             Picture(
                 "gpt_bits",
@@ -52,7 +52,10 @@ def page(climb: Climb) -> Page | None:
                 "Attention reaches any token of its context in one step.",
             ),
         ],
-        tables=[table(climb, alike)],
+        tables=[
+            table(climb, alike),
+            *near.table({n: climb.measures(n) for n in decoders}, near.OF_TOKENS),
+        ],
         cost=cost(climb, decoders),
         following="All of these are small. What changes when the same model grows?",
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEIGHT = 3.6  # inches
+ONE_VECTOR = "one_vector.json"
 LEAST = 1e-6  # of a logarithmic axis: less is nothing
 
 
@@ -71,13 +72,18 @@ def scores(figures: Mapping[str, Mapping[str, Any]], title: str, label: str) -> 
 
 
 def planes(folders: Mapping[str, Path], word: str) -> "Figure":
-    """The vectors of a word in sentences, by its meaning, one plane a model."""
+    """The vectors of a word in sentences, by its meaning, one plane a model; of a model that has
+    one vector for the word, this among words of both meanings.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(canvas.WIDTH, 3.2 * -(-len(folders) // 2)))
     grid = figure.subplots(-(-len(folders) // 2), 2, squeeze=False).flat
     for axes, (name, folder) in zip(grid, folders.items(), strict=False):
-        _plane(axes, read_json(folder / "senses.json"), name)
+        if (folder / ONE_VECTOR).is_file():
+            _one_vector(axes, read_json(folder / ONE_VECTOR), word, name)
+        else:
+            _plane(axes, read_json(folder / "senses.json"), name)
     for axes in list(grid)[len(folders) :]:
         axes.set_visible(False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -99,4 +105,19 @@ def _plane(axes: "Axes", judged: Mapping[str, Any], name: str) -> None:
                 )
     told = ", ".join(f"{side} {found['score']:.0%}" for side, found in judged["told"].items())
     axes.set_title(f"{name}: {told}", fontsize=10)
+    axes.set(xticks=[], yticks=[])
+
+
+def _one_vector(axes: "Axes", found: Mapping[str, Any], word: str, name: str) -> None:
+    """Words around the two meanings in their colours, and the word itself among them."""
+    colours = dict(zip(senses.SENSES, (canvas.BLUE, canvas.ORANGE), strict=True))
+    for point in found["words"]:
+        place = (point["x"], point["y"])
+        colour = colours.get(point["group"], canvas.INK)
+        own = point["word"] == word
+        axes.scatter(*place, s=60 if own else 0, marker="*", color=colour)
+        offset, ends = ((5, 4), "left") if own else ((0, -3), "center")
+        canvas.note(axes, point["word"], place, offset, color=colour, ha=ends)
+    axes.margins(0.15)
+    axes.set_title(f"{name}: one vector", fontsize=10)
     axes.set(xticks=[], yticks=[])

@@ -28,6 +28,20 @@ def shown(figure: Mapping[str, Any], form: str = "%.3f") -> str:
     return f"{form % figure['score']} [{form % low}, {form % high}]"
 
 
+def first(figures: Mapping[str, Mapping[str, Any]], lower: bool) -> tuple[str, str]:
+    """The rung with the best score, and in words which others may be as good: those whose intervals
+    meet its own; nothing where there are none.
+
+    lower: whether lower is better.
+    """
+    choose = min if lower else max
+    best = choose(figures, key=lambda name: figures[name]["score"])
+    low, high = figures[best]["interval"]
+    others = {name: figures[name]["interval"] for name in figures if name != best}
+    near = [name for name, (begin, end) in others.items() if begin <= high and low <= end]
+    return best, f" It is not told apart from {', '.join(near)}." if near else ""
+
+
 def has(folders: Sequence[Path], name: str) -> bool:
     return name in read_json(folders[0] / "metrics.json")
 

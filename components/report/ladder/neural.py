@@ -6,8 +6,8 @@ from pathlib import Path
 from components.ladder.climb import Climb
 from components.lineage import read_json
 from components.report import canvas
-from components.report.ladder import language_plots
-from components.report.ladder.measured import cost, count, figures, series, shown
+from components.report.ladder import language_plots, near
+from components.report.ladder.measured import cost, count, figures, first, has, series, shown
 from components.report.ladder.page import Page, Picture, Table
 
 FAMILIES = ("ngram", "rnn", "lstm")
@@ -20,13 +20,13 @@ def page(climb: Climb) -> Page | None:
     if not measured:
         return None
     perplexity = {name: figures(found, "perplexity_per_word") for name, found in measured.items()}
-    best = min(perplexity, key=lambda name: perplexity[name]["score"])
+    best, doubt = first(perplexity, lower=True)
     return Page(
         title="Neural language models",
         what="A language model says how probable each next word is. The n-gram model sees a few "
         "words (Bengio et al. 2003); the RNN and the LSTM carry all that they have read in one "
         "state (Mikolov et al. 2010, Hochreiter & Schmidhuber 1997).",
-        finding=f"The least perplexed is {best}: {shown(perplexity[best], '%.1f')} a word. "
+        finding=f"The least perplexed is {best}: {shown(perplexity[best], '%.1f')} a word.{doubt} "
         + _far(measured),
         pictures=[
             Picture(
@@ -63,7 +63,7 @@ def page(climb: Climb) -> Page | None:
                 "A token is exchanged for another, and the divergence of the prediction measured.",
             ),
         ],
-        tables=[table(climb, list(measured))],
+        tables=[table(climb, list(measured)), *near.table(measured, near.OF_TOKENS)],
         cost=cost(climb, climb.of(*FAMILIES)),
         following="A state of fixed size must hold a whole sentence before the first word of its "
         "translation is written. Can it?",
@@ -105,8 +105,10 @@ def _far(measured: Mapping[str, Sequence[Path]]) -> str:
 def table(climb: Climb, names: list[str]) -> Table:
     """Perplexity and bits of the test split, for models of any vocabulary."""
     rows = []
+    known = all(has(climb.measures(name), "ratio") for name in names)
     for name in names:
         found = climb.measures(name)
+        ratio = [shown(figures(found, "ratio"))] if known else []
         rows.append(
             (
                 name,
@@ -116,19 +118,22 @@ def table(climb: Climb, names: list[str]) -> Table:
                 count(found, "tokens"),
                 shown(figures(found, "perplexity_per_word"), "%.1f"),
                 shown(figures(found, "bits_per_byte")),
+                *ratio,
                 _unknown(found),
                 shown(figures(found, "perplexity_named"), "%.1f"),
             )
         )
     head = ("rung", "family", "vocabulary", "parameters", "tokens read", "perplexity per word")
+    ratio = ["nats, times the best possible"] if known else []
+    truth = "The best possible model is the grammar that wrote the text. " if known else ""
     return Table(
-        (*head, "bits per byte", "unknown", "perplexity, unknown named only"),
+        (*head, "bits per byte", *ratio, "unknown", "perplexity, unknown named only"),
         rows,
-        "On the same test text. Unknown: the share of test tokens that the vocabulary lacks. Such "
-        "a word is named 'unknown' and then spelled, byte by byte, by a bigram of the unknown "
-        "words of the training text, so that models of any vocabulary compare. Named only: without "
-        "the spelling, as in published figures of a closed vocabulary; compare it for models of "
-        "one vocabulary alone. Vocabularies of words do not pay for white space.",
+        f"On the same test text. {truth}Unknown: the share of test tokens that the vocabulary "
+        "lacks. Such a word is named 'unknown' and then spelled, byte by byte, by a bigram of the "
+        "unknown words of the training text, so that models of any vocabulary compare. Named only: "
+        "without the spelling, as in published figures of a closed vocabulary; compare it for "
+        "models of one vocabulary alone. Vocabularies of words do not pay for white space.",
     )
 
 

@@ -1,6 +1,7 @@
 """The page of encoder and decoder: one vector for a sentence, and then attention."""
 
 from components.ladder.climb import Climb
+from components.report.ladder import near
 from components.report.ladder.measured import cost
 from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.translation import (
@@ -38,7 +39,7 @@ def page(climb: Climb) -> Page | None:
         "Bahdanau's own, what attention finds is an input of that state.",
         finding=" ".join(filter(None, (_finding(climb, *each) for each in corpora.items()))),
         pictures=[*pictures, *planes],
-        tables=[*tables, *sentences],
+        tables=[*tables, *sentences, *near.table(climb.measured("seq2seq"), near.OF_TOKENS)],
         cost=cost(climb, names),
         following="An LSTM must read one word after the other, and what it read long ago has "
         "passed through every state since. If attention finds what matters anyway, is it all "

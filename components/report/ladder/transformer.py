@@ -6,6 +6,7 @@ import numpy as np
 
 from components.ladder.climb import Climb
 from components.lineage import read_json
+from components.report.ladder import near
 from components.report.ladder import translation_plots as plots
 from components.report.ladder.measured import cost
 from components.report.ladder.page import Page, Picture, Table
@@ -46,6 +47,7 @@ def page(climb: Climb) -> Page | None:
             score_table(climb, climb.of(*FAMILIES)),
             *_lookup(folders[names[0]]),
             *sentences,
+            *near.table(climb.measured("transformer"), near.OF_TOKENS),
         ],
         cost=cost(climb, names),
         following="The encoder reads a sentence both ways at once. Trained on text alone, to fill "
@@ -68,13 +70,15 @@ def _heads(name: str, folder: Path) -> list[Picture]:
     if not (folder / "heads.json").is_file():
         return []
     found = read_json(folder / "heads.json")
+    relations, order = ", or the sentence's rarest token", ""
+    if set(found["shares"]) - set(plots.ROLES):
+        relations = ", the sentence's rarest token, or a word that it stands in a relation to"
+        order = " These sentences have one order of words, so a relation is a distance too."
     picture = Picture(
         f"heads_{name}",
         plots.heads(name, found),
         f"How often the largest weight of each of the encoder's heads falls on the token before or "
-        f"behind, the sentence's rarest token, or a word that it stands in a relation to "
-        f"({found['sentences']} test sentences). The world's sentences have one order of words, so "
-        "there a relation is a distance too.",
+        f"behind{relations} ({found['sentences']} test sentences).{order}",
     )
     return [picture]
 
