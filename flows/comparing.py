@@ -87,6 +87,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
         "to the best": "best" if gap is None else _gap(gap) + tied,
         "parameters": f"{row['trainable_parameters']:,}",
         "bytes": f"{row['bytes']:,}",
+        "in memory": _or_dash(row.get("memory_bytes"), ","),
         "train s": f"{row['train_seconds']:.1f}",
         "search s": f"{row['search_seconds']:.1f}",
         COST: _or_dash(row["cost"], ".5f"),

@@ -5,10 +5,14 @@ import torch
 from transformers import AutoTokenizer
 
 from components.adapters import answering, load_adapter
-from components.adapters.encoding import answer_losses, encode, has_virtual_tokens, room
-from components.evaluation.classification import classify
+from components.adapters.encoding import answer_losses, as_text, encode, has_virtual_tokens, room
+from components.adapters.fitting import Fitting
+from components.adapters.task_data import TaskData
+from components.evaluation.classification import classify, judge
+from components.evaluation.subject import described
+from components.lineage import read_json
 from components.models import llama
-from tests.tiny_models import ADAPTERS
+from tests.tiny_models import ADAPTERS, block_of
 
 PROMPTS = ["the film was a .", "the", "the plot was b . the cast was c and the film was d ."]
 ONE_TOKEN, MANY_TOKENS = {"x": "a", "y": "b"}, {"x": " good film", "y": " bad"}
@@ -77,6 +81,25 @@ def test_a_prompt_too_long_loses_its_beginning_and_an_answer_too_long_is_refused
     assert batch.input_ids[0].tolist() == [*kept, *answer[:-1]]
     with pytest.raises(ValueError, match="leaves no room in a context of 92 tokens"):
         encode(model, tokenizer, ["the"], [" good film" * 60])
+
+
+def test_what_a_head_reads_is_counted_without_an_answer(folders):
+    """A prompt that fitted to the token was said to have lost its beginning."""
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    counts = {}
+    for name in ("head", "lora"):
+        model = load_adapter(folders["base"], folders[name])
+        fits = room(model) - 1  # behind the end of another document
+        prompts = ["a" * length for length in range(1, 8 * fits)]
+        full = next(p for p in prompts if len(as_text(tokenizer, p)) == fits)
+        rows = [{"id": p, "prompt": p, "label": "good", "answer": " good"} for p in ("a", full)]
+        subject = described(model, tokenizer, read_json(folders[name] / "adapter.json"))
+        cut = [record["truncated"] for record in judge(subject, rows)]
+        data = TaskData(tokenizer, subject.adapter["labels"], rows)
+        block = block_of(ADAPTERS[name] | {"batch_size": 2})
+        fitting = Fitting(subject.method, block, llama.load(folders["base"]), data, rows)
+        counts[name] = cut, fitting._truncated()
+    assert counts == {"head": ([False, False], 0), "lora": ([False, True], 1)}
 
 
 def test_control_tokens_in_a_text_are_letters(folders):

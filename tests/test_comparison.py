@@ -564,8 +564,19 @@ def test_a_prompt_is_read_anew_and_fits_a_short_context(folders):
     for tenant in "ab":
         assert min(serving._ask(Engine(), "x", "long", tenant)) >= 0
     assert asked == [(list(range(90, 100)), 10, tenant) for tenant in "ab"]
-    measured = serving.measure(folders["base"], {"l": folders["lora"]}, {"l": "the film was"})
-    assert measured["l"]["tokens_per_second"] > 0
+
+
+def test_what_is_served_is_timed_and_weighed(folders):
+    """A head's bytes on disk, which are those of a whole model, were said to be in memory too."""
+    names = ("zero_shot", "lora", "head", "full")
+    served = {name: folders[name] for name in names}
+    measured = serving.measure(folders["base"], served, dict.fromkeys(names, "the film was"))
+    assert measured["lora"]["tokens_per_second"] > 0 and measured["lora"]["first_token_ms"] > 0
+    memory = {name: measured[name]["memory_bytes"] for name in names}
+    parameters = {n: read_json(served[n] / "adapter.json")["trainable_parameters"] for n in names}
+    assert memory["zero_shot"] == 0
+    assert memory["head"] == 4 * parameters["head"] and set(measured["head"]) == {"memory_bytes"}
+    assert memory["full"] > memory["lora"] >= 4 * parameters["lora"]
 
 
 @pytest.mark.parametrize(
@@ -626,6 +637,7 @@ def collected(tmp_path, monkeypatch, price=None):
             told = {"pipeline": "p", "name": each.name, "method": each.name, "examples": None}
             told |= {"settings": {}, "trainable_parameters": 5, "bytes": 20}
             told |= {"base_parameters": 9, "train_seconds": 1800.0, "search_seconds": 3.0}
+            told |= {"rows_cut": 5 * seed if each.name == "lora" else 0}
             write_json(folder / "final.json", told)
     made = {
         "tasks/taste/task.json": {"counts": {"train": 7}},
@@ -639,7 +651,7 @@ def collected(tmp_path, monkeypatch, price=None):
     for place, content in made.items():
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         write_json(tmp_path / place, content)
-    speed = {"first_token_ms": 1.0, "tokens_per_second": 9.0}
+    speed = {"first_token_ms": 1.0, "tokens_per_second": 9.0, "memory_bytes": 1234}
     monkeypatch.setattr(result, "_add_serving", lambda *_: [r.update(speed) for r in _[3]])
     (top / "result").mkdir()
     result.collect("c", block, tmp_path, price, top / "result", Silent())
@@ -664,7 +676,9 @@ def test_one_training_beside_other_work_does_not_decide_what_is_quick(tmp_path):
 def test_a_page_says_what_scores_are_to_be_seen_beside(tmp_path, monkeypatch):
     page = " ".join((collected(tmp_path, monkeypatch) / "index.html").read_text().split())
     assert "c-prompt: of 4 prompts 1 were too long" in page
+    assert "c-lora was trained on 10 rows cut" in page and "c-prompt was trained" not in page
     assert "TF-IDF 0.750 [0.500, 0.875]." in page
+    assert '<td class="n">1,234</td>' in page
     assert "Of 4 test rows 3 have a run of 8 words in common with the corpus" in page
     assert intervals.covered(2) in page and "examples alone" not in page
 

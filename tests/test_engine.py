@@ -25,6 +25,7 @@ from components.serving.batched_engine import BatchedEngine
 from components.serving.engine import BASE, Caller, RequestError, Sampling
 from components.serving.gone import Gone, Left
 from components.serving.line import Line
+from components.serving.scoring import Served
 from components.serving.transformers_engine import TransformersEngine
 from tests import mixes
 from tests.tiny_models import ADAPTERS, signed
@@ -75,6 +76,20 @@ def test_labels_have_the_probabilities_of_transformers(kinds, engine_of, name):
     expected = classify(model, kinds["base"], kinds[name], texts)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_the_members_of_an_ensemble_stand_in_one_batch(kinds, engine_of, monkeypatch):
+    """They were read one after the other: the base was asked three times for one vote."""
+    engine, asked = engine_of(kinds, ["ensemble", "soft_prompt"]), []
+    engine.warm()
+    received = Served.received
+    monkeypatch.setattr(
+        Served, "received", lambda self, each: asked.append(len(each)) or received(self, each)
+    )
+    for name in ("soft_prompt", "ensemble"):
+        engine.classify(name, ["the film was a .", "the plot was b ."])
+    alone, together = asked
+    assert together == 3 * alone
 
 
 def test_a_soft_prompt_is_computed_once(kinds, engine_of):

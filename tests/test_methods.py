@@ -290,6 +290,21 @@ def test_an_encoder_too_narrow_to_tell_its_tokens_apart_is_refused(folders, data
             METHODS[block.method].build(llama.load(folders["base"]), block, data)
 
 
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({}, 2),  # alpha is twice the rank where nothing is said
+        ({"alpha": 12.0}, 3),
+        ({"alpha": 12.0, "rank_stabilised": True}, 6),  # Kalajdzievski 2023: over the root
+    ],
+)
+def test_a_delta_is_scaled_as_its_paper_says(folders, data, settings, wanted):
+    block = block_of({"method": "lora", "rank": 4, "targets": ["q_proj"], **settings})
+    model = METHODS["lora"].build(llama.load(folders["base"]), block, data)
+    found = {m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A")}
+    assert found == {wanted}
+
+
 def test_a_task_without_labels_has_no_head(folders, data):
     free = TaskData(data.tokenizer, {}, data.rows)
     with pytest.raises(ValueError, match="the task has no labels; choose another method"):

@@ -242,6 +242,17 @@ def test_a_prompt_with_another_text_is_another_version(workspace, folders):
     assert [p.aliases for p in store.prompt_versions("ask")] == [[CHAMPION], [CANDIDATE]]
 
 
+def test_a_change_of_wording_has_to_beat_the_champion(workspace, folders):
+    """As any candidate: nothing but the template is new, and no better."""
+    place_adapter(workspace, "lora", folders["lora"], 0.7, template="{{text}} It was")
+    told = register(workspace)["decisions"]["lora"]
+    assert not told["promoted"] and told["differences"]["champion"] == [0, 0, 0]
+    assert "not better than the champion: +0.000 [0.000, 0.000]" in told["summary"]
+    store = registry(workspace)
+    assert store.current("tiny")[1].prompts == {"ask": 1}
+    assert [set(p.aliases) for p in store.prompt_versions("ask")] == [{CHAMPION}, {CANDIDATE}]
+
+
 def test_what_is_not_registered_is_told_from_a_registry_that_is_away(workspace):
     """By the codes that MLflow's own store gives; `test_deploying` has the other half."""
     store = registry(workspace)

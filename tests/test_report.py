@@ -299,6 +299,15 @@ def test_a_page_without_a_single_classification(artifacts, tmp_path):
     assert "What is taken for what" not in page and "How sure they are" not in page
 
 
+def test_what_is_calibrated_is_an_accuracy_whatever_stands_first(artifacts, tmp_path):
+    path = artifacts / "demo/evaluations/zero_shot/metrics.json"
+    figures = read_json(path) | {"confusion": {"labels": [], "matrix": []}, "metric": "exact_match"}
+    del figures["calibration"]
+    write_json(path, figures)
+    page = build(artifacts, tmp_path / "out").partition("How sure they are")[2]
+    assert '<th class="n">accuracy</th>' in page.partition("</table>")[0]
+
+
 def test_wordings_of_one_set_of_examples_are_compared_across_tasks(artifacts, tmp_path):
     """A direct answer and worked steps are two tasks; judged on the same rows, they are rivals."""
     path = artifacts / "demo/adapters/lora/adapter.json"

@@ -133,6 +133,7 @@ def _row(folder: Path, entry: Entry, figures: np.ndarray, score: Score, price: f
         "train_seconds": round(seconds, 2),
         "search_seconds": searched,
         "cost": cost_of(seconds, price),
+        "rows_cut": max(final["rows_cut"] for final in finals),
         "truncated": max(seed["truncated"] for seed in judged),
         "unfinished": max(seed["unfinished"] for seed in judged),
     }
@@ -161,8 +162,8 @@ def _add_serving(
         measured = serving.measure(artifacts / pipeline / "base", asked, prompts)
         for row in rows:
             if row["pipeline"] == pipeline:
-                nothing = {"first_token_ms": None, "tokens_per_second": None}
-                row.update(measured.get(shared[row["key"]], nothing))
+                row.update({"first_token_ms": None, "tokens_per_second": None})  # a head's
+                row.update(measured[shared[row["key"]]])
 
 
 def _prompt(artifacts: Path, adapter: Path) -> str:

@@ -1,4 +1,4 @@
-"""What an adaptation costs to serve: time to the first token, and tokens a second after it."""
+"""What an adaptation costs to serve: memory, time to the first token, tokens a second after it."""
 
 import statistics
 import time
@@ -21,8 +21,9 @@ def measure(
     """Serve `adapters` of `base` one request at a time; medians by name.
 
     prompts: what each is asked, its worked examples included; each time as by a caller who was
-    never there, so that the engine has to read all of it. Returns "first_token_ms" and
-    "tokens_per_second"; nothing for one that writes no text, as a classifier head.
+    never there, so that the engine has to read all of it. Returns "memory_bytes", beside the
+    base's, and "first_token_ms" and "tokens_per_second", but not of one that writes no text, as a
+    classifier head.
     """
     from components.serving.engine import RequestError
     from components.serving.engines import engine_of
@@ -39,14 +40,15 @@ def measure(
     for number in range(ROUNDS):
         for name, times in taken.items():
             times.append(_ask(engine, name, prompts[name], f"round {number}"))
-    engine.close()
-    return {
-        name: {
-            "first_token_ms": round(1000 * statistics.median(first for first, _ in times), 2),
-            "tokens_per_second": round(1 / statistics.median(each for _, each in times), 1),
-        }
-        for name, times in taken.items()
+    found: dict[str, dict[str, float]] = {
+        name: {"memory_bytes": engine.memory(name)} for name in adapters
     }
+    engine.close()
+    for name, times in taken.items():
+        first, each = map(statistics.median, zip(*times, strict=True))
+        found[name]["first_token_ms"] = round(1000 * first, 2)
+        found[name]["tokens_per_second"] = round(1 / each, 1)
+    return found
 
 
 def _ask(engine: "Engine", name: str, prompt: str, tenant: str) -> tuple[float, float]:

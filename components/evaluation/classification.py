@@ -22,12 +22,16 @@ def judge(subject: Subject, rows: Sequence[Row]) -> list[Record]:
     """A record for each row: the label of the highest score, and all scores."""
     from components.adapters.encoding import overflows
 
-    longest = max(subject.adapter["labels"].values(), key=len)
+    labels = subject.adapter["labels"].values()
+    answers = labels if subject.method.generates else [""]  # a head reads none
     scored = score_prompts(subject, [row["prompt"] for row in rows])
     records = []
     for row, prompt, scores in zip(rows, subject.prompts(rows), scored, strict=True):
         prediction = max(scores, key=scores.__getitem__)
-        cut = overflows(subject.model, subject.tokenizer, prompt, longest, free_text=False)
+        cut = any(
+            overflows(subject.model, subject.tokenizer, prompt, answer, free_text=False)
+            for answer in answers
+        )
         records.append(
             {
                 "id": row["id"],

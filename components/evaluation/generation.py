@@ -21,7 +21,8 @@ SEED_DIGITS = 15  # of a hash, in base 16: what fits into 63 bits
 def judge(subject: Subject, rows: Sequence[Row]) -> list[Record]:
     """A record for each row: what was generated, the final answer in it, its score.
 
-    A row with worked steps keeps their number; `votes` are those of its samples for each answer.
+    A row with worked steps keeps their number; `votes` are those of its samples for each answer,
+    and one that ends in nothing has none.
     """
     if not rows:
         return []
@@ -30,7 +31,7 @@ def judge(subject: Subject, rows: Sequence[Row]) -> list[Record]:
     records: list[Record] = []
     for row, samples in zip(rows, _samples(subject, rows), strict=True):
         answers = [find_answer(extract, sample.text) for sample in samples]
-        prediction, votes = majority([answer for answer in answers if answer is not None], same)
+        prediction, votes = majority([answer for answer in answers if answer], same)
         records.append(
             {
                 "id": row["id"],

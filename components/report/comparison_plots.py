@@ -1,6 +1,6 @@
 """The pictures of a comparison: scores, fronts, sizes, amounts of data, and the searches."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,9 @@ def of_comparison(folder: Path) -> dict[str, "Figure"]:
 
 
 def draw(result: Mapping[str, Any]) -> dict[str, "Figure"]:
-    """Scores where methods compete once, curves where they do over sizes or amounts of data."""
+    """Scores where methods compete once, curves where they do over sizes or amounts of data; where
+    they do over both, curves over each for every value of the other.
+    """
     rows, metric = result["rows"], result["metric"]
     figures = {}
     bases = {row["pipeline"] for row in rows}
@@ -31,11 +33,25 @@ def draw(result: Mapping[str, Any]) -> dict[str, "Figure"]:
         figures["scores"] = _scores(rows, metric)
         figures["fronts"] = _fronts(rows, metric)
     if len(bases) > 1:
-        figures["sizes"] = _curves(rows, "base_parameters", "parameters of the base", metric)
+        for said, own in _by(rows, "examples"):
+            title = "Score over parameters of the base" + (said and f": {said} training rows")
+            figure = _curves(own, "base_parameters", "parameters of the base", metric, title)
+            figures["sizes" + (said and f"_{said}")] = figure
     if len(amounts) > 1:
         counted = [{**row, "examples": row["examples"] or result["train_rows"]} for row in rows]
-        figures["examples"] = _curves(counted, "examples", "training examples", metric)
+        for said, own in _by(counted, "pipeline"):
+            title = "Score over training examples" + (said and f": base {said}")
+            figure = _curves(own, "examples", "training examples", metric, title)
+            figures["examples" + (said and f"_{said}")] = figure
     return figures
+
+
+def _by(rows: Rows, key: str) -> Iterator[tuple[str, Rows]]:
+    """The rows of each value of `key`, and what to call them: nothing where there is one value."""
+    values = dict.fromkeys(row[key] for row in rows)
+    for value in values:
+        said = str(value or "all") if len(values) > 1 else ""
+        yield said, [row for row in rows if row[key] == value]
 
 
 def of_search(folder: Path) -> dict[str, "Figure"]:
@@ -117,9 +133,9 @@ def _fronts(rows: Rows, metric: str) -> "Figure":
     return figure
 
 
-def _curves(rows: Rows, key: str, label: str, metric: str) -> "Figure":
+def _curves(rows: Rows, key: str, label: str, metric: str, title: str) -> "Figure":
     """One line for each method over `key`, its interval a band."""
-    figure, axes = canvas.figure_with_axes(f"Score over {label}", 3.8)
+    figure, axes = canvas.figure_with_axes(title, 3.8)
     for name, colour in zip(
         dict.fromkeys(row["name"] for row in rows), canvas.SERIES * 2, strict=False
     ):

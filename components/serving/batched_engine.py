@@ -119,6 +119,19 @@ class BatchedEngine(Speaking):
     def vocabulary(self) -> int:
         return self.batcher.decoder.weights.shape.vocabulary
 
+    def memory(self, model: str) -> int:
+        """See `Engine.memory`.
+
+        Raises:
+            RequestError: the model must not answer.
+        """
+        version = self._version(model)
+        try:
+            with self.shelf.use(version):
+                return self.shelf.bytes_of(version)
+        except Refused as refused:
+            raise _unavailable(str(refused)) from None
+
     def room(self, model: str) -> int:
         """See `Engine.room`.
 

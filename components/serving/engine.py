@@ -128,6 +128,9 @@ class Engine(Protocol):
             RequestError: there is no template, or it refuses these messages.
         """
 
+    def memory(self, model: str) -> int:
+        """How many bytes an adapter takes beside the base, which is loaded if it was not."""
+
     def room(self, model: str) -> int:
         """How many tokens a prompt and its answer may have in all."""
 

@@ -117,8 +117,7 @@ def _by_answers(
     """As `answering.scores`; of an ensemble the log of the share of votes."""
     pairs = [(prompt, label) for prompt in prompts for label in labels]
     read = pairs_of(served, tokenizer, [p for p, _ in pairs], [labels[label] for _, label in pairs])
-    members = [_means(served, member, read) for member in range(len(served.held.adapter.members))]
-    size = len(labels)
+    members, size = _means(served, read), len(labels)
     rows = [
         {label: [round(means[start + n], 6) for means in members] for n, label in enumerate(labels)}
         for start in range(0, len(pairs), size)
@@ -128,21 +127,29 @@ def _by_answers(
     return [{label: values[0] for label, values in row.items()} for row in rows]
 
 
-def _means(served: Served, member: int, pairs: Sequence[Pair]) -> list[float]:
-    """The mean log-probability of each pair's answer tokens, in nats."""
+def _means(served: Served, pairs: Sequence[Pair]) -> list[list[float]]:
+    """By member, the mean log-probability of each pair's answer tokens, in nats.
+
+    All members' readings are in line at once, so that they stand in one batch of the base.
+    """
     reads: dict[tuple[int, ...], list[int]] = {}
     for number, (start, target) in enumerate(pairs):
         reads.setdefault((*start, *target[:-1]), []).append(number)
+    members = range(len(served.held.adapter.members))
     asked = []
-    for ids, numbers in reads.items():
-        first = min(len(pairs[number].start) for number in numbers) - 1
-        targets = [(len(pairs[n].start) - 1 - first, pairs[n].target) for n in numbers]
-        finish = partial(_logprobs, served.held.batcher.decoder, targets)
-        asked.append(served.reading(ids, member, range(first, len(ids)), finish))
-    means = [0.0] * len(pairs)
-    for numbers, found in zip(reads.values(), served.received(asked), strict=True):
-        for number, mean in zip(numbers, found, strict=True):
-            means[number] = mean
+    for member in members:
+        for ids, numbers in reads.items():
+            first = min(len(pairs[number].start) for number in numbers) - 1
+            targets = [(len(pairs[n].start) - 1 - first, pairs[n].target) for n in numbers]
+            finish = partial(_logprobs, served.held.batcher.decoder, targets)
+            asked.append(served.reading(ids, member, range(first, len(ids)), finish))
+    found, size = served.received(asked), len(reads)
+    means = [[0.0] * len(pairs) for _ in members]
+    for member in members:
+        of_member = found[member * size : (member + 1) * size]
+        for numbers, values in zip(reads.values(), of_member, strict=True):
+            for number, mean in zip(numbers, values, strict=True):
+                means[member][number] = mean
     return means
 
 

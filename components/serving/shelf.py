@@ -137,6 +137,11 @@ class Shelf:
         with self._changed:
             return self._current[name]
 
+    def bytes_of(self, version: Version) -> int:
+        """What a version that is in use takes of the budget."""
+        with self._changed:
+            return self._loaded[version]
+
     @contextmanager
     def use(self, version: Version, caller: Caller = NOBODY) -> Iterator[Held]:
         """The version in memory, where it stays until the end of the block.

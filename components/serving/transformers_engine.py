@@ -112,6 +112,10 @@ class TransformersEngine(Speaking):
     def vocabulary(self) -> int:
         return self._models[BASE].config.vocab_size
 
+    def memory(self, model: str) -> int:
+        """See `Engine.memory`: here each adapter has a copy of the base, which counts."""
+        return sum(weights.nbytes for weights in self._models[model].parameters())
+
     def room(self, model: str) -> int:
         """See `Engine.room`.
 
