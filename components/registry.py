@@ -1,27 +1,19 @@
-"""MLflow's registry as kindling uses it: versions that own their bytes, and releases.
+"""MLflow's registry as kindling uses it: versions of models and prompts that own their bytes.
 
 A model is called `PIPELINE.NAME`, the base `PIPELINE.base`; a prompt has its catalogue name. A
 version is found by its content hash, so registering the same bytes again changes nothing. An
 adapter's version refers to its base by version and hash and never holds a copy of it.
-
-A release is what is promoted and rolled back as one: a base, adapters that fit it, and the prompt
-versions that they were made with. Releases stand as numbered, unchanging tags on `PIPELINE.base`;
-the aliases `champion` point to the members of the current one. Each names the one that it followed,
-so that what was rolled back can be told from what was superseded.
 """
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from components.lineage import content_of, folder_hash, text_hash
-from components.releases import Release, line, rolled_back
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -31,8 +23,6 @@ CANDIDATE = "candidate"
 CONTENT = "kindling.content"
 WORKSPACE = "kindling.workspace"
 DECISION = "kindling.decision"
-RELEASE = "kindling.release"  # the current release's number; `kindling.release.N` holds release N
-LEFT = "kindling.left"  # the numbers of the releases that rollbacks left
 CODE = Path(__file__).parent
 ABSENT = "RESOURCE_DOES_NOT_EXIST"  # MLflow's code of an answer; other errors are none
 NO_ALIAS = "INVALID_PARAMETER_VALUE"  # of a model that has no such alias
@@ -76,6 +66,10 @@ class Registry:
     def alias(self, name: str, alias: str) -> "ModelVersion | None":
         ask = self.client.get_model_version_by_alias
         return _answer(lambda: ask(name, alias), ABSENT, NO_ALIAS)
+
+    def tags(self, name: str) -> Mapping[str, str]:
+        """The tags of model `name`; none where it is not registered."""
+        return _answer(lambda: self.client.get_registered_model(name).tags, ABSENT) or {}
 
     def aliases_of(self, version: "ModelVersion") -> list[str]:
         """The aliases that point to `version`."""
@@ -207,85 +201,6 @@ class Registry:
         """`prompt_versions`, some without their aliases."""
         found = _answer(lambda: self.client.search_prompt_versions(name), ABSENT) or []
         return sorted(found, key=lambda version: int(version.version))
-
-    # -- releases ------------------------------------------------------------------------------
-
-    def current(self, pipeline: str) -> tuple[int, Release] | None:
-        """The number and members of the release that is served; None before the first."""
-        tags = self._base_tags(pipeline)
-        if RELEASE not in tags:
-            return None
-        number = int(tags[RELEASE])
-        return number, Release(**json.loads(tags[f"{RELEASE}.{number}"]))
-
-    def releases(self, pipeline: str) -> dict[int, Release]:
-        """All releases of `pipeline`, by number."""
-        prefix = f"{RELEASE}."
-        tags = self._base_tags(pipeline)
-        numbered = {int(k.removeprefix(prefix)): v for k, v in tags.items() if k.startswith(prefix)}
-        return {number: Release(**json.loads(text)) for number, text in sorted(numbered.items())}
-
-    def _base_tags(self, pipeline: str) -> Mapping[str, str]:
-        base = f"{pipeline}.base"
-        return _answer(lambda: self.client.get_registered_model(base).tags, ABSENT) or {}
-
-    def promote(self, pipeline: str, release: Release) -> int:
-        """Make `release` the current one, under a new number; return the number.
-
-        The record is written before any alias moves, so that a killed promotion is finished by
-        doing it again.
-        """
-        number = max(self.releases(pipeline), default=0) + 1
-        current = self.current(pipeline)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        stamped = asdict(release) | {"time": stamp, "follows": current[0] if current else 0}
-        base = f"{pipeline}.base"
-        self.client.set_registered_model_tag(base, f"{RELEASE}.{number}", json.dumps(stamped))
-        self._point(pipeline, number, release)
-        return number
-
-    def rollback(self, pipeline: str, number: int | None = None) -> tuple[int, Release]:
-        """Go back to release `number`, or to the one that the current one followed.
-
-        Raises:
-            RegistryError: there is no such release.
-        """
-        known = self.releases(pipeline)
-        current = self.current(pipeline)
-        wanted = number if number is not None else (current[1].follows if current else 0)
-        if wanted not in known:
-            missing = "release before the current one" if number is None else f"release {number}"
-            raise RegistryError(
-                f"pipeline '{pipeline}' has no {missing}; it has "
-                f"{', '.join(map(str, known)) or 'none'} ('kindling registry list' shows them)"
-            )
-        if current:
-            left = self._left(pipeline) | line(known, current[0])
-            self.client.set_registered_model_tag(f"{pipeline}.base", LEFT, json.dumps(sorted(left)))
-        self._point(pipeline, wanted, known[wanted])
-        return wanted, known[wanted]
-
-    def rolled_back(self, pipeline: str, adapter: str, version: int) -> int | None:
-        """The release with this version that was rolled back; None where it was not."""
-        number = int(self._base_tags(pipeline).get(RELEASE, 0))
-        return rolled_back(self.releases(pipeline), number, self._left(pipeline), adapter, version)
-
-    def _left(self, pipeline: str) -> set[int]:
-        return set(json.loads(self._base_tags(pipeline).get(LEFT, "[]")))
-
-    def _point(self, pipeline: str, number: int, release: Release) -> None:
-        import mlflow
-
-        previous = self.current(pipeline)
-        dropped = set(previous[1].adapters) - set(release.adapters) if previous else set()
-        for name in dropped:
-            self.client.delete_registered_model_alias(f"{pipeline}.{name}", CHAMPION)
-        members = {"base": release.base, **release.adapters}
-        for name, version in members.items():
-            self.client.set_registered_model_alias(f"{pipeline}.{name}", CHAMPION, str(version))
-        for name, version in release.prompts.items():
-            mlflow.genai.set_prompt_alias(name, CHAMPION, version)
-        self.client.set_registered_model_tag(f"{pipeline}.base", RELEASE, str(number))
 
 
 def _answer(ask: Callable[[], Any], *absent: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 from components.catalogue import Catalogue, load
 from components.gate import Gate, decide
 from components.lineage import content_of, read_json, value_hash
+from components.promotion import Releases
 from components.registry import CHAMPION, CONTENT, DECISION, Registry
 from components.releases import Fit, following
 from flows import evidence, locks, settings, tracking
@@ -57,6 +58,7 @@ def release(
     catalogue = load(workspace, check_files=False)
     with locks.hold(settings.home(workspace) / ".kindling" / "registry.lock", wait=300):
         store = registry(workspace)
+        releases = Releases(store, pipeline)
         with _Run(workspace, pipeline, parent) as run:
             work = _Work(store, workspace, catalogue, pipeline, run)
             base, candidates, new = _register_all(work)
@@ -65,14 +67,14 @@ def release(
             decisions = _decide_all(work, candidates)
             fit = [candidate for candidate in candidates if decisions[candidate.name]["passed"]]
             found = {c.name: Fit(c.version, *c.prompt) for c in fit}
-            next_one, held = following(store.current(pipeline), base, found)
+            next_one, held = following(releases.current(), base, found)
             for candidate in fit:
                 decisions[candidate.name] = _outcome(decisions[candidate.name], held)
             for candidate in candidates:  # first: once it is champion, nothing is decided on it
                 _record(work, candidate, decisions[candidate.name])
             if next_one is not None:
-                store.promote(pipeline, next_one)
-            current = store.current(pipeline)
+                releases.promote(next_one)
+            current = releases.current()
     for name, decision in decisions.items():
         say(f"{name}: {decision['summary']}")
     number = current[0] if current else None
@@ -198,9 +200,10 @@ def _decide(work: _Work, candidate: Candidate, baseline: Candidate, gate: Gate) 
         if recorded.get("promoted", True):
             return told | {"reasons": ["it is the champion"]}
         return recorded | told | {"key": "champion"}  # it came back by another rollback
-    left = store.rolled_back(work.pipeline, candidate.name, candidate.version)
+    releases = Releases(store, work.pipeline)
+    left = releases.rolled_back(candidate.name, candidate.version)
     if left is not None:
-        return recorded | _rolled_back(store, work.pipeline, candidate, left)
+        return recorded | _rolled_back(releases, candidate, left)
     key = value_hash(
         {
             "gate": gate.model_dump(mode="json"),
@@ -220,10 +223,10 @@ def _recorded(store: Registry, name: str, version: int) -> dict[str, Any]:
     return json.loads(text) if text else {}
 
 
-def _rolled_back(store: Registry, pipeline: str, candidate: Candidate, left: int) -> dict[str, Any]:
+def _rolled_back(releases: Releases, candidate: Candidate, left: int) -> dict[str, Any]:
     """Somebody decided against it, and knew more than the gate: only somebody brings it back."""
-    current = store.current(pipeline)
-    if current and store.releases(pipeline)[left].base == current[1].base:
+    pipeline, current = releases.pipeline, releases.current()
+    if current and releases.all()[left].base == current[1].base:
         back = f"promote {pipeline}.{candidate.name} {candidate.version} --reason ..."
     else:
         back = f"rollback {pipeline} {left}"
