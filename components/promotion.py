@@ -89,8 +89,6 @@ class Releases:
         self.store.client.set_registered_model_tag(self.base, key, text)
 
     def _point(self, number: int, release: Release) -> None:
-        import mlflow
-
         client, previous = self.store.client, self.current()
         dropped = set(previous[1].adapters) - set(release.adapters) if previous else set()
         for name in dropped:
@@ -99,5 +97,5 @@ class Releases:
         for name, version in members.items():
             client.set_registered_model_alias(f"{self.pipeline}.{name}", CHAMPION, str(version))
         for name, version in release.prompts.items():
-            mlflow.genai.set_prompt_alias(name, CHAMPION, version)
+            client.set_prompt_alias(name, CHAMPION, version)
         self._tag(RELEASE, str(number))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from components.lineage import content_of, folder_hash, text_hash
 
 if TYPE_CHECKING:
+    from mlflow import ActiveRun
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
@@ -41,13 +42,11 @@ class Registry:
     """The registry at MLflow store `uri`, seen from the workspace called `workspace`."""
 
     def __init__(self, uri: str, workspace: str) -> None:
-        import mlflow
+        from mlflow import MlflowClient
 
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
         self.uri = uri
         self.workspace = workspace
-        self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     # -- versions ------------------------------------------------------------------------------
 
@@ -97,14 +96,22 @@ class Registry:
         return self._files(name, version) / "evaluation"
 
     def _files(self, name: str, version: int) -> Path:
-        import mlflow
+        from mlflow.artifacts import download_artifacts
 
-        return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts"
+        # not `models:/NAME/VERSION`: MLflow looks that up in the process's own registry
+        place = self.client.get_model_version_download_uri(name, str(version))
+        found = download_artifacts(place, tracking_uri=self.uri, registry_uri=self.uri)
+        return Path(found) / "artifacts"
 
-    def register_base(self, pipeline: str, folder: Path) -> tuple[int, bool]:
-        """Register a base folder; return its version and whether it is new. Needs an MLflow run."""
-        name = f"{pipeline}.base"
-        return self._register(name, folder, CODE / "serving" / "registered_base.py", {}, {}, {})
+    def register_base(
+        self, pipeline: str, folder: Path, run: Callable[[], str]
+    ) -> tuple[int, bool]:
+        """Register a base folder; return its version and whether it is new.
+
+        run: gives the id of the MLflow run to do it under; asked where something is new.
+        """
+        code = CODE / "serving" / "registered_base.py"
+        return self._register(f"{pipeline}.base", folder, code, {}, {}, {}, run)
 
     def register_adapter(
         self,
@@ -114,15 +121,19 @@ class Registry:
         evaluation: Path,
         base: int,
         tags: Mapping[str, str],
+        run: Callable[[], str],
     ) -> tuple[int, bool]:
-        """Register an adapter with its per-example records; it refers to version `base`."""
+        """Register an adapter with its per-example records; it refers to version `base`.
+
+        run: see `register_base`.
+        """
         base_name = f"{pipeline}.base"
         stated = self.client.get_model_version(base_name, str(base)).tags[CONTENT]
         settings = {"base": f"models:/{base_name}/{base}", "base_content": stated}
         extra = {"evaluation": evaluation}
         code = CODE / "serving" / "registered_adapter.py"
         all_tags = {**tags, "kindling.base": str(base), "kindling.base_content": stated}
-        return self._register(f"{pipeline}.{adapter}", folder, code, extra, settings, all_tags)
+        return self._register(f"{pipeline}.{adapter}", folder, code, extra, settings, all_tags, run)
 
     def _register(
         self,
@@ -132,6 +143,7 @@ class Registry:
         extra: Mapping[str, Path],
         settings: Mapping[str, str],
         tags: Mapping[str, str],
+        run: Callable[[], str],
     ) -> tuple[int, bool]:
         import mlflow
 
@@ -140,7 +152,8 @@ class Registry:
         known = self.with_content(name, content)
         if known is not None:
             return known, False
-        with TemporaryDirectory() as staged:  # MLflow keeps a folder's last name: make it speak
+        # MLflow keeps a folder's last name: make it speak
+        with TemporaryDirectory() as staged, self._fluent(run()):
             parts = {"model": folder, **extra}
             for part, source in parts.items():
                 shutil.copytree(source, Path(staged, part))
@@ -152,11 +165,24 @@ class Registry:
                 pip_requirements=[f"{lib}=={_version(lib)}" for lib in LIBRARIES],
                 code_paths=[str(CODE)],
             )
-        created = mlflow.register_model(
-            info.model_uri, name, tags={CONTENT: content, WORKSPACE: self.workspace, **tags}
-        )
+            created = mlflow.register_model(
+                info.model_uri, name, tags={CONTENT: content, WORKSPACE: self.workspace, **tags}
+            )
         self.client.set_registered_model_alias(name, CANDIDATE, created.version)
         return int(created.version), True
+
+    def _fluent(self, run: str) -> "ActiveRun":
+        """A context in which MLflow's fluent functions write to this store, under run `run`.
+
+        `log_model` takes neither a client nor a run, it writes where the process does, and nothing
+        of the client does its work. The process goes on writing here: MLflow keeps the address in
+        the environment as well, whose older value is not its own to put back.
+        """
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        return mlflow.start_run(run_id=run)
 
     def _own(self, spoken: str, versions: Sequence[Any], block: str) -> None:
         """Refuse a name that another workspace has registered versions of."""
@@ -178,8 +204,6 @@ class Registry:
         Raises:
             RegistryError: another workspace has a prompt of this name.
         """
-        import mlflow
-
         answer = json.dumps(prompt["answer"], sort_keys=True)
         content = text_hash(prompt["template"], answer)
         known = self._prompts(name)
@@ -188,8 +212,8 @@ class Registry:
             if version.tags.get(CONTENT) == content:
                 return int(version.version), False
         tags = {CONTENT: content, WORKSPACE: self.workspace, "kindling.answer": answer}
-        made = mlflow.genai.register_prompt(name=name, template=prompt["template"], tags=tags)
-        mlflow.genai.set_prompt_alias(name, CANDIDATE, int(made.version))
+        made = self.client.register_prompt(name=name, template=prompt["template"], tags=tags)
+        self.client.set_prompt_alias(name, CANDIDATE, int(made.version))
         return int(made.version), True
 
     def prompt_versions(self, name: str) -> list[Any]:

@@ -86,26 +86,23 @@ class _Run:
 
     def __init__(self, workspace: Path, pipeline: str, parent: str | None) -> None:
         self._workspace, self._pipeline, self._parent = workspace, pipeline, parent
+        self._entered = False
 
     def __enter__(self) -> "_Run":
         return self
 
     def enter(self) -> str:
-        """The run's id; from here on it is MLflow's active run."""
-        import mlflow
-
-        if mlflow.active_run() is None:
-            if self._parent is None:
-                tags = {"kindling.pipeline": self._pipeline, "kindling.started_by": "register"}
-                self._parent = tracking.start_parent(self._workspace, self._pipeline, tags)
-            mlflow.start_run(run_id=self._parent)
+        """The run's id; from here on this ends it."""
+        if self._parent is None:
+            tags = {"kindling.pipeline": self._pipeline, "kindling.started_by": "register"}
+            self._parent = tracking.start_parent(self._workspace, self._pipeline, tags)
+        self._entered = True
         return self._parent
 
     def __exit__(self, kind, error, trace) -> None:
-        import mlflow
-
-        if mlflow.active_run() is not None:
-            mlflow.end_run("FAILED" if kind else "FINISHED")
+        if self._entered:
+            mlflow, ended = tracking.client(self._workspace), "FAILED" if kind else "FINISHED"
+            tracking.end_parent(self._workspace, mlflow, self._parent, ended)
 
 
 @dataclass(frozen=True)
@@ -130,9 +127,7 @@ def _register_all(work: _Work) -> tuple[int, list[Candidate], list[str]]:
     names = work.catalogue.adapters_of(pipeline)
     for path in ["base", *(f"{k}/{n}" for n in names for k in ("adapters", "evaluations"))]:
         content_of(folder / path)  # all must be there before anything is registered
-    if store.with_content(f"{pipeline}.base", content_of(folder / "base")) is None:
-        work.run.enter()
-    base, fresh = store.register_base(pipeline, folder / "base")
+    base, fresh = store.register_base(pipeline, folder / "base", work.run.enter)
     new = [f"{pipeline}.base version {base}"] if fresh else []
     candidates = []
     for name in names:
@@ -155,8 +150,6 @@ def _register_adapter(
     prompt = wording["name"]
     prompt_version, fresh = store.register_prompt(prompt, wording)
     new = [f"prompt {prompt} version {prompt_version}"] if fresh else []
-    if store.with_content(f"{pipeline}.{name}", content_of(adapter)) is None:
-        work.run.enter()
     result = evidence.result_of(work.workspace, f"adapter@{name}")
     tags = {
         "kindling.prompt": prompt,
@@ -165,7 +158,9 @@ def _register_adapter(
         "kindling.commit": evidence.commit(work.workspace),
         "kindling.stage_run": result.get("run_id", ""),
     }
-    version, fresh = store.register_adapter(pipeline, name, adapter, evaluation, base, tags)
+    version, fresh = store.register_adapter(
+        pipeline, name, adapter, evaluation, base, tags, work.run.enter
+    )
     new += [f"{pipeline}.{name} version {version}"] if fresh else []
     return Candidate(name, version, adapter, evaluation, (prompt, prompt_version)), new
 
@@ -241,13 +236,11 @@ def _rolled_back(releases: Releases, candidate: Candidate, left: int) -> dict[st
 
 def _record(work: _Work, candidate: Candidate, decision: dict[str, Any]) -> None:
     """Write a decision to the run and to the version's tag, unless it stands there."""
-    import mlflow
-
     name = work.name(candidate)
     if "key" not in decision or decision == _recorded(work.store, name, candidate.version):
         return
     run_id = work.run.enter()
-    mlflow.log_dict(decision, f"decisions/{candidate.name}.json", run_id=run_id)
+    work.store.client.log_dict(run_id, decision, f"decisions/{candidate.name}.json")
     text = json.dumps(decision)
     work.store.client.set_model_version_tag(name, str(candidate.version), DECISION, text)
 

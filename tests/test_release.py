@@ -14,7 +14,7 @@ from components.evaluation.classification import classify
 from components.lineage import read_json, write_json
 from components.promotion import Releases
 from components.prompts import Prompt
-from components.registry import CANDIDATE, CHAMPION, DECISION, RegistryError
+from components.registry import CANDIDATE, CHAMPION, DECISION, Registry, RegistryError
 from components.releases import Release, rolled_back
 from components.reporter import Silent
 from components.serving.engine import RequestError
@@ -266,6 +266,23 @@ def test_a_name_belongs_to_one_workspace(workspace, monkeypatch):
         registry(workspace).register_prompt("ask", {"template": "{{text}}", "answer": {}})
 
 
+def test_two_registries_in_one_process_do_not_meet(workspace, folders, tmp_path):
+    """The newer one once took the prompts of the older, which then found no file of its own."""
+    ours = registry(workspace)
+    other = Registry(f"sqlite:///{tmp_path / 'other.db'}", "other")
+    ours.register_prompt("mine", {"template": "{{text}}", "answer": {}})
+    assert len(ours.prompt_versions("mine")) == 1 and other.prompt_versions("mine") == []
+    assert ours.folder("tiny.base", 1).is_dir()
+    where = other.client.create_experiment("tiny", artifact_location=str(tmp_path / "runs"))
+
+    def run() -> str:
+        return other.client.create_run(where).info.run_id
+
+    assert other.register_base("tiny", folders["base"], run) == (1, True)
+    assert other.folder("tiny.base", 1).is_relative_to(tmp_path / "runs")
+    assert len(ours.versions("tiny.base")) == 1 and ours.folder("tiny.base", 1).is_dir()
+
+
 def test_a_workspace_is_called_by_its_place_in_the_repository(tmp_path):
     clone = tmp_path / "clone"
     below = clone / "recipes" / "books"
@@ -346,9 +363,9 @@ def test_every_method_is_registered_and_answers_as_pyfunc(workspace, folders, tm
 
     store, texts = registry(workspace), ["the film was a .", "the plot was b ."]
     judged = evaluation(tmp_path / "judged", 0.5)
-    with mlflow.start_run(experiment_id=runs(workspace)[0].info.experiment_id):
-        for name in ADAPTERS:
-            store.register_adapter("tiny", f"{name}_new", folders[name], judged, 1, {})
+    run = runs(workspace)[0].info.run_id
+    for name in ADAPTERS:
+        store.register_adapter("tiny", f"{name}_new", folders[name], judged, 1, {}, lambda: run)
     for name in ADAPTERS:
         found = mlflow.pyfunc.load_model(f"models:/tiny.{name}_new/1").predict(texts)
         model = load_adapter(folders["base"], folders[name])
