@@ -1,29 +1,22 @@
-"""MLflow's registry as kindling uses it: versions that own their bytes, and releases.
+"""MLflow's registry as kindling uses it: versions of models and prompts that own their bytes.
 
 A model is called `PIPELINE.NAME`, the base `PIPELINE.base`; a prompt has its catalogue name. A
 version is found by its content hash, so registering the same bytes again changes nothing. An
 adapter's version refers to its base by version and hash and never holds a copy of it.
-
-A release is what is promoted and rolled back as one: a base, adapters that fit it, and the prompt
-versions that they were made with. Releases stand as numbered, unchanging tags on `PIPELINE.base`;
-the aliases `champion` point to the members of the current one. Each names the one that it followed,
-so that what was rolled back can be told from what was superseded.
 """
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from components.lineage import content_of, folder_hash, text_hash
-from components.releases import Release, line, rolled_back
 
 if TYPE_CHECKING:
+    from mlflow import ActiveRun
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
@@ -31,8 +24,6 @@ CANDIDATE = "candidate"
 CONTENT = "kindling.content"
 WORKSPACE = "kindling.workspace"
 DECISION = "kindling.decision"
-RELEASE = "kindling.release"  # the current release's number; `kindling.release.N` holds release N
-LEFT = "kindling.left"  # the numbers of the releases that rollbacks left
 CODE = Path(__file__).parent
 ABSENT = "RESOURCE_DOES_NOT_EXIST"  # MLflow's code of an answer; other errors are none
 NO_ALIAS = "INVALID_PARAMETER_VALUE"  # of a model that has no such alias
@@ -51,13 +42,11 @@ class Registry:
     """The registry at MLflow store `uri`, seen from the workspace called `workspace`."""
 
     def __init__(self, uri: str, workspace: str) -> None:
-        import mlflow
+        from mlflow import MlflowClient
 
-        mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
         self.uri = uri
         self.workspace = workspace
-        self.client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     # -- versions ------------------------------------------------------------------------------
 
@@ -76,6 +65,10 @@ class Registry:
     def alias(self, name: str, alias: str) -> "ModelVersion | None":
         ask = self.client.get_model_version_by_alias
         return _answer(lambda: ask(name, alias), ABSENT, NO_ALIAS)
+
+    def tags(self, name: str) -> Mapping[str, str]:
+        """The tags of model `name`; none where it is not registered."""
+        return _answer(lambda: self.client.get_registered_model(name).tags, ABSENT) or {}
 
     def aliases_of(self, version: "ModelVersion") -> list[str]:
         """The aliases that point to `version`."""
@@ -103,14 +96,22 @@ class Registry:
         return self._files(name, version) / "evaluation"
 
     def _files(self, name: str, version: int) -> Path:
-        import mlflow
+        from mlflow.artifacts import download_artifacts
 
-        return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts"
+        # not `models:/NAME/VERSION`: MLflow looks that up in the process's own registry
+        place = self.client.get_model_version_download_uri(name, str(version))
+        found = download_artifacts(place, tracking_uri=self.uri, registry_uri=self.uri)
+        return Path(found) / "artifacts"
 
-    def register_base(self, pipeline: str, folder: Path) -> tuple[int, bool]:
-        """Register a base folder; return its version and whether it is new. Needs an MLflow run."""
-        name = f"{pipeline}.base"
-        return self._register(name, folder, CODE / "serving" / "registered_base.py", {}, {}, {})
+    def register_base(
+        self, pipeline: str, folder: Path, run: Callable[[], str]
+    ) -> tuple[int, bool]:
+        """Register a base folder; return its version and whether it is new.
+
+        run: gives the id of the MLflow run to do it under; asked where something is new.
+        """
+        code = CODE / "serving" / "registered_base.py"
+        return self._register(f"{pipeline}.base", folder, code, {}, {}, {}, run)
 
     def register_adapter(
         self,
@@ -120,15 +121,19 @@ class Registry:
         evaluation: Path,
         base: int,
         tags: Mapping[str, str],
+        run: Callable[[], str],
     ) -> tuple[int, bool]:
-        """Register an adapter with its per-example records; it refers to version `base`."""
+        """Register an adapter with its per-example records; it refers to version `base`.
+
+        run: see `register_base`.
+        """
         base_name = f"{pipeline}.base"
         stated = self.client.get_model_version(base_name, str(base)).tags[CONTENT]
         settings = {"base": f"models:/{base_name}/{base}", "base_content": stated}
         extra = {"evaluation": evaluation}
         code = CODE / "serving" / "registered_adapter.py"
         all_tags = {**tags, "kindling.base": str(base), "kindling.base_content": stated}
-        return self._register(f"{pipeline}.{adapter}", folder, code, extra, settings, all_tags)
+        return self._register(f"{pipeline}.{adapter}", folder, code, extra, settings, all_tags, run)
 
     def _register(
         self,
@@ -138,6 +143,7 @@ class Registry:
         extra: Mapping[str, Path],
         settings: Mapping[str, str],
         tags: Mapping[str, str],
+        run: Callable[[], str],
     ) -> tuple[int, bool]:
         import mlflow
 
@@ -146,7 +152,8 @@ class Registry:
         known = self.with_content(name, content)
         if known is not None:
             return known, False
-        with TemporaryDirectory() as staged:  # MLflow keeps a folder's last name: make it speak
+        # MLflow keeps a folder's last name: make it speak
+        with TemporaryDirectory() as staged, self._fluent(run()):
             parts = {"model": folder, **extra}
             for part, source in parts.items():
                 shutil.copytree(source, Path(staged, part))
@@ -158,11 +165,24 @@ class Registry:
                 pip_requirements=[f"{lib}=={_version(lib)}" for lib in LIBRARIES],
                 code_paths=[str(CODE)],
             )
-        created = mlflow.register_model(
-            info.model_uri, name, tags={CONTENT: content, WORKSPACE: self.workspace, **tags}
-        )
+            created = mlflow.register_model(
+                info.model_uri, name, tags={CONTENT: content, WORKSPACE: self.workspace, **tags}
+            )
         self.client.set_registered_model_alias(name, CANDIDATE, created.version)
         return int(created.version), True
+
+    def _fluent(self, run: str) -> "ActiveRun":
+        """A context in which MLflow's fluent functions write to this store, under run `run`.
+
+        `log_model` takes neither a client nor a run, it writes where the process does, and nothing
+        of the client does its work. The process goes on writing here: MLflow keeps the address in
+        the environment as well, whose older value is not its own to put back.
+        """
+        import mlflow
+
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        return mlflow.start_run(run_id=run)
 
     def _own(self, spoken: str, versions: Sequence[Any], block: str) -> None:
         """Refuse a name that another workspace has registered versions of."""
@@ -184,8 +204,6 @@ class Registry:
         Raises:
             RegistryError: another workspace has a prompt of this name.
         """
-        import mlflow
-
         answer = json.dumps(prompt["answer"], sort_keys=True)
         content = text_hash(prompt["template"], answer)
         known = self._prompts(name)
@@ -194,8 +212,8 @@ class Registry:
             if version.tags.get(CONTENT) == content:
                 return int(version.version), False
         tags = {CONTENT: content, WORKSPACE: self.workspace, "kindling.answer": answer}
-        made = mlflow.genai.register_prompt(name=name, template=prompt["template"], tags=tags)
-        mlflow.genai.set_prompt_alias(name, CANDIDATE, int(made.version))
+        made = self.client.register_prompt(name=name, template=prompt["template"], tags=tags)
+        self.client.set_prompt_alias(name, CANDIDATE, int(made.version))
         return int(made.version), True
 
     def prompt_versions(self, name: str) -> list[Any]:
@@ -207,85 +225,6 @@ class Registry:
         """`prompt_versions`, some without their aliases."""
         found = _answer(lambda: self.client.search_prompt_versions(name), ABSENT) or []
         return sorted(found, key=lambda version: int(version.version))
-
-    # -- releases ------------------------------------------------------------------------------
-
-    def current(self, pipeline: str) -> tuple[int, Release] | None:
-        """The number and members of the release that is served; None before the first."""
-        tags = self._base_tags(pipeline)
-        if RELEASE not in tags:
-            return None
-        number = int(tags[RELEASE])
-        return number, Release(**json.loads(tags[f"{RELEASE}.{number}"]))
-
-    def releases(self, pipeline: str) -> dict[int, Release]:
-        """All releases of `pipeline`, by number."""
-        prefix = f"{RELEASE}."
-        tags = self._base_tags(pipeline)
-        numbered = {int(k.removeprefix(prefix)): v for k, v in tags.items() if k.startswith(prefix)}
-        return {number: Release(**json.loads(text)) for number, text in sorted(numbered.items())}
-
-    def _base_tags(self, pipeline: str) -> Mapping[str, str]:
-        base = f"{pipeline}.base"
-        return _answer(lambda: self.client.get_registered_model(base).tags, ABSENT) or {}
-
-    def promote(self, pipeline: str, release: Release) -> int:
-        """Make `release` the current one, under a new number; return the number.
-
-        The record is written before any alias moves, so that a killed promotion is finished by
-        doing it again.
-        """
-        number = max(self.releases(pipeline), default=0) + 1
-        current = self.current(pipeline)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        stamped = asdict(release) | {"time": stamp, "follows": current[0] if current else 0}
-        base = f"{pipeline}.base"
-        self.client.set_registered_model_tag(base, f"{RELEASE}.{number}", json.dumps(stamped))
-        self._point(pipeline, number, release)
-        return number
-
-    def rollback(self, pipeline: str, number: int | None = None) -> tuple[int, Release]:
-        """Go back to release `number`, or to the one that the current one followed.
-
-        Raises:
-            RegistryError: there is no such release.
-        """
-        known = self.releases(pipeline)
-        current = self.current(pipeline)
-        wanted = number if number is not None else (current[1].follows if current else 0)
-        if wanted not in known:
-            missing = "release before the current one" if number is None else f"release {number}"
-            raise RegistryError(
-                f"pipeline '{pipeline}' has no {missing}; it has "
-                f"{', '.join(map(str, known)) or 'none'} ('kindling registry list' shows them)"
-            )
-        if current:
-            left = self._left(pipeline) | line(known, current[0])
-            self.client.set_registered_model_tag(f"{pipeline}.base", LEFT, json.dumps(sorted(left)))
-        self._point(pipeline, wanted, known[wanted])
-        return wanted, known[wanted]
-
-    def rolled_back(self, pipeline: str, adapter: str, version: int) -> int | None:
-        """The release with this version that was rolled back; None where it was not."""
-        number = int(self._base_tags(pipeline).get(RELEASE, 0))
-        return rolled_back(self.releases(pipeline), number, self._left(pipeline), adapter, version)
-
-    def _left(self, pipeline: str) -> set[int]:
-        return set(json.loads(self._base_tags(pipeline).get(LEFT, "[]")))
-
-    def _point(self, pipeline: str, number: int, release: Release) -> None:
-        import mlflow
-
-        previous = self.current(pipeline)
-        dropped = set(previous[1].adapters) - set(release.adapters) if previous else set()
-        for name in dropped:
-            self.client.delete_registered_model_alias(f"{pipeline}.{name}", CHAMPION)
-        members = {"base": release.base, **release.adapters}
-        for name, version in members.items():
-            self.client.set_registered_model_alias(f"{pipeline}.{name}", CHAMPION, str(version))
-        for name, version in release.prompts.items():
-            mlflow.genai.set_prompt_alias(name, CHAMPION, version)
-        self.client.set_registered_model_tag(f"{pipeline}.base", RELEASE, str(number))
 
 
 def _answer(ask: Callable[[], Any], *absent: str) -> Any:

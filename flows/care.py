@@ -165,6 +165,7 @@ def running(workspace: Path) -> Iterator[tuple[str, str]]:
 
 def status(workspace: Path) -> dict[str, Any]:
     """What is up to date, what is at work, and what is registered and served."""
+    from components.promotion import Releases
     from flows.release import registry
 
     catalogue = load(workspace)
@@ -177,7 +178,7 @@ def status(workspace: Path) -> dict[str, Any]:
         stages = catalogue.stages_of(pipeline)
         models = ["base", *catalogue.adapters_of(pipeline)]
         versions = {name: store.versions(f"{pipeline}.{name}") for name in models}
-        current = store.current(pipeline)
+        current = Releases(store, pipeline).current()
         release = None
         if current is not None:
             number, members = current

@@ -40,6 +40,7 @@ def evaluate(
             "'pip install -c constraints.txt -e .[harness]'"
         )
     from components.evaluation.harness import load_tasks
+    from components.training import machine
 
     load_tasks(file)  # a wrong task is told before any training
     settings.apply(workspace, catalogue.compute.threads)
@@ -47,6 +48,7 @@ def evaluate(
     trained = [name for name in names if catalogue.adapters[name].method != "prompt"]
     with locks.hold(workspace / ".kindling" / "run.lock"):
         _bring_up_to_date(workspace, catalogue, pipeline, trained, say)
+        machine.settle_products()
         with _parent(workspace, pipeline) as log:
             for name in [BASE, *trained]:
                 judged = _judge(workspace / "artifacts" / pipeline, name, file)

@@ -13,6 +13,7 @@ from components import locks
 from components.catalogue import Catalogue, load
 from components.gate import Gate, decide
 from components.lineage import content_of, read_json, value_hash
+from components.promotion import Releases
 from components.registry import CHAMPION, CONTENT, DECISION, Registry
 from components.releases import Fit, following
 from flows import evidence, settings, tracking
@@ -58,6 +59,7 @@ def release(
     catalogue = load(workspace, check_files=False)
     with locks.hold(settings.home(workspace) / ".kindling" / "registry.lock", wait=300):
         store = registry(workspace)
+        releases = Releases(store, pipeline)
         with _Run(workspace, pipeline, parent) as run:
             work = _Work(store, workspace, catalogue, pipeline, run)
             base, candidates, new = _register_all(work)
@@ -66,14 +68,14 @@ def release(
             decisions = _decide_all(work, candidates)
             fit = [candidate for candidate in candidates if decisions[candidate.name]["passed"]]
             found = {c.name: Fit(c.version, *c.prompt) for c in fit}
-            next_one, held = following(store.current(pipeline), base, found)
+            next_one, held = following(releases.current(), base, found)
             for candidate in fit:
                 decisions[candidate.name] = _outcome(decisions[candidate.name], held)
             for candidate in candidates:  # first: once it is champion, nothing is decided on it
                 _record(work, candidate, decisions[candidate.name])
             if next_one is not None:
-                store.promote(pipeline, next_one)
-            current = store.current(pipeline)
+                releases.promote(next_one)
+            current = releases.current()
     for name, decision in decisions.items():
         say(f"{name}: {decision['summary']}")
     number = current[0] if current else None
@@ -85,26 +87,23 @@ class _Run:
 
     def __init__(self, workspace: Path, pipeline: str, parent: str | None) -> None:
         self._workspace, self._pipeline, self._parent = workspace, pipeline, parent
+        self._entered = False
 
     def __enter__(self) -> "_Run":
         return self
 
     def enter(self) -> str:
-        """The run's id; from here on it is MLflow's active run."""
-        import mlflow
-
-        if mlflow.active_run() is None:
-            if self._parent is None:
-                tags = {"kindling.pipeline": self._pipeline, "kindling.started_by": "register"}
-                self._parent = tracking.start_parent(self._workspace, self._pipeline, tags)
-            mlflow.start_run(run_id=self._parent)
+        """The run's id; from here on this ends it."""
+        if self._parent is None:
+            tags = {"kindling.pipeline": self._pipeline, "kindling.started_by": "register"}
+            self._parent = tracking.start_parent(self._workspace, self._pipeline, tags)
+        self._entered = True
         return self._parent
 
     def __exit__(self, kind, error, trace) -> None:
-        import mlflow
-
-        if mlflow.active_run() is not None:
-            mlflow.end_run("FAILED" if kind else "FINISHED")
+        if self._entered:
+            mlflow, ended = tracking.client(self._workspace), "FAILED" if kind else "FINISHED"
+            tracking.end_parent(self._workspace, mlflow, self._parent, ended)
 
 
 @dataclass(frozen=True)
@@ -129,9 +128,7 @@ def _register_all(work: _Work) -> tuple[int, list[Candidate], list[str]]:
     names = work.catalogue.adapters_of(pipeline)
     for path in ["base", *(f"{k}/{n}" for n in names for k in ("adapters", "evaluations"))]:
         content_of(folder / path)  # all must be there before anything is registered
-    if store.with_content(f"{pipeline}.base", content_of(folder / "base")) is None:
-        work.run.enter()
-    base, fresh = store.register_base(pipeline, folder / "base")
+    base, fresh = store.register_base(pipeline, folder / "base", work.run.enter)
     new = [f"{pipeline}.base version {base}"] if fresh else []
     candidates = []
     for name in names:
@@ -154,8 +151,6 @@ def _register_adapter(
     prompt = wording["name"]
     prompt_version, fresh = store.register_prompt(prompt, wording)
     new = [f"prompt {prompt} version {prompt_version}"] if fresh else []
-    if store.with_content(f"{pipeline}.{name}", content_of(adapter)) is None:
-        work.run.enter()
     result = evidence.result_of(work.workspace, f"adapter@{name}")
     tags = {
         "kindling.prompt": prompt,
@@ -164,7 +159,9 @@ def _register_adapter(
         "kindling.commit": evidence.commit(work.workspace),
         "kindling.stage_run": result.get("run_id", ""),
     }
-    version, fresh = store.register_adapter(pipeline, name, adapter, evaluation, base, tags)
+    version, fresh = store.register_adapter(
+        pipeline, name, adapter, evaluation, base, tags, work.run.enter
+    )
     new += [f"{pipeline}.{name} version {version}"] if fresh else []
     return Candidate(name, version, adapter, evaluation, (prompt, prompt_version)), new
 
@@ -199,9 +196,10 @@ def _decide(work: _Work, candidate: Candidate, baseline: Candidate, gate: Gate) 
         if recorded.get("promoted", True):
             return told | {"reasons": ["it is the champion"]}
         return recorded | told | {"key": "champion"}  # it came back by another rollback
-    left = store.rolled_back(work.pipeline, candidate.name, candidate.version)
+    releases = Releases(store, work.pipeline)
+    left = releases.rolled_back(candidate.name, candidate.version)
     if left is not None:
-        return recorded | _rolled_back(store, work.pipeline, candidate, left)
+        return recorded | _rolled_back(releases, candidate, left)
     key = value_hash(
         {
             "gate": gate.model_dump(mode="json"),
@@ -221,10 +219,10 @@ def _recorded(store: Registry, name: str, version: int) -> dict[str, Any]:
     return json.loads(text) if text else {}
 
 
-def _rolled_back(store: Registry, pipeline: str, candidate: Candidate, left: int) -> dict[str, Any]:
+def _rolled_back(releases: Releases, candidate: Candidate, left: int) -> dict[str, Any]:
     """Somebody decided against it, and knew more than the gate: only somebody brings it back."""
-    current = store.current(pipeline)
-    if current and store.releases(pipeline)[left].base == current[1].base:
+    pipeline, current = releases.pipeline, releases.current()
+    if current and releases.all()[left].base == current[1].base:
         back = f"promote {pipeline}.{candidate.name} {candidate.version} --reason ..."
     else:
         back = f"rollback {pipeline} {left}"
@@ -239,13 +237,11 @@ def _rolled_back(store: Registry, pipeline: str, candidate: Candidate, left: int
 
 def _record(work: _Work, candidate: Candidate, decision: dict[str, Any]) -> None:
     """Write a decision to the run and to the version's tag, unless it stands there."""
-    import mlflow
-
     name = work.name(candidate)
     if "key" not in decision or decision == _recorded(work.store, name, candidate.version):
         return
     run_id = work.run.enter()
-    mlflow.log_dict(decision, f"decisions/{candidate.name}.json", run_id=run_id)
+    work.store.client.log_dict(run_id, decision, f"decisions/{candidate.name}.json")
     text = json.dumps(decision)
     work.store.client.set_model_version_tag(name, str(candidate.version), DECISION, text)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.catalogue import load, suggestion
+from components.promotion import Releases
 from components.registry import DECISION, RegistryError
 from components.releases import Release
 from flows.release import registry
@@ -28,7 +29,8 @@ def listing(workspace: Path) -> dict[str, Any]:
             ]
             if versions:
                 told["models"][f"{pipeline}.{name}"] = versions
-        current = store.current(pipeline)
+        releases = Releases(store, pipeline)
+        current = releases.current()
         told["releases"][pipeline] = {
             "current": current[0] if current else None,
             "all": {
@@ -39,7 +41,7 @@ def listing(workspace: Path) -> dict[str, Any]:
                     "reason": release.reason,
                     "time": release.time,
                 }
-                for number, release in store.releases(pipeline).items()
+                for number, release in releases.all().items()
             },
         }
     for name in catalogue.prompts:
@@ -86,11 +88,11 @@ def rollback(workspace: Path, pipeline: str, number: int | None) -> tuple[int, R
     Raises:
         RegistryError: there is no such release, or no such pipeline.
     """
-    store = registry(workspace)
+    releases = Releases(registry(workspace), pipeline)
     pipelines = load(workspace, check_files=False).pipelines
-    if pipeline not in pipelines and not store.releases(pipeline):
+    if pipeline not in pipelines and not releases.all():
         raise RegistryError(f"no pipeline '{pipeline}'{suggestion(pipeline, pipelines)}")
-    return store.rollback(pipeline, number)
+    return releases.rollback(number)
 
 
 def _unregistered(workspace: Path, name: str) -> str:
@@ -119,7 +121,8 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
     if "kindling.base" not in tags:
         raise RegistryError(f"{name} is a base; promote an adapter, which brings its base along")
     base = int(tags["kindling.base"])
-    current = store.current(pipeline)
+    releases = Releases(store, pipeline)
+    current = releases.current()
     members = current[1] if current else Release(base)
     if members.base != base:
         raise RegistryError(
@@ -132,5 +135,5 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
     decision = json.loads(tags.get(DECISION, "{}"))  # the gate's figures stay with it
     decision |= {"key": why, "passed": True, "promoted": True, "summary": f"promoted {why}"}
     store.client.set_model_version_tag(name, str(version), DECISION, json.dumps(decision))
-    number = store.promote(pipeline, Release(base, adapters, prompts, reason=why))
+    number = releases.promote(Release(base, adapters, prompts, reason=why))
     return f"release {number} is current: base {base}, adapters {adapters}"

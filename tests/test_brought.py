@@ -12,12 +12,15 @@ from components.adapters.task_data import TaskData
 from components.adapters.training import train_adapter
 from components.evaluation import evaluate_adapter
 from components.evaluation.language_model import evaluate_language_model
+from components.inference.checkpoint import Unsupported
 from components.lineage import read_json, read_jsonl
 from components.models import llama
 from components.models.brought import bring
 from components.reporter import Silent
+from components.serving import batched_engine, transformers_engine
 from components.serving.engine import Sampling
 from components.serving.engines import engine_of
+from components.training import machine
 from tests.tiny_models import ADAPTERS, block_of, signed
 
 FAMILIES = ("llama", "gpt2", "qwen2", "qwen3")
@@ -135,6 +138,22 @@ def test_it_is_judged_as_a_language_model(base, tmp_path):
     (corpus / "report.json").write_text(counts, encoding="utf-8")
     figures = evaluate_language_model(base, corpus, out, Silent())
     assert 1 < figures["bits_per_byte"] < 20
+
+
+def test_transformers_serves_with_products_that_are_settled(folders, monkeypatch):
+    """On AMD's processors they took twice the time."""
+    asked = []
+
+    def refuses(*_, **__):
+        raise Unsupported("a test")
+
+    monkeypatch.setattr(batched_engine, "BatchedEngine", refuses)
+    monkeypatch.setattr(machine, "settle_products", lambda: asked.append("settled"))
+    monkeypatch.setattr(
+        transformers_engine, "TransformersEngine", lambda *_: asked.append("loaded")
+    )
+    engine_of(folders["base"])
+    assert asked == ["settled", "loaded"]
 
 
 def test_what_cannot_be_opened_is_refused(base, tmp_path):

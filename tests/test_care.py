@@ -86,7 +86,7 @@ def test_status_names_the_newest_registered_version_of_each_model(tiny_workspace
     numbers = {"quickstart.base": [1, 2], "quickstart.lora": [9, 10]}
     store = SimpleNamespace(
         versions=lambda name: [SimpleNamespace(version=str(n)) for n in numbers.get(name, [])],
-        current=lambda pipeline: None,
+        tags=lambda name: {},
     )
     monkeypatch.setattr(release, "registry", lambda workspace: store)
     monkeypatch.setattr(graph, "stale", lambda workspace: {"base@quickstart": []})

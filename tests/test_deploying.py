@@ -7,6 +7,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
+from components.promotion import Releases
 from components.registry import CHAMPION, Registry, RegistryAway, RegistryError
 from components.serving.engine import RequestError
 from components.serving.limits import Serving
@@ -96,11 +97,11 @@ def test_a_registry_that_is_away_is_not_an_empty_one(store, client):
     """An adapter whose alias could not be read was dropped, a template became unknown."""
     assert store.alias("tiny.lora", CHAMPION).version == "1"
     assert store.alias("tiny.nothing", CHAMPION) is None
-    assert store.current("tiny") is None
+    assert Releases(store, "tiny").current() is None
     client.away = {"tiny.lora", "tiny.base", "ask"}
     for ask in (
         lambda: store.alias("tiny.lora", CHAMPION),
-        lambda: store.current("tiny"),
+        lambda: Releases(store, "tiny").current(),
         lambda: store.prompt_versions("ask"),
     ):
         with pytest.raises(RegistryAway, match="does not answer: database is locked"):

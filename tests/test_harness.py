@@ -4,6 +4,8 @@ import json
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +32,8 @@ from components.prompts import Prompt
 from components.reporter import Silent
 from components.tasks import Task, build_task
 from components.tokenizer import Tokenizer, train_tokenizer
+from components.training import machine
+from flows import harness, settings
 from flows.harness import figures_of, table
 from tests.conftest import ROOT, SST2, keep_one_adapter
 from tests.tiny_models import signed, train
@@ -257,6 +261,22 @@ def test_figures_and_table():
     lines = table({"base": figures}).splitlines()
     assert lines[1].split() == ["base", "taste", "acc", "0.5000", "±", "0.1000"]
     assert lines[2].split() == ["base", "sums", "exact.strict", "0.2500"]
+
+
+def test_products_are_settled_before_a_model_is_judged(tmp_path, monkeypatch):
+    """On AMD's processors they took twice the time."""
+    done = []
+    monkeypatch.setattr("components.evaluation.harness.load_tasks", lambda _: None)
+    monkeypatch.setattr(settings, "apply", lambda *_: None)
+    monkeypatch.setattr(harness, "_bring_up_to_date", lambda *_: done.append("made"))
+    monkeypatch.setattr(machine, "settle_products", lambda: done.append("settled"))
+    monkeypatch.setattr(harness, "_parent", lambda *_: nullcontext())
+    monkeypatch.setattr(harness, "_judge", lambda *_: done.append("judged"))
+    catalogue = SimpleNamespace(
+        compute=SimpleNamespace(threads=2), adapters={}, adapters_of=lambda _: []
+    )
+    assert list(harness.evaluate(tmp_path, catalogue, "tiny", tmp_path, lambda _: None)) == []
+    assert done == ["made", "settled", "judged"]
 
 
 @pytest.mark.slow

@@ -35,6 +35,21 @@ def connect(served) -> socket.socket:
     return socket.create_connection((url.host, url.port), timeout=20)
 
 
+def begin(connection: socket.socket, length: bytes, body: bytes = b"") -> None:
+    """Send a completion's head and what there is of its body. length: the header that tells it."""
+    connection.sendall(
+        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        + length
+        + b"\r\n\r\n"
+        + body
+    )
+
+
+def first_line(connection: socket.socket) -> bytes:
+    """Of an answer: its status."""
+    return connection.recv(4096).split(b"\r\n")[0]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -69,24 +84,18 @@ def test_malformed_bodies_are_refused(served, path, content):
 def test_a_huge_body_is_refused_though_nothing_announced_it(served):
     """A body in chunks has no length to refuse by."""
     with connect(served) as connection:
-        connection.sendall(
-            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n"
-        )
+        begin(connection, b"Transfer-Encoding: chunked")
         chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
         for _n in range(5):
             connection.sendall(chunk)
-        assert b" 413 " in connection.recv(4096).split(b"\r\n")[0]
+        assert b" 413 " in first_line(connection)
 
 
 def test_a_body_that_does_not_come_is_waited_for_so_long(served, monkeypatch):
     monkeypatch.setattr(edge, "READ_SECONDS", 0.3)
     with connect(served) as connection:
-        connection.sendall(
-            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 50\r\n\r\n{"
-        )
-        assert b" 408 " in connection.recv(4096).split(b"\r\n")[0]
+        begin(connection, b"Content-Length: 50", b"{")
+        assert b" 408 " in first_line(connection)
 
 
 def test_a_request_that_does_not_come_is_waited_for_so_long(served, monkeypatch):
@@ -121,11 +130,8 @@ def test_a_second_request_that_does_not_come_is_waited_for_so_long(served, monke
 def test_a_body_that_was_refused_is_not_read_for_ever(served, monkeypatch):
     monkeypatch.setattr(listener, "HEADER_SECONDS", 0.5)
     with connect(served) as connection:
-        connection.sendall(
-            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 99999999\r\n\r\n{"
-        )
-        assert b" 413 " in connection.recv(4096).split(b"\r\n")[0]
+        begin(connection, b"Content-Length: 99999999", b"{")
+        assert b" 413 " in first_line(connection)
         begun = time.monotonic()
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             while time.monotonic() - begun < 5:
@@ -208,7 +214,7 @@ def test_a_path_is_no_model(served, name):
 def test_a_path_leads_nowhere(served, path):
     with connect(served) as connection:  # as it is: a client's library would tidy it up
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        assert b" 404 " in connection.recv(4096).split(b"\r\n")[0]
+        assert b" 404 " in first_line(connection)
 
 
 INJECTED = [

@@ -12,8 +12,9 @@ from components.adapters import load_adapter
 from components.evaluation import evaluate_adapter
 from components.evaluation.classification import classify
 from components.lineage import read_json, write_json
+from components.promotion import Releases
 from components.prompts import Prompt
-from components.registry import CANDIDATE, CHAMPION, DECISION, RegistryError
+from components.registry import CANDIDATE, CHAMPION, DECISION, Registry, RegistryError
 from components.releases import Release, rolled_back
 from components.reporter import Silent
 from components.serving.engine import RequestError
@@ -92,6 +93,10 @@ def decision_on_record(workspace: Path, version: int) -> dict[str, Any]:
     return told
 
 
+def releases(workspace: Path) -> Releases:
+    return Releases(registry(workspace), "tiny")
+
+
 def runs(workspace: Path) -> list[Any]:
     """MLflow's runs, the newest first."""
     client = registry(workspace).client
@@ -163,8 +168,8 @@ def test_a_rollback_stays_until_somebody_promotes_by_hand(workspace, folders):
     """The next run once found the version's decision, `promoted`, and released it anew."""
     place_adapter(workspace, "lora", folders["lora"], 0.9, "two")
     assert register(workspace)["release"] == 2
-    store = registry(workspace)
-    assert store.rollback("tiny")[0] == 1
+    known = releases(workspace)
+    assert known.rollback()[0] == 1
     told = register(workspace)
     said = told["decisions"]["lora"]["summary"]
     assert told["release"] == 1 and not told["decisions"]["lora"]["promoted"]
@@ -177,9 +182,9 @@ def test_a_rollback_stays_until_somebody_promotes_by_hand(workspace, folders):
     assert register(workspace)["decisions"]["lora"]["summary"] == "champion"
     listed = shelves.listing(workspace)["models"]["tiny.lora"]
     assert listed[1]["decision"] == "promoted by hand: seen to be fine"
-    assert store.rollback("tiny")[0] == 1  # which 3 followed; 2 is out
+    assert known.rollback()[0] == 1  # which 3 followed; 2 is out
     with pytest.raises(RegistryError, match=r"no release before .* has 1, 2, 3 .*registry list"):
-        store.rollback("tiny")
+        known.rollback()
 
 
 def test_a_superseded_version_is_judged_as_any_candidate(workspace, folders):
@@ -192,7 +197,7 @@ def test_a_superseded_version_is_judged_as_any_candidate(workspace, folders):
     assert "not better than the champion" in told["decisions"]["lora"]["summary"]
     place_adapter(workspace, "lora", folders["lora"], 0.9)  # a new metric likes it
     told = register(workspace)
-    assert told["release"] == 3 and registry(workspace).current("tiny")[1].adapters == {"lora": 1}
+    assert told["release"] == 3 and releases(workspace).current()[1].adapters == {"lora": 1}
     assert set(told["decisions"]["lora"]["differences"]) == {"zero_shot", "champion"}
 
 
@@ -200,13 +205,13 @@ def test_a_release_with_another_base_is_rolled_back_and_forth(workspace, folders
     place_base(workspace, "two")
     place_adapter(workspace, "lora", folders["lora"], 0.9, "on base two")
     assert register(workspace)["release"] == 2
-    store = registry(workspace)
-    store.rollback("tiny")
+    known = releases(workspace)
+    known.rollback()
     assert (
         "'kindling registry rollback tiny 2'" in register(workspace)["decisions"]["lora"]["summary"]
     )
-    assert store.current("tiny")[1].base == 1
-    store.rollback("tiny", 2)
+    assert known.current()[1].base == 1
+    known.rollback(2)
     told = register(workspace)
     assert told["release"] == 2 and told["decisions"]["lora"]["summary"] == "champion"
     assert decision_on_record(workspace, 2)["promoted"]
@@ -226,19 +231,19 @@ def test_what_is_held_back_is_on_record_until_it_is_released(workspace, folders)
     assert register(workspace)["decisions"] == told["decisions"]
     assert len(runs(workspace)) == before
 
-    registry(workspace).rollback("tiny")  # without the companion
+    releases(workspace).rollback()  # without the companion
     assert register(workspace)["release"] == 3
     assert decision_on_record(workspace, 2)["summary"].startswith("promoted: accuracy 0.900")
-    assert registry(workspace).current("tiny")[1].base == 2
+    assert releases(workspace).current()[1].base == 2
 
 
 def test_a_prompt_with_another_text_is_another_version(workspace, folders):
     place_adapter(workspace, "lora", folders["lora"], 0.9, template="{{text}} It was")
     assert register(workspace)["registered"] == ["prompt ask version 2", "tiny.lora version 2"]
-    store = registry(workspace)
+    store, known = registry(workspace), releases(workspace)
     assert [set(p.aliases) for p in store.prompt_versions("ask")] == [set(), {CANDIDATE, CHAMPION}]
-    assert store.current("tiny")[1].prompts == {"ask": 2}
-    store.rollback("tiny")
+    assert known.current()[1].prompts == {"ask": 2}
+    known.rollback()
     assert [p.aliases for p in store.prompt_versions("ask")] == [[CHAMPION], [CANDIDATE]]
 
 
@@ -259,7 +264,8 @@ def test_what_is_not_registered_is_told_from_a_registry_that_is_away(workspace):
     assert store.alias("tiny.nothing", CHAMPION) is None
     assert store.alias("tiny.base", "nobody") is None
     assert store.prompt_versions("nothing") == []
-    assert store.current("nothing") is None and store.releases("nothing") == {}
+    nothing = Releases(store, "nothing")
+    assert nothing.current() is None and nothing.all() == {}
 
 
 def test_a_name_belongs_to_one_workspace(workspace, monkeypatch):
@@ -269,6 +275,23 @@ def test_a_name_belongs_to_one_workspace(workspace, monkeypatch):
         register(workspace)
     with pytest.raises(RegistryError, match=r"prompt 'ask' is registered by .*; rename the prompt"):
         registry(workspace).register_prompt("ask", {"template": "{{text}}", "answer": {}})
+
+
+def test_two_registries_in_one_process_do_not_meet(workspace, folders, tmp_path):
+    """The newer one once took the prompts of the older, which then found no file of its own."""
+    ours = registry(workspace)
+    other = Registry(f"sqlite:///{tmp_path / 'other.db'}", "other")
+    ours.register_prompt("mine", {"template": "{{text}}", "answer": {}})
+    assert len(ours.prompt_versions("mine")) == 1 and other.prompt_versions("mine") == []
+    assert ours.folder("tiny.base", 1).is_dir()
+    where = other.client.create_experiment("tiny", artifact_location=str(tmp_path / "runs"))
+
+    def run() -> str:
+        return other.client.create_run(where).info.run_id
+
+    assert other.register_base("tiny", folders["base"], run) == (1, True)
+    assert other.folder("tiny.base", 1).is_relative_to(tmp_path / "runs")
+    assert len(ours.versions("tiny.base")) == 1 and ours.folder("tiny.base", 1).is_dir()
 
 
 def test_a_workspace_is_called_by_its_place_in_the_repository(tmp_path):
@@ -286,7 +309,7 @@ def served(workspace, folders):
 
     place_adapter(workspace, "lora", folders["lora"], 0.9, template="{{text}} It was")
     register(workspace)
-    registry(workspace).rollback("tiny")
+    releases(workspace).rollback()
     keys = Keys(workspace / "keys.json")
     gateway, outlook, _ = serving.assemble(workspace, "tiny", CHAMPION, None, [], keys)
     return TestClient(create_app(gateway, outlook))
@@ -304,7 +327,7 @@ def test_a_served_template_is_found_by_alias(served, workspace):
 
     answers = {version: ask(version) for version in (CHAMPION, None, CANDIDATE, 2)}
     assert [version for version, _ in answers.values()] == [1, 1, 2, 2]
-    registry(workspace).rollback("tiny", 2)
+    releases(workspace).rollback(2)
     served.app.state.gateway.templates._read.clear()  # as after two seconds
     assert ask(CHAMPION) == ask(2) == answers[2]  # the alias moved, the fingerprint did not
 
@@ -312,14 +335,14 @@ def test_a_served_template_is_found_by_alias(served, workspace):
 def test_a_moved_alias_is_deployed_and_a_damaged_version_is_refused(workspace, folders):
     place_adapter(workspace, "lora", folders["lora"], 0.9, template="{{text}} It was")
     register(workspace)
-    store = registry(workspace)
-    store.rollback("tiny")
+    store, known = registry(workspace), releases(workspace)
+    known.rollback()
     keys = Keys(workspace / "keys.json")
     gateway, _, watcher = serving.assemble(workspace, "tiny", CHAMPION, None, [], keys)
     first = gateway.current.now
     assert first.versions == {"base": 1, "lora": 1} and not watcher.look()
     assert first.scores["lora"].keys() >= {"metric", "score"}
-    store.rollback("tiny", 2)
+    known.rollback(2)
     assert watcher.look() and not watcher.look()
     now = gateway.current.now
     assert now.versions == {"base": 1, "lora": 2} and now.engine is first.engine
@@ -328,7 +351,7 @@ def test_a_moved_alias_is_deployed_and_a_damaged_version_is_refused(workspace, f
     whole = damaged.read_text(encoding="utf-8")
     try:
         damaged.write_text(whole + " ", encoding="utf-8")
-        store.rollback("tiny", 1)
+        known.rollback(1)
         assert watcher.look()
     finally:
         damaged.write_text(whole, encoding="utf-8")  # every clone of the store shares its folders
@@ -351,9 +374,9 @@ def test_every_method_is_registered_and_answers_as_pyfunc(workspace, folders, tm
 
     store, texts = registry(workspace), ["the film was a .", "the plot was b ."]
     judged = evaluation(tmp_path / "judged", 0.5)
-    with mlflow.start_run(experiment_id=runs(workspace)[0].info.experiment_id):
-        for name in ADAPTERS:
-            store.register_adapter("tiny", f"{name}_new", folders[name], judged, 1, {})
+    run = runs(workspace)[0].info.run_id
+    for name in ADAPTERS:
+        store.register_adapter("tiny", f"{name}_new", folders[name], judged, 1, {}, lambda: run)
     for name in ADAPTERS:
         found = mlflow.pyfunc.load_model(f"models:/tiny.{name}_new/1").predict(texts)
         model = load_adapter(folders["base"], folders[name])

@@ -6,7 +6,7 @@ import httpx
 import openai
 import pytest
 
-from components.serving.schemas import ChatRequest, CompletionRequest
+from components.serving.generation_schemas import ChatRequest, CompletionRequest
 from tests.serving import listening, make_gateway
 
 

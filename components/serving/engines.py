@@ -26,6 +26,7 @@ def engine_of(
     from components.inference.checkpoint import Unsupported
     from components.serving.batched_engine import BatchedEngine
     from components.serving.transformers_engine import TransformersEngine
+    from components.training.machine import settle_products
 
     try:
         return BatchedEngine(
@@ -43,4 +44,5 @@ def engine_of(
                 f"set 'precision: float32' in the catalogue's block 'serving' ({reason})"
             ) from None
         print(f"transformers serves this base, one request at a time: {reason}", flush=True)
+        settle_products()  # not above: kindling's own chooses between libraries by itself
         return TransformersEngine(base, adapters)

@@ -1,4 +1,4 @@
-"""Completions and chat: from a request to tokens of the engine, and back to OpenAI's shapes."""
+"""Completions and chat: from tokens of the engine to answers in OpenAI's shapes."""
 
 import json
 import time
@@ -8,20 +8,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from components.prompts import VARIABLE, render
-from components.serving import answers, schemas
+from components.serving import answers
+from components.serving.asked import SEEDS, prompt_of, sampling_of, shared
 from components.serving.deployment import Deployment
-from components.serving.engine import Caller, RequestError, Sampling
+from components.serving.engine import Caller
 from components.serving.gateway import Gateway
+from components.serving.generation_schemas import ChatRequest, Generation
 from components.serving.gone import Gone
 from components.serving.keys import Key
 from components.serving.line import together
 from components.serving.story import Story
 from components.serving.templates import find
-
-COLDEST = 1e-4  # of a temperature: below it logits over it overflow, and sampling is greedy anyway
-SEEDS = 2**63  # that an engine knows; any whole number is one of them
-NARROWEST = 1e-6  # of top_p: below it only the likeliest token is left, or in float32 none
 
 
 class Answer:
@@ -35,22 +32,25 @@ class Answer:
         self,
         gateway: Gateway,
         deployment: Deployment,
-        body: schemas.Generation,
+        body: Generation,
         story: Story,
         key: Key | None,
     ) -> None:
         self.gateway, self.deployment, self.body, self.story = gateway, deployment, body, story
         self.engine = deployment.engine
-        self.is_chat = isinstance(body, schemas.ChatRequest)
+        self.is_chat = isinstance(body, ChatRequest)
         self.kind = "chat.completion" if self.is_chat else "text_completion"
         deployment.known(body.model, key)
         story.model, self.inner = body.model, deployment.inner(body.model)
         gateway.require("serving.choices", body.n, gateway.limits.choices, "n", "choices")
         call = body.template
         self.template = find(gateway.templates, call.id, call.version) if call else None
-        self.ids = self._prompt()
-        self.sampling = self._sampling()
-        self.caller = Caller(key.sha256 if key else "", self._shared())
+        self.ids = prompt_of(self.engine, body, self.template)
+        length, most = len(self.ids), gateway.limits.prompt_tokens
+        gateway.require("serving.prompt_tokens", length, most, "the prompt", "tokens")
+        self.sampling = sampling_of(self.engine, self.inner, body, length, gateway.limits)
+        fixed = shared(self.engine, self.ids, self.template)
+        self.caller = Caller(key.sha256 if key else "", fixed)
         self.head = self._head()
 
     def _head(self) -> dict[str, Any]:
@@ -71,105 +71,6 @@ class Answer:
         if self.template:
             head["template"] = {"id": self.template.id, "version": self.template.version}
         return head
-
-    def _prompt(self) -> list[int]:
-        engine, body = self.engine, self.body
-        text = self._rendered()
-        if self.is_chat:
-            said = [message.told() for message in body.messages]
-            if not said and not self.template:
-                raise RequestError("messages is empty, and no template is named", "messages")
-            if self.template and not said:
-                return engine.encode(text)
-            return [*(engine.encode(text) if text else []), *engine.chat(said)]
-        if body.prompt is None and not self.template:
-            raise RequestError("prompt is missing, and no template is named", "prompt")
-        if isinstance(body.prompt, list):
-            return [*(engine.encode(text) if text else []), *self._tokens(body.prompt)]
-        return engine.encode(text + (body.prompt or ""))
-
-    def _rendered(self) -> str:
-        if not self.template:
-            return ""
-        try:
-            return render(self.template.text, self.body.template.variables)
-        except ValueError as error:
-            raise RequestError(str(error), "template.variables") from None
-
-    def _shared(self) -> int:
-        """How many tokens the prompt begins with that are the template's fixed head alone."""
-        if not self.template:
-            return 0
-        fixed = VARIABLE.split(self.template.text, maxsplit=1)[0]
-        same = 0
-        for ours, theirs in zip(self.ids, self.engine.encode(fixed), strict=False):
-            if ours != theirs:
-                break
-            same += 1
-        return same
-
-    def _tokens(self, numbers: list[int]) -> list[int]:
-        """`numbers`, each of which is a token: the model would fail on another in mid-answer."""
-        if not numbers:
-            raise RequestError("prompt is an empty list; give it a token, or a text", "prompt")
-        size = self.engine.vocabulary()
-        for place, number in enumerate(numbers):
-            if not 0 <= number < size:
-                raise RequestError(
-                    f"prompt[{place}] is {number}, which is no token: the vocabulary has {size} "
-                    f"tokens, 0 to {size - 1}; POST /v1/tokenize gives those of a text",
-                    "prompt",
-                )
-        return numbers
-
-    def _sampling(self) -> Sampling:
-        body, limits = self.body, self.gateway.limits
-        self.gateway.require(
-            "serving.prompt_tokens", len(self.ids), limits.prompt_tokens, "the prompt", "tokens"
-        )
-        room = self.engine.room(self.inner)
-        left = min(room - len(self.ids), limits.output_tokens)
-        wanted = self._longest_choice(left) if body.choices else body.max_tokens
-        if self.is_chat and not body.choices:
-            wanted = body.max_completion_tokens or wanted or left
-        if left < max(wanted, 1):
-            raise RequestError(
-                f"the prompt has {len(self.ids)} tokens and max_tokens is {wanted}: together more "
-                f"than the {room} that '{body.model}' has room for, or an answer of more than the "
-                f"{limits.output_tokens} that this server gives",
-                "max_tokens",
-                "context_length_exceeded",
-            )
-        top = (body.top_logprobs or 0) if self.is_chat else (body.logprobs or 0)
-        temperature = body.temperature if body.temperature >= COLDEST else 0.0
-        return Sampling(
-            max_tokens=wanted,
-            temperature=temperature,
-            top_p=max(body.top_p, NARROWEST),
-            seed=None if body.seed is None else body.seed % SEEDS,
-            top=top,
-            top_k=body.top_k,
-            min_p=body.min_p,
-            repetition_penalty=body.repetition_penalty,
-            choices=tuple(body.choices or ()),
-            json_schema=body.response_format.text() if body.response_format else None,
-        )
-
-    def _longest_choice(self, left: int) -> int:
-        """The tokens of an answer that is one of `choices`, whatever max_tokens is.
-
-        They may be cut finer than the tokenizer would, into bytes at most; one more says that the
-        answer ends.
-        """
-        need = max(len(self.engine.encode(text)) for text in self.body.choices)
-        if need > left:
-            raise RequestError(
-                f"the longest of choices has {need} tokens, and there is room for {max(left, 0)} "
-                "behind the prompt",
-                "choices",
-                "context_length_exceeded",
-            )
-        return min(left, 1 + max(len(text.encode()) for text in self.body.choices))
 
     async def whole(self, deadline: float) -> dict[str, Any]:
         """The body of an answer that is not streamed. deadline: in the event loop's time."""

@@ -11,15 +11,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from components.serving import replies, schemas
+from components.serving import replies
 from components.serving.deployment import Deployment
 from components.serving.engine import BASE, Caller, RequestError
 from components.serving.errors import documented
 from components.serving.fingerprints import digest_of
 from components.serving.gateway import Gateway
 from components.serving.generation import Answer
+from components.serving.generation_schemas import ChatRequest, CompletionRequest, Generation
 from components.serving.gone import Gone
 from components.serving.replying import EventStream, attended
+from components.serving.schemas import ClassifyRequest, FeedbackRequest
 from components.serving.wording import require_labels
 
 TEXTS_AT_ONCE = 16  # a client that left is noticed in between
@@ -36,7 +38,7 @@ def routes(gateway: Gateway) -> APIRouter:
         response_model=replies.Completion,
         responses={200: {"content": STREAM}, **ERRORS},
     )
-    async def complete(body: schemas.CompletionRequest, request: Request) -> Any:
+    async def complete(body: CompletionRequest, request: Request) -> Any:
         """Continue a text, or a rendered template."""
         return await _generated(gateway, body, request)
 
@@ -45,17 +47,17 @@ def routes(gateway: Gateway) -> APIRouter:
         response_model=replies.ChatCompletion,
         responses={200: {"content": STREAM}, **ERRORS},
     )
-    async def chat(body: schemas.ChatRequest, request: Request) -> Any:
+    async def chat(body: ChatRequest, request: Request) -> Any:
         """Answer a conversation, by the chat template of the base."""
         return await _generated(gateway, body, request)
 
     @router.post("/classify", response_model=replies.Classification, responses=ERRORS)
-    async def classify(body: schemas.ClassifyRequest, request: Request) -> Any:
+    async def classify(body: ClassifyRequest, request: Request) -> Any:
         """Label texts with an adapter, in the wording that it was trained with."""
         return await attended(request, lambda: _classified(gateway, body, request))
 
     @router.post("/feedback", response_model=replies.Feedback, responses=ERRORS)
-    def feedback(body: schemas.FeedbackRequest, request: Request) -> Any:
+    def feedback(body: FeedbackRequest, request: Request) -> Any:
         """Keep what somebody says of an answer of this server. It is on disk when this answers."""
         return _heard(gateway, body, request)
 
@@ -67,7 +69,7 @@ def deadline(gateway: Gateway) -> float:
     return asyncio.get_running_loop().time() + gateway.limits.seconds
 
 
-async def _generated(gateway: Gateway, body: schemas.Generation, request: Request) -> Any:
+async def _generated(gateway: Gateway, body: Generation, request: Request) -> Any:
     until = deadline(gateway)
     if not body.stream:
         found = await attended(request, lambda: _whole(gateway, body, request, until))
@@ -87,7 +89,7 @@ async def _generated(gateway: Gateway, body: schemas.Generation, request: Reques
 
 
 async def _whole(
-    gateway: Gateway, body: schemas.Generation, request: Request, until: float
+    gateway: Gateway, body: Generation, request: Request, until: float
 ) -> dict[str, Any]:
     state = request.state
     with gateway.admitted() as deployment:
@@ -96,7 +98,7 @@ async def _whole(
 
 
 async def _events(
-    gateway: Gateway, body: schemas.Generation, request: Request, until: float
+    gateway: Gateway, body: Generation, request: Request, until: float
 ) -> AsyncIterator[str]:
     """The lines of a stream, none after `until`; its place is free when the engine is done."""
     state = request.state
@@ -109,9 +111,7 @@ async def _events(
                 yield line
 
 
-async def _classified(
-    gateway: Gateway, body: schemas.ClassifyRequest, request: Request
-) -> dict[str, Any]:
+async def _classified(gateway: Gateway, body: ClassifyRequest, request: Request) -> dict[str, Any]:
     story, texts = request.state.story, body.texts
     with gateway.admitted() as deployment:
         key = request.state.key
@@ -151,7 +151,7 @@ def _labels(
         yield deployment.engine.classify(deployment.inner(model), part, asked)
 
 
-def _heard(gateway: Gateway, body: schemas.FeedbackRequest, request: Request) -> dict[str, Any]:
+def _heard(gateway: Gateway, body: FeedbackRequest, request: Request) -> dict[str, Any]:
     digest = digest_of(body.id)
     record = gateway.fingerprints.record(digest) if digest else None
     model = ((record or {}).get("adapter") or (record or {}).get("base") or {}).get("name", "")
