@@ -164,6 +164,7 @@ def test_the_law_shows_how_much_seeds_differ(tmp_path, seeds):
             history = [{"step": 1, "validation_loss": loss}]
             counts = {"tokens": 100, "parameters": 10**number * 100}
             write_json(trained / "training.json", {"history": history, **counts})
+            write_json(trained / "rates.json", [])
             figure = {"score": loss, "interval": [loss - 0.1, loss + 0.1]}
             write_json(measures / "metrics.json", {"bits_per_byte": figure, **counts})
     page = beyond.page(Climb("ladder", tmp_path, rungs, seeds, ()))
