@@ -666,7 +666,7 @@ def test_one_training_beside_other_work_does_not_decide_what_is_quick(tmp_path):
         folder.mkdir(parents=True)
         told = dict.fromkeys(("pipeline", "name", "method", "examples", "settings"), "x")
         told |= {"trainable_parameters": 5, "bytes": 20, "base_parameters": 9}
-        told |= {"train_seconds": seconds, "search_seconds": 3.0}
+        told |= {"train_seconds": seconds, "search_seconds": 3.0, "rows_cut": 0}
         write_json(folder / "final.json", told)
         write_json(folder / "metrics.json", {"truncated": 0, "unfinished": 0})
     row = result._row(tmp_path, entry, np.ones((3, 4)), score=None, price=None)
