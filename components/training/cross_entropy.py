@@ -68,6 +68,11 @@ class _SummedLoss(torch.autograd.Function):
         return of_hidden * upstream, of_weight * upstream, None, None
 
 
+# Two forms of one gradient, as neither is fast in both uses. Two threads of an AMD EPYC, 512 rows
+# of 4,096 logits: uncompiled the second takes 2.7 times the first's time (3.0 in bfloat16), and
+# compiled the first takes 1.5 times the second's (1.3 in bfloat16; on one thread they are equal)
+
+
 def _of_logits(said: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of logits, and its gradient by them in their own precision.
 
