@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from components.ladder.block import GROUPS, read_key
 from components.lineage import read_json, write_json
 from components.locks import hold
 from flows import settings
@@ -24,6 +25,7 @@ FLUSH_SECONDS = 2.0
 BATCH = 900  # MLflow takes at most 1,000 metrics a call
 LONGEST_PARAMETER = 500
 PARENT = "mlflow.parentRunId"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page is of trainings, not traces
 UNOWNED = "data"  # the experiment of stages that no pipeline uses
 
 
@@ -46,7 +48,23 @@ def experiment(mlflow: "MlflowClient", workspace: Path, name: str) -> str:
             return found.experiment_id
         local = settings.tracking_uri(workspace).startswith("sqlite:")
         place = (settings.home(workspace) / "mlruns" / name).as_uri() if local else None
-        return mlflow.create_experiment(name, artifact_location=place)
+        return mlflow.create_experiment(name, artifact_location=place, tags=KIND)
+
+
+def _tags(command: str, own: Mapping[str, str]) -> dict[str, str]:
+    """`own`, and what MLflow's page says of a run: who began it, and by which command it is had."""
+    from mlflow.tracking.context.registry import resolve_tags
+
+    return resolve_tags({"mlflow.source.name": command, **own})
+
+
+def _of_rung(stage: str) -> dict[str, str]:
+    """The rung and the seed of a stage of a rung, by which MLflow groups runs."""
+    kind, name = stage.split("@")
+    if kind.removeprefix("measure_") not in GROUPS:
+        return {}
+    rung, seed = read_key(name)
+    return {"kindling.rung": rung, "kindling.seed": str(seed)}
 
 
 def start_parent(workspace: Path, pipeline: str, tags: Mapping[str, str]) -> str:
@@ -54,7 +72,8 @@ def start_parent(workspace: Path, pipeline: str, tags: Mapping[str, str]) -> str
     mlflow = client(workspace)
     where = experiment(mlflow, workspace, pipeline)
     name = f"{pipeline} {time.strftime('%Y-%m-%d %H:%M:%S')}"
-    run_id = mlflow.create_run(where, run_name=name, tags=dict(tags)).info.run_id
+    said = _tags(f"kindling run {pipeline}", tags)
+    run_id = mlflow.create_run(where, run_name=name, tags=said).info.run_id
     _write_note(run_note(workspace, run_id), {"run_id": run_id})
     return run_id
 
@@ -162,7 +181,8 @@ def open_stage_run(
     if parent is not None:
         tags[PARENT] = parent
     where = experiment(mlflow, workspace, pipeline)
-    run_id = mlflow.create_run(where, run_name=stage, tags=tags).info.run_id
+    said = _tags(f"dvc repro {stage}", {**tags, **_of_rung(stage)})
+    run_id = mlflow.create_run(where, run_name=stage, tags=said).info.run_id
     _write_note(note, {"identity": identity, "run_id": run_id})
     return run_id, -1
 
