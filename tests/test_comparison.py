@@ -698,6 +698,20 @@ def test_a_page_says_what_scores_are_to_be_seen_beside(tmp_path, monkeypatch):
     assert intervals.covered(2) in page and "examples alone" not in page
 
 
+def test_no_difference_is_larger_than_a_score_can_be(tmp_path, monkeypatch):
+    """Of two seeds that scatter an interval reached from -1.5 to 0.7."""
+    rows = read_json(collected(tmp_path, monkeypatch) / "comparison.json")["rows"]
+    assert rows[0]["difference_to_best"] == [-0.25, -1, 1] and rows[0]["tied_with_best"]
+
+
+def test_a_task_without_adapters_is_told_from_one_without_evaluations(tmp_path):
+    text = CATALOGUE.format(root=ROOT) + WAYS.format(methods="[prompt, lora]")
+    block = "  other: {dataset: reviews, kind: classification, prompt: sentiment}\n"
+    text = text.replace("tasks:\n", f"tasks:\n{block}")
+    with pytest.raises(ValueError, match="no adapter is for task 'other'"):
+        comparing.compare(tmp_path, parse(text), "other")
+
+
 def test_a_price_acts_when_results_are_shown(tmp_path, monkeypatch, capsys):
     """It did so only when everything was collected again, and no cost was printed."""
     monkeypatch.setattr(comparing, "WIDTH", 300)
