@@ -495,6 +495,15 @@ def test_the_advice_names_what_is_cheaper_or_as_cheap_and_not_surely_less():
     assert "full (9.1 s of training and 4,331,352 bytes)" in advice
 
 
+def test_what_is_as_large_but_for_a_row_is_said_to_be():
+    """An unfrozen head beside full fine-tuning: '1 times as large'."""
+    full = row("full", 0.90, None, 1.0, 36_382)
+    head = row("head", 0.89, [-0.01, -0.03, 0.01], 2.0, 36_466)
+    advice = result._advice([full, head])
+    assert "head (2 times as long to train and as large)" in advice
+    assert "2.3 times as large" in result._beside({**head, "bytes": 2.3 * full["bytes"]}, full)
+
+
 def test_the_advice_ships_nothing_of_which_nothing_can_be_said():
     """One that answers by chance with two of three seeds was advised: it was not surely less."""
     head = row("head", 0.666, None, 53.0, 4_262_656)

@@ -195,6 +195,16 @@ def test_scores_show_the_figures_of_the_folders(artifacts):
     assert "TF-IDF 0.800" in legend and "untrained base" in legend
 
 
+def test_a_title_of_a_long_name_stays_in_the_picture(artifacts):
+    """Small pictures stand side by side, and their figure was cut off at the right."""
+    source = artifacts / "demo/evaluations/lora"
+    place = source.with_name("soft_prompt_of_examples")
+    shutil.copytree(source, place)
+    for figure in plots.of_stage("evaluation", place).values():
+        figure.canvas.draw()
+        assert figure.get_tightbbox().x1 <= figure.get_figwidth()
+
+
 def test_a_legend_of_long_names_stays_in_the_picture(artifacts):
     """The last of a generation's controls and marks were cut off at the right."""
     path = artifacts / "controls/sentiment/metrics.json"

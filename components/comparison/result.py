@@ -280,7 +280,7 @@ def _beside(row: Row, shipped: Row) -> str:
     larger = f"{_times(size / least)} as large" if least else f"{size:,} bytes"
     return (
         f"{'as quick' if time <= ALIKE * other else longer} and "
-        f"{'as large' if size == least else larger}"
+        f"{'as large' if abs(size - least) <= least / 100 else larger}"
     )
 
 
