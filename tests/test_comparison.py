@@ -373,6 +373,24 @@ def test_equal_methods_are_seldom_called_less_than_the_best_of_them(apart):
     assert wrong / 400 <= 0.05
 
 
+def test_all_members_of_an_ensemble_are_on_disk(folders, tmp_path):
+    """The first alone was counted."""
+    places = {name: tmp_path / name for name in ("search", "out")}
+    for place in places.values():
+        place.mkdir()
+    write_json(
+        places["search"] / "search.json", {"best": {"settings": {}}, "steps": 2, "seconds": 0}
+    )
+    several = {"method": "prompt_tuning", "ensemble": 3, "init": "random", "batch_size": 8}
+    block = Comparison(pipeline="p", task="taste", methods={"several": several, "prompt": {}})
+    final.train_final(
+        next(block.entries("c")), 1, places["search"], folders["taste"], folders["base"],
+        places["out"], checkpoints=tmp_path / "kept", identity="x", report=Silent(),
+    )  # fmt: skip
+    kept = places["out"] / "adapter" / "adapter_model.safetensors"
+    assert read_json(places["out"] / "final.json")["bytes"] == 3 * kept.stat().st_size
+
+
 def test_an_interval_covers_seeds_and_examples():
     """Over examples alone it would be far too narrow where seeds differ much."""
     rng = np.random.default_rng(0)
