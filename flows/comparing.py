@@ -8,7 +8,7 @@ from typing import Any
 from components.catalogue import Catalogue, CatalogueError, suggestion
 from components.lineage import read_json
 
-WIDTH = 150  # columns, where there is no terminal to ask
+WIDTH = 170  # columns, where there is no terminal to ask
 AXES = ("base", "rows")  # of a comparison, shown where they vary
 COST = "cost"
 SCORE = "score \\[95 % interval]"
@@ -45,6 +45,8 @@ def compare(workspace: Path, catalogue: Catalogue, name: str) -> dict[str, Any]:
 def _adapters(workspace: Path, catalogue: Catalogue, task: str) -> list[dict[str, Any]]:
     from components.evaluation.compare import compare as side_by_side
 
+    if task not in {block.task for block in catalogue.adapters.values()}:
+        raise ValueError(f"no adapter is for task '{task}'; a comparison has a name of its own")
     folders = {
         name: workspace / "artifacts" / block.pipeline / "evaluations" / name
         for name, block in catalogue.adapters.items()

@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -372,6 +373,24 @@ def test_equal_methods_are_seldom_called_less_than_the_best_of_them(apart):
     assert wrong / 400 <= 0.05
 
 
+def test_all_members_of_an_ensemble_are_on_disk(folders, tmp_path):
+    """The first alone was counted."""
+    places = {name: tmp_path / name for name in ("search", "out")}
+    for place in places.values():
+        place.mkdir()
+    write_json(
+        places["search"] / "search.json", {"best": {"settings": {}}, "steps": 2, "seconds": 0}
+    )
+    several = {"method": "prompt_tuning", "ensemble": 3, "init": "random", "batch_size": 8}
+    block = Comparison(pipeline="p", task="taste", methods={"several": several, "prompt": {}})
+    final.train_final(
+        next(block.entries("c")), 1, places["search"], folders["taste"], folders["base"],
+        places["out"], checkpoints=tmp_path / "kept", identity="x", report=Silent(),
+    )  # fmt: skip
+    kept = places["out"] / "adapter" / "adapter_model.safetensors"
+    assert read_json(places["out"] / "final.json")["bytes"] == 3 * kept.stat().st_size
+
+
 def test_an_interval_covers_seeds_and_examples():
     """Over examples alone it would be far too narrow where seeds differ much."""
     rng = np.random.default_rng(0)
@@ -494,6 +513,15 @@ def test_the_advice_names_what_is_cheaper_or_as_cheap_and_not_surely_less():
     assert "full (9.1 s of training and 4,331,352 bytes)" in advice
 
 
+def test_what_is_as_large_but_for_a_row_is_said_to_be():
+    """An unfrozen head beside full fine-tuning: '1 times as large'."""
+    full = row("full", 0.90, None, 1.0, 36_382)
+    head = row("head", 0.89, [-0.01, -0.03, 0.01], 2.0, 36_466)
+    advice = result._advice([full, head])
+    assert "head (2 times as long to train and as large)" in advice
+    assert "2.3 times as large" in result._beside({**head, "bytes": 2.3 * full["bytes"]}, full)
+
+
 def test_the_advice_ships_nothing_of_which_nothing_can_be_said():
     """One that answers by chance with two of three seeds was advised: it was not surely less."""
     head = row("head", 0.666, None, 53.0, 4_262_656)
@@ -559,11 +587,40 @@ def test_a_prompt_is_read_anew_and_fits_a_short_context(folders):
 
         def generate(self, name, ids, sampling, caller):
             asked.append((list(ids), sampling.max_tokens, caller.tenant))
-            return iter([1, 2])
+            return iter([1, 2][: sampling.max_tokens])
 
-    for tenant in "ab":
-        assert min(serving._ask(Engine(), "x", "long", tenant)) >= 0
-    assert asked == [(list(range(90, 100)), 10, tenant) for tenant in "ab"]
+    for most in (32, 1):
+        seconds, steps = serving._ask(Engine(), "x", "long", most, f"for {most}")
+        assert seconds >= 0 and steps == min(most, 3)
+    assert asked == [(list(range(90, 100)), most, f"for {n}") for most, n in ((10, 32), (1, 1))]
+
+
+def test_a_short_answer_is_not_taken_for_a_quick_one(monkeypatch):
+    """A second token that lay ready when the first one was taken counted as 267,246 a second."""
+    clock, read, step = [0.0], 0.04, 0.01
+    monkeypatch.setattr(serving, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    class Engine:
+        def room(self, name):
+            return 100
+
+        def encode(self, text):
+            return [1]
+
+        def memory(self, name):
+            return 7
+
+        def generate(self, name, ids, sampling, caller):
+            made = min(2, sampling.max_tokens)
+            clock[0] += read + step * min(made, sampling.max_tokens - 1)  # both, and then the end
+            return iter(range(made))
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("components.serving.engines.engine_of", lambda *_: Engine())
+    measured = serving.measure(None, {"a": None}, {"a": "text"})
+    assert measured == {"a": {"memory_bytes": 7, "first_token_ms": 40, "tokens_per_second": 100}}
 
 
 def test_what_is_served_is_timed_and_weighed(folders):
@@ -571,7 +628,7 @@ def test_what_is_served_is_timed_and_weighed(folders):
     names = ("zero_shot", "lora", "head", "full")
     served = {name: folders[name] for name in names}
     measured = serving.measure(folders["base"], served, dict.fromkeys(names, "the film was"))
-    assert measured["lora"]["tokens_per_second"] > 0 and measured["lora"]["first_token_ms"] > 0
+    assert measured["lora"]["first_token_ms"] > 0 and "tokens_per_second" in measured["lora"]
     memory = {name: measured[name]["memory_bytes"] for name in names}
     parameters = {n: read_json(served[n] / "adapter.json")["trainable_parameters"] for n in names}
     assert memory["zero_shot"] == 0
@@ -681,6 +738,20 @@ def test_a_page_says_what_scores_are_to_be_seen_beside(tmp_path, monkeypatch):
     assert '<td class="n">1,234</td>' in page
     assert "Of 4 test rows 3 have a run of 8 words in common with the corpus" in page
     assert intervals.covered(2) in page and "examples alone" not in page
+
+
+def test_no_difference_is_larger_than_a_score_can_be(tmp_path, monkeypatch):
+    """Of two seeds that scatter an interval reached from -1.5 to 0.7."""
+    rows = read_json(collected(tmp_path, monkeypatch) / "comparison.json")["rows"]
+    assert rows[0]["difference_to_best"] == [-0.25, -1, 1] and rows[0]["tied_with_best"]
+
+
+def test_a_task_without_adapters_is_told_from_one_without_evaluations(tmp_path):
+    text = CATALOGUE.format(root=ROOT) + WAYS.format(methods="[prompt, lora]")
+    block = "  other: {dataset: reviews, kind: classification, prompt: sentiment}\n"
+    text = text.replace("tasks:\n", f"tasks:\n{block}")
+    with pytest.raises(ValueError, match="no adapter is for task 'other'"):
+        comparing.compare(tmp_path, parse(text), "other")
 
 
 def test_a_price_acts_when_results_are_shown(tmp_path, monkeypatch, capsys):

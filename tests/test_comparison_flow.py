@@ -44,7 +44,8 @@ def test_a_comparison_from_its_block_to_its_advice(tiny_workspace):
     assert [row["name"] for row in told["rows"]] == ["prompt", "lora"]
     assert {row["difference_to_best"] is None for row in told["rows"]} == {True, False}
     assert "ship " in told["advice"][0] and told["advice"][0] in (result / "index.html").read_text()
-    assert all(row["tokens_per_second"] > 0 for row in told["rows"])
+    assert all(row["first_token_ms"] > 0 for row in told["rows"])
+    assert [row["memory_bytes"] > 0 for row in told["rows"]] == [False, True]
     shown = kindling(tiny_workspace, "compare", "ways", "--json", str(tiny_workspace / "out.json"))
     assert told["advice"][0].split(" (")[0] in " ".join(shown.split())
     assert json.loads((tiny_workspace / "out.json").read_text()) == told

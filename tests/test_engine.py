@@ -143,6 +143,16 @@ def test_adapters_share_a_budget_of_memory(kinds, engine_of):
         said(engine_of(kinds, ["lora"], adapter_bytes=100), "lora")
 
 
+def test_memory_is_what_an_adapter_takes_beside_the_base(kinds, engine_of):
+    engine = engine_of(kinds, ["zero_shot", "lora", "head", "full"])
+    taken = [engine.memory(name) for name in ("zero_shot", "head", "lora", "full")]
+    assert taken == sorted(set(taken)) and taken[0] == 0
+    with pytest.raises(RequestError, match="'gone' is served no more"):
+        engine.memory("gone")
+    copies = TransformersEngine(kinds["base"], {"lora": kinds["lora"]})
+    assert copies.memory("lora") > (kinds["base"] / "model.safetensors").stat().st_size
+
+
 def test_choices_hold_an_answer_to_one_of_them(kinds, engine_of):
     engine = engine_of(kinds, ["lora"])
     for choices in (("good", "bad"), (" a plot", " a film", 'say "x"')):

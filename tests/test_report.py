@@ -11,7 +11,7 @@ from components.evaluation.calibration import calibration
 from components.evaluation.metrics import summarise
 from components.evaluation.sensitivity import spread
 from components.lineage import folder_hash, read_json, write_json, write_jsonl
-from components.report import plots
+from components.report import canvas, plots
 from components.report.page import build_report
 from components.reporter import Silent
 
@@ -192,7 +192,31 @@ def test_scores_show_the_figures_of_the_folders(artifacts):
     low, high = read_json(artifacts / "demo/evaluations/lora/metrics.json")["interval"]
     assert f"0.900 [{low:.3f}, {high:.3f}]" in [text.get_text() for text in axes.texts]
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert "TF-IDF 0.800" in legend and "the same on an untrained base" in legend
+    assert "TF-IDF 0.800" in legend and "untrained base" in legend
+
+
+def test_a_title_of_a_long_name_stays_in_the_picture(artifacts):
+    """Small pictures stand side by side, and their figure was cut off at the right."""
+    source = artifacts / "demo/evaluations/lora"
+    place = source.with_name("soft_prompt_of_examples")
+    shutil.copytree(source, place)
+    for figure in plots.of_stage("evaluation", place).values():
+        figure.canvas.draw()
+        assert figure.get_tightbbox().x1 <= figure.get_figwidth()
+
+
+def test_a_legend_of_long_names_stays_in_the_picture(artifacts):
+    """The last of a generation's controls and marks were cut off at the right."""
+    path = artifacts / "controls/sentiment/metrics.json"
+    titles = ("most frequent answer", "nearest neighbour")
+    figures = zip(titles, read_json(path).values(), strict=True)
+    write_json(path, {title: control | {"title": title} for title, control in figures})
+    rows = plots.read_scores(artifacts / "demo", list(ADAPTERS))
+    figure = plots.of_scores(rows)["scores"]
+    figure.canvas.draw()
+    (legend,) = (axes.get_legend() for axes in figure.axes)
+    assert len(legend.get_texts()) == 4
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_a_task_of_its_own_has_a_panel_of_its_own(artifacts):
@@ -273,6 +297,7 @@ def test_worked_steps_have_a_picture_a_table_and_their_errors(artifacts, tmp_pat
     write_steps(artifacts)
     figures = plots.of_stage("evaluation", artifacts / "demo/evaluations/lora")
     assert set(figures) == {"steps"}
+    assert figures["steps"].axes[0].get_lines()[0].get_color() == canvas.BLUE
     ticks = [label.get_text() for label in figures["steps"].axes[0].get_xticklabels()]
     assert ticks == ["1\nn = 40", "3\nn = 40"]
     assert "steps_sentiment" in plots.of_stage("report", artifacts / "demo")

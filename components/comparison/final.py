@@ -58,7 +58,7 @@ def train_final(
         "settings": found["best"]["settings"],
         "trainable_parameters": int(figures["trainable_parameters"]),
         "rows_cut": int(figures.get("truncated", 0)),  # of the training rows
-        "bytes": sum(path.stat().st_size for path in adapter.glob("*.safetensors")),
+        "bytes": sum(path.stat().st_size for path in adapter.rglob("*.safetensors")),
         "train_seconds": round(seconds, 2) if is_trained(entry.adapter) else 0.0,
         "search_seconds": found["seconds"],
     }

@@ -53,7 +53,7 @@ def collect(
     report.progress(2, 3, "served")
     groups = list(_groups(rows))
     for group in groups:
-        _add_differences(group, scores, score, sign)
+        _add_differences(group, scores, score, sign, most)
         _add_fronts(group)
     shape = {"comparison": name, **comparison.model_dump(mode="json")}
     result = {
@@ -185,11 +185,12 @@ def _groups(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _add_differences(
-    group: list[Row], scores: Mapping[str, np.ndarray], score: Score, sign: int
+    group: list[Row], scores: Mapping[str, np.ndarray], score: Score, sign: int, most: float
 ) -> None:
     """How much better than the best of the group: [mean, low, high]; None for the best.
 
-    sign: -1 where a lower score is better, so that a worse row's difference is below zero.
+    sign: -1 where a lower score is better, so that a worse row's difference is below zero. most:
+    the highest score that there is, beyond which no difference goes.
     """
     best = max(group, key=lambda row: row["merit"])
     others = [row for row in group if row is not best]
@@ -197,7 +198,8 @@ def _add_differences(
     gaps = [intervals.difference(*pair, score) for pair in sides]
     best |= {"difference_to_best": None, "tied_with_best": True}
     for row, gap in zip(others, intervals.joint(gaps, len(group)), strict=True):
-        row |= {"difference_to_best": list(gap), "tied_with_best": gap[2] >= 0}
+        row["difference_to_best"] = [max(-most, min(most, each)) for each in gap]
+        row["tied_with_best"] = gap[2] >= 0
 
 
 def _add_fronts(group: list[Row]) -> None:
@@ -278,7 +280,7 @@ def _beside(row: Row, shipped: Row) -> str:
     larger = f"{_times(size / least)} as large" if least else f"{size:,} bytes"
     return (
         f"{'as quick' if time <= ALIKE * other else longer} and "
-        f"{'as large' if size == least else larger}"
+        f"{'as large' if abs(size - least) <= least / 100 else larger}"
     )
 
 

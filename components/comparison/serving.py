@@ -17,55 +17,55 @@ TOKENS = 32  # of an answer
 
 def measure(
     base: Path, adapters: Mapping[str, Path], prompts: Mapping[str, str]
-) -> dict[str, dict[str, float]]:
-    """Serve `adapters` of `base` one request at a time; medians by name.
+) -> dict[str, dict[str, float | None]]:
+    """Serve `adapters` of `base` one request at a time; figures by name.
 
     prompts: what each is asked, its worked examples included; each time as by a caller who was
     never there, so that the engine has to read all of it. Returns "memory_bytes", beside the
     base's, and "first_token_ms" and "tokens_per_second", but not of one that writes no text, as a
-    classifier head.
+    classifier head. The latter is of what an answer takes longer than its first token alone, and
+    None where it has no more.
     """
     from components.serving.engine import RequestError
     from components.serving.engines import engine_of
 
     engine = engine_of(base, adapters)
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in adapters}
+    first: dict[str, list[float]] = {name: [] for name in adapters}
+    whole: dict[str, list[float]] = {name: [] for name in adapters}
+    steps = {}
     for name in adapters:
         try:
-            _ask(engine, name, prompts[name], "first")  # the first answer also warms up
+            steps[name] = _ask(engine, name, prompts[name], TOKENS, "first")[1]  # also warms up
         except RequestError as error:
             if error.code == "model_unavailable":
                 raise
-            del taken[name]
     for number in range(ROUNDS):
-        for name, times in taken.items():
-            times.append(_ask(engine, name, prompts[name], f"round {number}"))
-    found: dict[str, dict[str, float]] = {
+        for name in steps:
+            first[name].append(_ask(engine, name, prompts[name], 1, f"one of {number}")[0])
+            whole[name].append(_ask(engine, name, prompts[name], TOKENS, f"all of {number}")[0])
+    found: dict[str, dict[str, float | None]] = {
         name: {"memory_bytes": engine.memory(name)} for name in adapters
     }
     engine.close()
-    for name, times in taken.items():
-        first, each = map(statistics.median, zip(*times, strict=True))
-        found[name]["first_token_ms"] = round(1000 * first, 2)
-        found[name]["tokens_per_second"] = round(1 / each, 1)
+    for name, count in steps.items():
+        more = min(whole[name]) - min(first[name])  # what disturbs a round only makes it longer
+        rate = round((count - 1) / more, 1) if count > 1 and more > 0 else None
+        found[name]["first_token_ms"] = round(1000 * statistics.median(first[name]), 2)
+        found[name]["tokens_per_second"] = rate
     return found
 
 
-def _ask(engine: "Engine", name: str, prompt: str, tenant: str) -> tuple[float, float]:
-    """Seconds to the first token, and of each one after it.
+def _ask(engine: "Engine", name: str, prompt: str, most: int, tenant: str) -> tuple[float, int]:
+    """Seconds to the end of an answer of `most` tokens, and how many it had, its end included.
 
-    In a context that is short for prompt and answer the prompt keeps half of it at least.
+    To the end, for a token may lie ready before the one before it was taken. In a context that is
+    short for prompt and answer the prompt keeps half of it at least.
     """
     from components.serving.engine import Caller, Sampling
 
     room = engine.room(name)
-    count = min(TOKENS, room // 2)
+    most = min(most, room // 2)
     started = time.perf_counter()
-    ids = cut_prompt(engine.encode(prompt), room - count)
-    tokens = engine.generate(name, ids, Sampling(count, 0.0), Caller(tenant))
-    if next(tokens, None) is None:  # the text ended at once
-        return time.perf_counter() - started, time.perf_counter() - started
-    first = time.perf_counter()
-    count = sum(1 for _ in tokens)
-    last = time.perf_counter()
-    return first - started, (last - first) / max(count, 1) if count else first - started
+    ids = cut_prompt(engine.encode(prompt), room - min(TOKENS, room // 2))
+    made = sum(1 for _ in engine.generate(name, ids, Sampling(most, 0.0), Caller(tenant)))
+    return time.perf_counter() - started, min(made + 1, most)

@@ -31,7 +31,7 @@ def _confusion(name: str, figures: Mapping[str, Any]) -> "Figure":
     labels, matrix = figures["confusion"]["labels"], figures["confusion"]["matrix"]
     shares = [[count / max(sum(row), 1) for count in row] for row in matrix]
     side = min(1.6 + 0.8 * len(labels), 9.0)
-    title = f"{name}: {figures['metric']} {figures['score']:.3f}"
+    title = f"{name}\n{figures['metric']} {figures['score']:.3f}"
     figure, axes = canvas.figure_with_axes(title, side, side + 0.5)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.3)  # beyond 1: a blue, not a black
     axes.set_xticks(range(len(labels)), labels, rotation=0 if len(labels) < 5 else 90)
@@ -61,7 +61,7 @@ def _reliability(name: str, figures: Mapping[str, Any]) -> "Figure":
     bins, size = figures["calibration"]["bins"], len(figures["calibration"]["bins"])
     used = [(number, one) for number, one in enumerate(bins) if one["count"]]
     total = sum(one["count"] for one in bins)
-    title = f"{name}: ECE {figures['calibration']['ece']:.3f}"
+    title = f"{name}\nECE {figures['calibration']['ece']:.3f}"
     figure, axes = canvas.figure_with_axes(title, 2.7, 2.75)
     middles = [(number + 0.5) / size for number, _ in used]
     heights = [one["accuracy"] for _, one in used]

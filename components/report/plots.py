@@ -225,7 +225,7 @@ def _task_scores(axes: "Axes", task: str, rows: Sequence[Mapping[str, Any]]) -> 
     hollow = {"color": canvas.GREY, "linewidth": 1.2, "markerfacecolor": "white"}
     for place, row in enumerate(rows):
         if row["random"]:
-            _point(axes, place + 0.24, row["random"], "the same on an untrained base", hollow)
+            _point(axes, place + 0.24, row["random"], "untrained base", hollow)
         _point(
             axes,
             place - 0.06,

@@ -44,9 +44,10 @@ def _drawn(title: str, judged: Mapping[str, Mapping[str, Any]], key: str) -> dic
         counts |= {steps: groups[steps]["n"] for steps in order}
         across = [steps + (place - (len(judged) - 1) / 2) * APART for steps in order]
         scores = [groups[steps]["score"] for steps in order]
-        (line,) = axes.plot(across, scores, "o-", label=name, markersize=5)
+        colour = canvas.SERIES[place % len(canvas.SERIES)]
+        axes.plot(across, scores, "o-", color=colour, label=name, markersize=5)
         for x, steps in zip(across, order, strict=True):
-            axes.plot([x, x], groups[steps]["interval"], color=line.get_color(), alpha=0.5)
+            axes.plot([x, x], groups[steps]["interval"], color=colour, alpha=0.5)
     axes.set_xticks(sorted(counts), [f"{steps}\nn = {counts[steps]:,}" for steps in sorted(counts)])
     metric = next(iter(judged.values()))["metric"]
     axes.set(xlabel="worked steps of the example", ylabel=f"{metric}, with 95 % intervals")
