@@ -61,7 +61,7 @@ def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(tmp_path, mon
     pictures = list((report / "pictures").glob("*.png"))
     assert len(pictures) == page.count("<figure>") > PAGES
     measured = read_json(workspace / "artifacts" / "measures" / "lstm-1" / "metrics.json")
-    assert re.search(r"lstm [\d.e+]+ FLOPs in \d+ s", page)
+    assert re.search(r"lstm [\d.]+ GFLOPs in \d+ s", page)
     low, high = measured["perplexity_per_word"]["interval"]
     assert f"{measured['perplexity_per_word']['score']:.1f} [{low:.1f}, {high:.1f}]" in page
 
