@@ -41,6 +41,8 @@ def shortened(text: str) -> dict:
     left_out = ("cbow", "multiplicative", "ngram", "size_5", "size_6")
     rungs = [name for name in document["ladders"]["ladder"]["rungs"] if name not in left_out]
     document["ladders"]["ladder"]["rungs"] = rungs
+    for expected in document["ladders"]["ladder"]["expects"]:
+        expected.pop("must", None)  # nothing is in order after eight steps
     return document
 
 
@@ -170,3 +172,9 @@ def test_every_family_of_a_group_has_its_stages():
             f"measure_{rung.group}@{name}-1"
         )
     assert stages[-1] == "ladder@ladder"
+
+
+def test_the_recipe_has_gates():
+    """What holds by a wide margin must hold; GPT's small lead after 300 steps need not."""
+    gates = {e.better for e in load(RECIPE.parent).ladders["ladder"].expects if e.must}
+    assert gates == {"lstm", "additive"}
