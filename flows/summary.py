@@ -132,7 +132,7 @@ def text(outcome: dict[str, Any]) -> None:
         console.print(scores)
         console.print(f"report: artifacts/{outcome['pipeline']}/report/index.html")
     for one in outcome["expectations"]:
-        console.print(expectations.sentence(one), markup=False, highlight=False)
+        console.print(expectations.sentence(one), markup=False, highlight=False, soft_wrap=True)
     console.print(f"{outcome['seconds']} s in all. Next:")
     for line in outcome["next"]:
         console.print(f"  {line}", highlight=False)

@@ -25,7 +25,6 @@ FLUSH_SECONDS = 2.0
 BATCH = 900  # MLflow takes at most 1,000 metrics a call
 LONGEST_PARAMETER = 500
 PARENT = "mlflow.parentRunId"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # its page is of trainings, not traces
 UNOWNED = "data"  # the experiment of stages that no pipeline uses
 
 
@@ -48,7 +47,7 @@ def experiment(mlflow: "MlflowClient", workspace: Path, name: str) -> str:
             return found.experiment_id
         local = settings.tracking_uri(workspace).startswith("sqlite:")
         place = (settings.home(workspace) / "mlruns" / name).as_uri() if local else None
-        return mlflow.create_experiment(name, artifact_location=place, tags=KIND)
+        return mlflow.create_experiment(name, artifact_location=place)
 
 
 def _tags(command: str, own: Mapping[str, str]) -> dict[str, str]:

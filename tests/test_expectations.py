@@ -34,6 +34,8 @@ def test_verdicts_stand_beside_the_book_and_are_counted(tmp_path: Path):
     figures = climbed(tmp_path, expects("lstm", "rnn", True), expects("gpt", "lstm", False))
     assert figures["expectations_held"] == figures["expectations_not_told_apart"] == 1
     assert figures["expectations_contradicted"] == 0
+    page = (tmp_path / "artifacts" / "ladder" / "report" / "index.html").read_text("utf-8")
+    assert '<td class="w">1.000 [0.500, 1.500]</td>' in page, "no line breaks in a figure"
     found = expectations.judged(tmp_path, "ladder")
     assert [one["verdict"] for one in found] == [HELD, OPEN]
     assert found == read_json(tmp_path / "artifacts" / "ladder" / "report" / JUDGED)

@@ -41,6 +41,8 @@ def shortened(text: str) -> dict:
     left_out = ("cbow", "multiplicative", "ngram", "size_5", "size_6")
     rungs = [name for name in document["ladders"]["ladder"]["rungs"] if name not in left_out]
     document["ladders"]["ladder"]["rungs"] = rungs
+    for expected in document["ladders"]["ladder"]["expects"]:
+        expected.pop("must", None)  # nothing is in order after eight steps
     return document
 
 
@@ -61,7 +63,7 @@ def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(tmp_path, mon
     pictures = list((report / "pictures").glob("*.png"))
     assert len(pictures) == page.count("<figure>") > PAGES
     measured = read_json(workspace / "artifacts" / "measures" / "lstm-1" / "metrics.json")
-    assert re.search(r"lstm [\d.e+]+ FLOPs in \d+ s", page)
+    assert re.search(r"lstm [\d.]+ GFLOPs in \d+ s", page)
     assert re.search(r"best of short trials: ngram 0\.00\d+ of 0\.0025 \([\d.]+\), 0\.005", page)
     low, high = measured["perplexity_per_word"]["interval"]
     assert f"{measured['perplexity_per_word']['score']:.1f} [{low:.1f}, {high:.1f}]" in page
@@ -171,3 +173,9 @@ def test_every_family_of_a_group_has_its_stages():
             f"measure_{rung.group}@{name}-1"
         )
     assert stages[-1] == "ladder@ladder"
+
+
+def test_the_recipe_has_gates():
+    """What holds by a wide margin must hold; GPT's small lead after 300 steps need not."""
+    gates = {e.better for e in load(RECIPE.parent).ladders["ladder"].expects if e.must}
+    assert gates == {"lstm", "additive"}

@@ -364,7 +364,7 @@ def test_the_pages_show_what_was_measured(climb, tmp_path):
         assert (tmp_path / "pictures" / f"{name}.png").is_file()
     for name in MODELS:
         score = read_json(climb.measured(name)[name][0] / "metrics.json")["beam"]["bleu"]["score"]
-        assert f"{100 * score:.1f} (" in text
+        assert f"{100 * score:.1f} [" in text
 
 
 def test_lengths_are_drawn_where_they_differ(climb, tmp_path):
@@ -387,7 +387,7 @@ def test_a_test_set_with_too_few_sentences_of_every_length_has_no_longest(climb,
     shutil.copytree(climb.artifacts, tmp_path / "artifacts")
     file = tmp_path / "artifacts" / "measures" / key("seq2seq", 1) / "metrics.json"
     write_json(file, {**read_json(file), "by_length": []})
-    assert "longest sources" in seq2seq.page(climb).finding
+    assert "BLEU on pairs, all of one length (6 to 10 words)" in seq2seq.page(climb).finding
     assert seq2seq.page(replace(climb, artifacts=tmp_path / "artifacts")).finding == ""
 
 

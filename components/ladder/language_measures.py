@@ -50,7 +50,7 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     encoded = [[end, *e.ids] for e in engine.encode_batch_fast(texts)]
     write_json(out / "reach.json", reach.measure(model, reads, encoded, rung.model.context))
     figures |= _senses(rung, model, engine, test, out)
-    write_neighbours(engine, model.get_input_embeddings().weight, out)
+    write_neighbours(engine, model.get_input_embeddings().weight, texts, out)
     about = read_json(trained / "training.json")
     counts = {key: about[key] for key in ("parameters", "tokens")}
     write_json(out / "metrics.json", {**figures, **counts, "unknown": _unknown(records)})

@@ -64,7 +64,8 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     orders, reordered = sentences_of(rows)
     texts, _ = translate(model, vocabulary, reordered, block.longest, HEADLINE)
     pairs = [p for p in zip(reordered, texts, strict=True) if vocabulary.fits(block.longest, *p)]
-    write_neighbours(vocabulary.engine, model.embedding.weight, out)
+    both = (row[side] for side in ("source", "target") for row in rows)
+    write_neighbours(vocabulary.engine, model.embedding.weight, both, out)
     maps = heat_maps(model, vocabulary, pairs)
     write_json(out / "alignments.json", maps)
     orders = [(acts, text) for acts, text in orders if vocabulary.fits(block.longest, text)]

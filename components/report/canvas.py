@@ -77,7 +77,7 @@ def beside(axes: "Axes", row: int, text: str) -> None:
 
 def short(value: float, _position: int = 0) -> str:
     """A number in short, such as `2.5 M`; also a formatter of tick labels."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g} {letter}"
     return f"{value:g}"

@@ -58,7 +58,8 @@ def page(climb: Climb) -> Page | None:
                 "bert_senses",
                 language_plots.planes(planes, senses.WORD),
                 "Each point is the word in one sentence, in the plane of the two principal "
-                f"components. {PAIRS if pairs else LEFT_ALONE}{ONE_VECTOR if single else ''}",
+                "components; above it the share of meanings told apart, by where they are decided. "
+                f"{PAIRS if pairs else LEFT_ALONE}{ONE_VECTOR if single else ''}",
             ),
             Picture(
                 "bert_told_apart",
@@ -113,7 +114,7 @@ def _pronouns(folder: Path) -> Table:
     for record in list(read_jsonl(folder / "pronouns.jsonl"))[:SHOWN]:
         right, wrong = record["candidates"]
         chosen = right if record["correct"] else wrong
-        nats = "  ".join(f"{value:.2f}" for value in record["nats"])
+        nats = " / ".join(f"{value:.2f}" for value in record["nats"])
         rows.append((record["text"], right, wrong, nats, chosen))
     head = ("sentence", "right", "wrong", "log-probability a token, nats", "chosen")
     return Table(head, rows, "What stands in the gap? The last word decides.")

@@ -137,6 +137,8 @@ def _over_tokens(trained: Mapping[str, Sequence[Path]], sizes: Sequence[int]) ->
         tokens, means, _ = curve(folders, "validation_loss")
         axes.plot(tokens, means, color=color, label=canvas.short(size))
     axes.set(xscale="log", yscale="log", xlabel="tokens", ylabel="validation loss, nats a token")
+    axes.set_xticks(tokens, [canvas.short(read) for read in tokens])
+    axes.minorticks_off()
     _plain_numbers(axes)
     figure.legend(loc="outside lower center", ncols=4, title="parameters")
     return figure
@@ -170,6 +172,7 @@ def _over_sizes(sizes: Sequence[int], last: np.ndarray, law: Mapping[str, Any]) 
     below.plot(sizes, law["residuals"], "o", color=canvas.BLUE)
     below.vlines(sizes, *(last[:, 1:].T + law["residuals"] - last[:, 0]), color=canvas.BLUE)
     below.set(xlabel="parameters", ylabel="residual")
+    below.margins(y=0.2)
     below.set_xticks(sizes, [canvas.short(size) for size in sizes])
     below.minorticks_off()
     return figure

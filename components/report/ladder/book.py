@@ -25,6 +25,7 @@ from components.report.page import address, environment
 from components.reporter import Reporter
 
 TEMPLATE = "ladder/book.html"
+LONG = 30  # letters of a cell
 PAGES: tuple[Callable[[Climb], Page | None], ...] = (
     *(codes.page, embeddings.page, tokenizers.page),
     *(neural.page, seq2seq.page, transformer.page),
@@ -54,7 +55,14 @@ def write_book(climb: Climb, out: Path, report: Reporter) -> dict[str, float]:
     text = (
         environment()
         .get_template(TEMPLATE)
-        .render(name=climb.name, seeds=climb.seeds, pages=pages, addresses=addresses, anchor=anchor)
+        .render(
+            name=climb.name,
+            seeds=climb.seeds,
+            pages=pages,
+            addresses=addresses,
+            anchor=anchor,
+            shape=shape,
+        )
     )
     (out / "index.html").write_text(text, encoding="utf-8")
     figures = {"pages": float(len(pages)), "pictures": float(len(pictures))}
@@ -74,3 +82,10 @@ def _judged(climb: Climb, out: Path) -> dict[str, float]:
 def anchor(title: str) -> str:
     """What a link to a page is called."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def shape(cell: str) -> str:
+    """The class of a table's cell: `w` of figures, which no line breaks; `long` of many words."""
+    if " [" in cell or cell.startswith("("):
+        return "w"
+    return "long" if len(cell) > LONG else ""

@@ -82,6 +82,7 @@ def _codes(codes: dict[str, int]) -> "Figure":
     axes.set_xscale("symlog", linthresh=10)
     axes.xaxis.set_major_formatter(canvas.short)
     axes.set(xlabel="code: 0 is the most frequent word", yticks=[], ylim=(-1, 3))
+    axes.set_xlim(-1, 1.6 * max(codes.values(), default=1))
     axes.spines["left"].set_visible(False)
     axes.scatter(list(codes.values()), [0] * len(codes), color=canvas.BLUE, zorder=3)
     for number, (word, code) in enumerate(sorted(codes.items(), key=lambda pair: pair[1])):

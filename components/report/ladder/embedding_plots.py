@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from components.report import canvas
+import numpy as np
+
+from components.report import canvas, labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,11 +55,12 @@ def plane(name: str, found: Mapping[str, Any]) -> "Figure":
     for colour, (group, members) in zip(canvas.SERIES, groups.items(), strict=False):
         across, up = [p["x"] for p in members], [p["y"] for p in members]
         axes.scatter(across, up, color=colour, s=18, label=group, zorder=3)
-        for point in members:
-            canvas.note(axes, point["word"], (point["x"], point["y"]), (4, 3))
     for pair in found["pairs"]:
         ends = [found["words"][number] for number in pair]
         axes.plot([p["x"] for p in ends], [p["y"] for p in ends], color=canvas.GREY, linewidth=0.8)
     axes.set(xlabel="first component", ylabel="second component")
     figure.legend(loc="outside lower center", ncols=3)
+    axes.margins(0.08)
+    words = [point["word"] for point in found["words"]]
+    labels.beside(axes, words, np.array([(p["x"], p["y"]) for p in found["words"]]))
     return figure

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from components.ladder import senses
 from components.lineage import read_json
-from components.report import canvas
+from components.report import canvas, labels
 from components.report.ladder.measured import curve, series
 
 if TYPE_CHECKING:
@@ -78,17 +80,21 @@ def planes(folders: Mapping[str, Path], word: str) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(canvas.WIDTH, 3.2 * -(-len(folders) // 2)))
-    grid = figure.subplots(-(-len(folders) // 2), 2, squeeze=False).flat
+    grid = list(figure.subplots(-(-len(folders) // 2), 2, squeeze=False).flat)
+    alone = []
     for axes, (name, folder) in zip(grid, folders.items(), strict=False):
         if (folder / ONE_VECTOR).is_file():
-            _one_vector(axes, read_json(folder / ONE_VECTOR), word, name)
+            alone.append((axes, read_json(folder / ONE_VECTOR)))
+            _one_vector(*alone[-1], word, name)
         else:
             _plane(axes, read_json(folder / "senses.json"), name)
-    for axes in list(grid)[len(folders) :]:
+    for axes in grid[len(folders) :]:
         axes.set_visible(False)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
     figure.suptitle(f"'{word}' in sentences", color=canvas.INK, fontsize=11, weight="bold")
+    for axes, found in alone:
+        _name_words(axes, found)
     return figure
 
 
@@ -109,15 +115,20 @@ def _plane(axes: "Axes", judged: Mapping[str, Any], name: str) -> None:
 
 
 def _one_vector(axes: "Axes", found: Mapping[str, Any], word: str, name: str) -> None:
-    """Words around the two meanings in their colours, and the word itself among them."""
+    """Words around the two meanings in their colours, and the word itself, a star, among them."""
     colours = dict(zip(senses.SENSES, (canvas.BLUE, canvas.ORANGE), strict=True))
-    for point in found["words"]:
-        place = (point["x"], point["y"])
-        colour = colours.get(point["group"], canvas.INK)
-        own = point["word"] == word
-        axes.scatter(*place, s=60 if own else 0, marker="*", color=colour)
-        offset, ends = ((5, 4), "left") if own else ((0, -3), "center")
-        canvas.note(axes, point["word"], place, offset, color=colour, ha=ends)
+    own = [colours.get(point["group"], canvas.INK) for point in found["words"]]
+    for point, colour in zip(found["words"], own, strict=True):
+        star = point["word"] == word
+        axes.scatter(
+            point["x"], point["y"], s=70 if star else 10, marker="*" if star else "o", color=colour
+        )
     axes.margins(0.15)
     axes.set_title(f"{name}: one vector", fontsize=10)
     axes.set(xticks=[], yticks=[])
+
+
+def _name_words(axes: "Axes", found: Mapping[str, Any]) -> None:
+    """Write the words of `_one_vector` beside their points, once the layout is known."""
+    points = np.array([(point["x"], point["y"]) for point in found["words"]])
+    labels.beside(axes, [point["word"] for point in found["words"]], points)

@@ -76,7 +76,7 @@ def cost(climb: Climb, names: Sequence[str]) -> str:
     told = []
     for name in names:
         about = read_json(climb.models(name)[0] / "training.json")
-        said = f"{name} {FLOPS * about['parameters'] * about['tokens']:.2g} FLOPs"
+        said = f"{name} {canvas.short(FLOPS * about['parameters'] * about['tokens'])}FLOPs"
         seconds = climb.time(name)
         told.append(said if seconds is None else f"{said} in {seconds:.0f} s")
     return (

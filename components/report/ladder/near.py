@@ -10,7 +10,7 @@ from components.report.ladder.page import Table
 SHOWN = 4  # neighbours of each word
 OF_TOKENS = (
     "The nearest words by the cosine of their rows in the model's table of embeddings, the first "
-    "seed's; words that are one token alone."
+    "seed's; words of the test text that are one token alone."
 )
 
 

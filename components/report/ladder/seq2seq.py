@@ -7,6 +7,7 @@ from components.report.ladder.page import Page, Picture, Table
 from components.report.ladder.translation import (
     alignments,
     by_corpus,
+    length_line,
     longest_bucket,
     over_length,
     percent,
@@ -61,4 +62,6 @@ def _finding(climb: Climb, corpus: str, rungs: list[str]) -> str:
     said = [f"{name} {percent([bucket])}" for name, bucket in buckets.items()]
     low, high = buckets[rungs[0]]["length"]
     range_ = f"{low} words or more" if high > 100 else f"{low} to {high} words"
-    return f"BLEU on the longest sources of {corpus} ({range_}): {', '.join(said)}."
+    several = len(length_line(climb, rungs[0])) > 1
+    asked = f"the longest sources of {corpus}" if several else f"{corpus}, all of one length"
+    return f"BLEU on {asked} ({range_}): {', '.join(said)}."

@@ -19,6 +19,7 @@ from components.report.ladder.translation import (
     vectors,
 )
 
+ASKS = "bank"  # looks for what kind of bank it is
 MAPS = 1  # heat maps of a model
 PLAYS = 0.5  # of the time a head must look where a role would, to be said to play it
 
@@ -118,12 +119,19 @@ def _lookup(folder: Path) -> list[Table]:
         ("token", "key", "query · key / √dim", "weight", "value"),
         rows,
         f"“on the river bank” as a soft dictionary lookup, in layer {found['layer']}, head "
-        f"{found['head']}, the one in which “bank” looks most at “river”. The query of “{asks}” "
-        f"is {_vector(found['query'])}; of each vector of {found['dim']} numbers the first are "
-        "shown. The weights are the softmax of the scores, and what is found is the sum of weight "
-        "× value.",
+        f"{found['head']}, the one in which “bank” looks most at “river”. {_pieces(asks)}The query "
+        f"of “{asks}” is {_vector(found['query'])}; of each vector of {found['dim']} numbers the "
+        "first are shown. The weights are the softmax of the scores, and what is found is the sum "
+        "of weight × value.",
     )
     return [table]
+
+
+def _pieces(asks: str) -> str:
+    """Who asks, where the vocabulary has no whole word for it."""
+    if asks == ASKS:
+        return ""
+    return f"This vocabulary cuts “{ASKS}” into parts, and “{asks}”, its last, is what asks. "
 
 
 def _vector(numbers: list[float]) -> str:

@@ -61,10 +61,10 @@ def score_table(climb: Climb, names: Iterable[str]) -> Table:
 
 
 def percent(found: list[dict[str, Any]]) -> str:
-    """`28.4 (27.1 to 29.8)`, of figures between 0 and 1, one a seed."""
+    """`28.4 [27.1, 29.8]`, of figures between 0 and 1, one a seed."""
     one = over_seeds(found)
     low, high = one["interval"]
-    return f"{100 * one['score']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * one['score']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def over_length(climb: Climb, corpus: str) -> list[Picture]:
@@ -88,7 +88,10 @@ def length_line(climb: Climb, name: str) -> list[dict[str, Any]]:
 def alignments(climb: Climb, name: str, most: int) -> list[Picture]:
     """The first heat maps of a rung's first training; none without attention."""
     maps = read_json(climb.measures(name)[0] / "alignments.json")[:most]
-    caption = "How much each source word weighed as a target word was written (beam 4)."
+    caption = (
+        "How much each source word weighed as a target word was written (beam 4): the darker, "
+    )
+    caption += "the more."
     return [
         Picture(f"alignment_{name}_{number}", plots.alignment(name, found), caption)
         for number, found in enumerate(maps, 1)

@@ -67,7 +67,7 @@ def projection(name: str, found: Mapping[str, Any]) -> "Figure":
     """
     one, two = found["explained"]
     title = f"{name}: vectors of the same words in other orders"
-    figure, axes = canvas.figure_with_axes(title, 3.4, 5.2)
+    figure, axes = canvas.figure_with_axes(title, 3.4)
     actors = list(dict.fromkeys(sentence["acts"] for sentence in found["sentences"]))
     for actor, colour in zip(actors, canvas.SERIES, strict=False):
         own = [s["point"] for s in found["sentences"] if s["acts"] == actor]
