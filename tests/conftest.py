@@ -4,14 +4,20 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 from ruamel.yaml import YAML
 
-from flows import settings
+from components.catalogue import load
+from flows import graph, leash, settings
 
 ROOT = Path(__file__).parents[1]
 MIRROR = ROOT.parent / "shared"
@@ -107,12 +113,60 @@ def keep_one_adapter(workspace: Path, *more: str) -> None:
         yaml.dump(document, file)
 
 
+def waiting(workspace: Path, target: str) -> set[str]:
+    """The stages of a pipeline or ladder that a flow would run."""
+    return set(load(workspace).stages_of(target)).intersection(graph.stale(workspace))
+
+
 @pytest.fixture
 def tiny_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace of its own for one test, with its own MLflow store and Prefect home."""
     folder = make_workspace(tmp_path / "workspace")
     isolate(monkeypatch, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a Prefect server answers, for flows whose own one is not what a test is about.
+
+    A flow takes some 8 s to start its own.
+    """
+    folder = tmp_path_factory.mktemp("prefect")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    made = leash.TEMPORARY_SERVER
+    command = [sys.executable, "-m", "uvicorn", "--factory", made, "--port", str(port)]
+    environment = {**os.environ, **settings.QUIET, "PREFECT_HOME": str(folder)}
+    address = f"http://127.0.0.1:{port}/api"
+    with (folder / "log.txt").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    leash.tie_server()  # it ends however these tests end
+    try:
+        _wait_for_health(address, server)
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _wait_for_health(address: str, server: subprocess.Popen, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and server.poll() is None:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{address}/health").is_success:
+                return
+        time.sleep(0.1)
+    raise AssertionError("Prefect's server did not start")
+
+
+@pytest.fixture
+def flow_workspace(
+    tiny_workspace: Path, prefect_server: str, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """`tiny_workspace`, for flows."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+    return tiny_workspace
 
 
 @pytest.fixture(scope="session")
@@ -146,12 +200,15 @@ def sst2(sst2_if_there: Path | None) -> Path:
     return sst2_if_there
 
 
-def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path, server: str | None = None) -> None:
+    """Let the workspace `folder` know of nothing outside. server: Prefect's, else its own."""
     monkeypatch.setenv("PREFECT_HOME", str(folder / ".prefect"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    if server is not None:
+        monkeypatch.setenv("PREFECT_API_URL", server)
     # MLflow writes it into the environment where a test names a registry in its own process
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
     settings.home.cache_clear()

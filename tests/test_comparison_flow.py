@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.lineage import read_json
-from tests.conftest import keep_one_adapter
+from tests.conftest import keep_one_adapter, waiting
 from tests.test_brought import make_family
 
 pytestmark = pytest.mark.slow
@@ -30,39 +30,39 @@ def change(workspace: Path, edit) -> None:
         yaml.dump(document, file)
 
 
-def test_a_comparison_from_its_block_to_its_advice(tiny_workspace):
+def test_a_comparison_from_its_block_to_its_advice(flow_workspace):
     """The second run does nothing; another seed trains what is new and tries nothing again."""
-    keep_one_adapter(tiny_workspace)
+    keep_one_adapter(flow_workspace)
     methods = {"prompt": {}, "lora": {"rank": 2, "batch_size": 8}}
     block = {"pipeline": "quickstart", "task": "sentiment", "methods": methods}
     block |= {"budget": 4000, "trials": 3, "seeds": 1}
-    change(tiny_workspace, lambda document: document.update(comparisons={"ways": block}))
-    said = kindling(tiny_workspace, "run", "quickstart")
+    change(flow_workspace, lambda document: document.update(comparisons={"ways": block}))
+    said = kindling(flow_workspace, "run", "quickstart")
     assert "dvc.yaml was written anew" in said and "kindling compare ways" in said
-    result = tiny_workspace / "artifacts/comparisons/ways/result"
+    result = flow_workspace / "artifacts/comparisons/ways/result"
     told = read_json(result / "comparison.json")
     assert [row["name"] for row in told["rows"]] == ["prompt", "lora"]
     assert {row["difference_to_best"] is None for row in told["rows"]} == {True, False}
     assert "ship " in told["advice"][0] and told["advice"][0] in (result / "index.html").read_text()
     assert all(row["first_token_ms"] > 0 for row in told["rows"])
     assert [row["memory_bytes"] > 0 for row in told["rows"]] == [False, True]
-    shown = kindling(tiny_workspace, "compare", "ways", "--json", str(tiny_workspace / "out.json"))
+    shown = kindling(flow_workspace, "compare", "ways", "--json", str(flow_workspace / "out.json"))
     assert told["advice"][0].split(" (")[0] in " ".join(shown.split())
-    assert json.loads((tiny_workspace / "out.json").read_text()) == told
+    assert json.loads((flow_workspace / "out.json").read_text()) == told
 
-    assert kindling(tiny_workspace, "run", "quickstart").count("Running stage") == 0
-    trials = sorted((tiny_workspace / ".kindling/trials").iterdir())
-    change(tiny_workspace, lambda document: document["comparisons"]["ways"].update(seeds=2))
-    again = kindling(tiny_workspace, "run", "quickstart")
+    assert kindling(flow_workspace, "run", "quickstart").count("Running stage") == 0
+    trials = sorted((flow_workspace / ".kindling/trials").iterdir())
+    change(flow_workspace, lambda document: document["comparisons"]["ways"].update(seeds=2))
+    again = kindling(flow_workspace, "run", "quickstart")
     ran = {line.split("'")[-2] for line in again.splitlines() if "Running stage" in line}
     finals = {"final@ways-prompt-2", "final@ways-lora-2", "comparison@ways"}
     assert finals <= ran <= finals | {"search@ways-prompt", "search@ways-lora"}
-    assert sorted((tiny_workspace / ".kindling/trials").iterdir()) == trials
+    assert sorted((flow_workspace / ".kindling/trials").iterdir()) == trials
     assert len(read_json(result / "comparison.json")["rows"][0]["seed_scores"]) == 2
 
 
-def test_a_base_brought_along_is_adapted_judged_and_registered(tiny_workspace, folders):
-    make_family("qwen2", tiny_workspace / "models" / "mine", folders["tokenizer"])
+def test_a_base_brought_along_is_adapted_judged_and_registered(flow_workspace, folders):
+    make_family("qwen2", flow_workspace / "models" / "mine", folders["tokenizer"])
 
     def edit(document) -> None:
         document["pipelines"] = {"mine": {"base": "models/mine"}}
@@ -73,11 +73,11 @@ def test_a_base_brought_along_is_adapted_judged_and_registered(tiny_workspace, f
         }
         document["deployments"] = []
 
-    change(tiny_workspace, edit)
-    said = kindling(tiny_workspace, "run", "mine")
+    change(flow_workspace, edit)
+    said = kindling(flow_workspace, "run", "mine")
     assert "registered mine.base version 1" in said
-    page = (tiny_workspace / "artifacts/mine/report/index.html").read_text(encoding="utf-8")
+    page = (flow_workspace / "artifacts/mine/report/index.html").read_text(encoding="utf-8")
     assert "of the family qwen2, brought along" in page and "The base</h2>" not in page
-    assert kindling(tiny_workspace, "run", "mine").count("Running stage") == 0
-    traced = kindling(tiny_workspace, "trace", "artifacts/mine/adapters/own")
+    assert waiting(flow_workspace, "mine") == set()
+    traced = kindling(flow_workspace, "trace", "artifacts/mine/adapters/own")
     assert "mine/base" in traced

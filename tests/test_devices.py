@@ -151,21 +151,21 @@ def test_the_processes_end_with_the_one_that_started_them(inputs, tmp_path, numb
 
 
 @pytest.mark.parametrize("how", ["processes", "nodes"])
-def test_a_flow_whose_base_two_train(tiny_workspace, how):
+def test_a_flow_whose_base_two_train(flow_workspace, how):
     """Two processes of this machine, or one on each of two: here, in another `kindling`."""
-    keep_one_adapter(tiny_workspace)
+    keep_one_adapter(flow_workspace)
     settings = [f"compute.{how}=2"]
     settings += [f"compute.rendezvous=127.0.0.1:{free_port()}"] if how == "nodes" else []
-    edit(tiny_workspace, settings)
+    edit(flow_workspace, settings)
     command = [sys.executable, "-m", "flows.cli", "join", "base@quickstart"]
-    other = subprocess.Popen(command, cwd=tiny_workspace) if how == "nodes" else None
-    kindling(tiny_workspace, "run", "quickstart")
+    other = subprocess.Popen(command, cwd=flow_workspace) if how == "nodes" else None
+    kindling(flow_workspace, "run", "quickstart")
     assert other is None or other.wait(timeout=60) == 0
-    mlflow, runs = runs_of(tiny_workspace, "base@quickstart")
+    mlflow, runs = runs_of(flow_workspace, "base@quickstart")
     assert [(run.info.status, run.data.params["processes"]) for run in runs] == [("FINISHED", "2")]
     steps = [m.step for m in mlflow.get_metric_history(runs[0].info.run_id, "loss")]
     assert steps == sorted(set(steps)) and steps[-1] == 20480
-    assert graph.stale(tiny_workspace) == {}
+    assert graph.stale(flow_workspace) == {}
 
 
 def free_port() -> int:
