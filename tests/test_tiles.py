@@ -11,6 +11,8 @@ from components.inference.tiles import (
     ROWS,
     multiply,
     multiply_narrow,
+    multiply_pair,
+    multiply_streamed,
     soften,
 )
 
@@ -21,6 +23,16 @@ def product(x, panel, out, many, adds, narrow):
         multiply_narrow(x, panel, out, many, adds)
     else:
         multiply(x, panel, out, many, adds)
+
+
+@njit
+def streamed(x, panel, out, many, adds):
+    multiply_streamed(x, panel, out, many, adds)
+
+
+@njit
+def pair(x, panels, out, many, adds):
+    multiply_pair(x, panels[:, :LANES], panels[:, LANES:], out, many, adds)
 
 
 @njit
@@ -41,6 +53,21 @@ def test_products_are_numpys_and_touch_nothing_else(size, many, adds):
         rows = ROWS if many else 1
         expected = np.ones_like(out)
         expected[:rows, :lanes] = adds + x[:rows].astype(np.float64) @ panel
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("adds", [True, False])
+@pytest.mark.parametrize("many", [True, False])
+def test_two_panels_at_once_and_streamed_ones_are_the_same_products(many, adds):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(ROWS, 33)).astype(np.float32)
+    panels = random.normal(size=(33, 2 * LANES)).astype(np.float32)
+    rows = ROWS if many else 1
+    for multiplies, lanes in ((pair, 2 * LANES), (streamed, LANES)):
+        out = np.ones((ROWS + 1, 2 * LANES + 3), np.float32)
+        multiplies(x, panels[:, :lanes], out, many, adds)
+        expected = np.ones_like(out)
+        expected[:rows, :lanes] = adds + x[:rows].astype(np.float64) @ panels[:, :lanes]
         np.testing.assert_allclose(out, expected, atol=1e-5)
 
 

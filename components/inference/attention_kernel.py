@@ -24,7 +24,7 @@ from components.inference.threads import (
     part,
     parts,
 )
-from components.inference.tiles import LANES, ROWS, multiply, soften
+from components.inference.tiles import LANES, ROWS, multiply, multiply_pair, soften
 
 BLOCK = LANES  # positions in a block of the key/value pool
 BEHIND = np.float32(-1e30)  # the score of what a token must not see
@@ -80,25 +80,33 @@ def _attend(queries, count, position, table, keys, values, scores, sums, out):
 
     queries: (ROWS or 1, size), of which those behind `count` are others' and ignored; table: the
     row's blocks; keys, values: (blocks, size, BLOCK), (blocks, BLOCK, room); scores: (ROWS, a
-    row's positions); sums: (ROWS + 1, LANES), the last line of weights; out: (count, size).
+    row's positions); sums: (ROWS + 1, 2 LANES), the last line of weights; out: (count, size).
     """
     size, many = queries.shape[1], count > 1
     blocks = (position + count + BLOCK - 1) // BLOCK
-    for b in range(blocks):
-        multiply(queries, keys[table[b], :size], scores[:, b * BLOCK :], many, False)
+    for b in range(0, blocks - 1, 2):
+        left, right = keys[table[b], :size], keys[table[b + 1], :size]
+        multiply_pair(queries, left, right, scores[:, b * BLOCK :], many, False)
+    if blocks % 2:
+        last = blocks - 1
+        multiply(queries, keys[table[last], :size], scores[:, last * BLOCK :], many, False)
     scale = np.float32(1.0) / np.sqrt(np.float32(size))
     for t in range(count):
         of_token = scores[t]
         for j in range(position + t + 1, blocks * BLOCK):
             of_token[j] = BEHIND
         sums[ROWS, t] = soften(of_token, blocks * BLOCK, scale)
-    for first in range(0, size, LANES):
+    for first in range(0, size, 2 * LANES):
+        pair = first + LANES < size
         for b in range(blocks):
-            weights = scores[:, b * BLOCK : (b + 1) * BLOCK]
-            multiply(weights, values[table[b], :, first:], sums, many, b > 0)
+            weights, held = scores[:, b * BLOCK : (b + 1) * BLOCK], values[table[b], :, first:]
+            if pair:
+                multiply_pair(weights, held, held[:, LANES:], sums, many, b > 0)
+            else:
+                multiply(weights, held, sums, many, b > 0)
         for t in range(count):
             share = np.float32(1.0) / sums[ROWS, t]
-            for i in range(min(LANES, size - first)):
+            for i in range(min(2 * LANES, size - first)):
                 out[t, first + i] = sums[t, i] * share
 
 
@@ -107,7 +115,7 @@ def attend(words):
 
     words: tiles, qkv, heads, key heads, size, room, rows, positions, tables, blocks of a row, keys,
     values, parts of a block, firsts and counts of the tiles' tokens, room for each thread's scores
-    (ROWS, positions of a row) and sums (ROWS + 1, LANES), positions of a row, out.
+    (ROWS, positions of a row) and sums (ROWS + 1, 2 LANES), positions of a row, out.
     """
     w = carray(words, (MOST_WORDS,))
     tiles, heads, kv, size = w[0], w[2], w[3], w[4]
@@ -118,8 +126,10 @@ def attend(words):
     firsts, counts = ints(w[13], (tiles,)), ints(w[14], (tiles,))
     me, length = part(), w[17]
     scores = floats(w[15] + me * ROWS * length * 4, (ROWS, length))
-    sums = floats(w[16] + me * (ROWS + 1) * LANES * 4, (ROWS + 1, LANES))
-    for item in range(me, tiles * heads, parts()):  # tiles of one row follow each other
+    sums = floats(w[16] + me * (ROWS + 1) * 2 * LANES * 4, (ROWS + 1, 2 * LANES))
+    items, of = tiles * heads, parts()
+    # each thread has heads of its own: tiles of one row follow each other, and find its blocks near
+    for item in range(me * items // of, (me + 1) * items // of):
         first, count, h = firsts[item % tiles], counts[item % tiles], item // tiles
         head = h * kv // heads
         _attend(

@@ -100,9 +100,11 @@ class Decoder:
         products = (held for layer in weights.layers for held in layer.products.values())
         self._work = 2 * sum(held.inputs * held.ends[-1] for held in products)  # of a token
         self._threads = threads = torch.get_num_threads()
-        self._low = np.zeros((threads, ROWS, MOST_LOW), np.float32)
-        self._scores = np.zeros((threads, ROWS, pool.tables.shape[1] * pool.block), np.float32)
-        self._sums = np.zeros((threads, ROWS + 1, LANES), np.float32)
+        self._low = np.zeros((most, ROWS, MOST_LOW), np.float32)
+        # a register more than a row has positions: lines 4 KiB apart share places in the cache
+        length = pool.tables.shape[1] * pool.block + LANES
+        self._scores = np.zeros((threads, ROWS, length), np.float32)
+        self._sums = np.zeros((threads, ROWS + 1, 2 * LANES), np.float32)
         self._eps = np.array([shape.eps], np.float32)
         self._gate = Bound(GATE, self._array("gate_up"), self._array("gated"), ahead)
         self._layers = [self._bind(number) for number in range(shape.layers)]

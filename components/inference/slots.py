@@ -1,6 +1,6 @@
 """Deltas in memory, as `delta_kernel` reads them: in panels, with a table of where they lie."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,17 +16,24 @@ class Slots:
     def __init__(self, layers: int, most: int) -> None:
         """most: deltas in memory at once."""
         self.table = np.zeros((most + 1, layers * len(SITES), FIELDS), np.int64)
-        self._held: dict[int, list[np.ndarray]] = {}  # what the table points to
+        self._held: dict[int, np.ndarray] = {}  # what the table points to
         self._free = list(range(most, 0, -1))
 
     def put(self, delta: Delta) -> int:
         """The slot that stands for `delta` from now on. There must be a free one."""
+        packed = {site: _packed(delta.changes[site]) for site in sorted(delta.changes)}
+        arrays = [array for of_site in packed.values() for array in of_site.arrays.values()]
         slot = self._free.pop()
-        self._held[slot], self.table[slot] = [], 0
-        for site, change in delta.changes.items():
-            packed = _packed(change)
-            self.table[slot, site] = packed.fields
-            self._held[slot] += packed.arrays
+        self.table[slot] = 0
+        # in one piece and as a step reads it, so that the processor reads ahead
+        self._held[slot] = held = _aligned(sum(_filled(array.size) for array in arrays))
+        place = 0
+        for site, of_site in packed.items():
+            self.table[slot, site] = of_site.fields
+            for field, array in of_site.arrays.items():
+                held[place : place + array.size] = array.ravel()
+                self.table[slot, site, field] = held[place:].ctypes.data
+                place += _filled(array.size)
         return slot
 
     def drop(self, slot: int) -> None:
@@ -35,32 +42,37 @@ class Slots:
         self._free.append(slot)
 
 
-@dataclass(frozen=True)
-class _Packed:
-    """fields: as the table holds them; arrays: what they point to."""
+class _Packed(NamedTuple):
+    """fields: as the table holds them, without addresses; arrays: those that belong there."""
 
     fields: np.ndarray
-    arrays: list[np.ndarray]
-
-    def hold(self, field: int, array: np.ndarray) -> None:
-        """Its address; it stays where it is."""
-        self.fields[field] = array.ctypes.data
-        self.arrays.append(array)
+    arrays: dict[int, np.ndarray]
 
 
 def _packed(change: Change) -> _Packed:
-    made = _Packed(np.zeros(FIELDS, np.int64), [])
-    for segment, b in change.expands.items():
-        made.fields[RANKS + segment] = len(b)
-        made.hold(BS + segment, _panels(b, LANES))
+    made = _Packed(np.zeros(FIELDS, np.int64), {})
     if change.shrinks:
         side_by_side = [change.shrinks[n].T for n in sorted(change.shrinks)]
         panels = _panels(np.concatenate(side_by_side, axis=1), NARROW)
         made.fields[PANELS] = len(panels)
-        made.hold(AS, panels)
+        made.arrays[AS] = panels
+    for segment, b in sorted(change.expands.items()):
+        made.fields[RANKS + segment] = len(b)
+        made.arrays[BS + segment] = _panels(b, LANES)
     if change.scale is not None:
-        made.hold(SCALES, change.scale)
+        made.arrays[SCALES] = change.scale
     return made
+
+
+def _filled(count: int) -> int:
+    """So many numbers with what fills the last cache line up."""
+    return -(-count // LANES) * LANES
+
+
+def _aligned(count: int) -> np.ndarray:
+    """Room for so many numbers, from the beginning of a cache line on."""
+    held = np.empty(count + LANES, np.float32)
+    return held[-held.ctypes.data % (LANES * 4) // 4 :]
 
 
 def _panels(matrix: np.ndarray, lanes: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 WORDS = types.CPointer(types.int64)
 MOST_WORDS = 24
 MANY = 1 << 30  # rows of an array whose length a kernel need not know
-PART, PARTS = "kindling_part", "kindling_parts"  # the names that kernels call the library by
+PART, PARTS, WAIT = "kindling_part", "kindling_parts", "kindling_wait"  # as kernels call them
 
 
 def _openmp() -> ctypes.CDLL | None:
@@ -40,17 +40,25 @@ def _one() -> int:
     return 1
 
 
+@cfunc(types.void())
+def _nothing() -> None:
+    pass
+
+
 _library = _openmp()
 if _library is None:
     llvm.add_symbol(PART, _nought.address)
     llvm.add_symbol(PARTS, _one.address)
+    llvm.add_symbol(WAIT, _nothing.address)
 else:
-    for name, function in ((PART, "omp_get_thread_num"), (PARTS, "omp_get_num_threads")):
+    functions = {PART: "omp_get_thread_num", PARTS: "omp_get_num_threads", WAIT: "GOMP_barrier"}
+    for name, function in functions.items():
         address = ctypes.cast(getattr(_library, function), ctypes.c_void_p).value
         llvm.add_symbol(name, address)
 
 part = types.ExternalFunction(PART, types.int32())  # which thread of the crew this is
 parts = types.ExternalFunction(PARTS, types.int32())  # how many there are
+wait = types.ExternalFunction(WAIT, types.void())  # until all of the crew have come here
 
 
 @intrinsic
@@ -92,6 +100,18 @@ def set_crew(threads: int) -> None:
     torch.get_num_threads()  # or its first product here would set the process's own number again
     if _library is not None:
         _library.omp_set_num_threads(threads)
+
+
+def dismiss_crew() -> None:
+    """End the threads that wait for more work of the calling thread; more work gets new ones.
+
+    The OpenMP library counts the crews of all threads. While these are more than the cores, each
+    of them sleeps as soon as it waits, and a step wakes it anew for every kernel and product. So
+    who has read weights sends its crew home, and a batcher, which has more work soon, does not:
+    its first step would wait for new threads.
+    """
+    if _library is not None:
+        _library.omp_pause_resource_all(1)  # softly: what `set_crew` said stays
 
 
 def kernel(body: Callable[[Any], None]) -> Any:

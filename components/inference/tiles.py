@@ -11,6 +11,7 @@ A single row would wait for its last sum at each line: it has four accumulators 
 
 from typing import Any
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -21,7 +22,9 @@ from components.inference.kernels import LN_2, LOG2_E, LOWEST, SERIES
 LANES = 16  # of float32 in the widest vector register; LLVM splits it where registers are narrower
 NARROW = 8
 WORD, FLOAT = ir.IntType(64), ir.FloatType()
+PAIRED = llvm.get_host_cpu_features().get("avx512f", False)  # 16 sums and more fit in registers
 FUSED = ("contract",)  # a product and a sum may be one instruction
+AHEAD = 4096  # bytes; with less of them memory was waited for, with twice as many nothing was won
 ROWS = 8  # accumulators that hide the latency of a multiplication
 
 
@@ -42,61 +45,98 @@ class _Rows:
         return self.builder.load(self.address(row, column, kind), align=4)
 
 
-def _product(rows: int, lanes: int, chains: int) -> Any:
+def _generated(
+    builder: Any, context: Any, kinds: Any, given: Any, form: tuple[int, int, int, int]
+) -> None:
+    """The instructions of a product. given: x, panels, out, adds; kinds: their types.
+
+    form: rows, lanes, chains, ahead, see `_product`.
+    """
+    rows, lanes, chains, ahead = form
+    vector = ir.VectorType(FLOAT, lanes)
+    held = [
+        context.make_array(kind)(context, builder, value)
+        for kind, value in zip(kinds[:-1], given[:-1], strict=True)
+    ]
+    x, *panels, out = (_Rows(builder, array) for array in held)
+    nought = WORD(0)
+    places = [(row, panel) for row in range(rows) for panel in range(len(panels))]
+    sums = {
+        place: [cgutils.alloca_once(builder, vector) for _ in range(chains)] for place in places
+    }
+
+    def of_out(row: int, panel: int) -> Any:
+        return out.address(WORD(row), WORD(panel * lanes), vector)
+
+    for chain in (chain for of_place in sums.values() for chain in of_place):
+        builder.store(ir.Constant(vector, [0.0] * lanes), chain)
+    with builder.if_then(cgutils.is_not_null(builder, given[-1])):
+        for place, of_place in sums.items():
+            builder.store(builder.load(of_out(*place), align=4), of_place[0])
+
+    def accumulate(line: Any, chain: int) -> None:
+        of_panels = [panel.load(line, nought, vector) for panel in panels]
+        for row in range(rows):
+            every = _spread(builder, x.load(WORD(row), line, FLOAT), vector)
+            for panel, of_panel in enumerate(of_panels):
+                held = sums[row, panel][chain]
+                builder.store(_fused(builder, every, of_panel, builder.load(held)), held)
+
+    def prefetch(line: Any) -> None:
+        """The cache lines that `chains` lines of a panel fill, so many bytes further."""
+        place = builder.ptrtoint(panels[0].address(line, nought, FLOAT), WORD)
+        for further in range(ahead, ahead + chains * lanes * 4, LANES * 4):
+            _prefetch(builder, builder.add(place, WORD(further)))
+
+    lines = cgutils.unpack_tuple(builder, held[0].shape)[1]
+    whole = builder.sdiv(lines, WORD(chains))
+    with cgutils.for_range(builder, whole) as loop:
+        first = builder.mul(loop.index, WORD(chains))
+        if ahead:
+            prefetch(first)
+        for chain in range(chains):
+            accumulate(builder.add(first, WORD(chain)), chain)
+    if chains > 1:
+        first = builder.mul(whole, WORD(chains))
+        with cgutils.for_range(builder, builder.sub(lines, first)) as loop:
+            accumulate(builder.add(first, loop.index), 0)
+    for place, of_place in sums.items():
+        total = builder.load(of_place[0])
+        for chain in of_place[1:]:
+            total = builder.fadd(total, builder.load(chain))
+        builder.store(total, of_out(*place), align=4)
+
+
+def _product(rows: int, lanes: int, chains: int, ahead: int = 0) -> Any:
     """The product for so many rows, as a function for kernels.
 
-    chains: accumulators of a row, each of every n-th line of the panel.
+    chains: accumulators of a row, each of every n-th line of the panel. ahead: so many bytes behind
+    a line are loaded into the cache; 0: none are.
     """
-    vector = ir.VectorType(FLOAT, lanes)
+    form = (rows, lanes, chains, ahead)
 
     @intrinsic
     def multiply(_context: Any, x: Any, panel: Any, out: Any, adds: Any) -> Any:
         """x, panel, out: two-dimensional arrays with dense rows; adds: to what `out` holds."""
 
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            held = [
-                context.make_array(kind)(context, builder, value)
-                for kind, value in zip(signature.args, arguments[:3], strict=False)
-            ]
-            rows_of, panel_of, out_of = (_Rows(builder, array) for array in held)
-            nought = WORD(0)
-            sums = [
-                [cgutils.alloca_once(builder, vector) for _ in range(chains)] for _ in range(rows)
-            ]
-            for place in (place for of_row in sums for place in of_row):
-                builder.store(ir.Constant(vector, [0.0] * lanes), place)
-            with builder.if_then(cgutils.is_not_null(builder, arguments[3])):
-                for row, of_row in enumerate(sums):
-                    builder.store(out_of.load(WORD(row), nought, vector), of_row[0])
-
-            def accumulate(line: Any, chain: int) -> None:
-                of_panel = panel_of.load(line, nought, vector)
-                for row, of_row in enumerate(sums):
-                    one = rows_of.load(WORD(row), line, FLOAT)
-                    every = _spread(builder, one, vector)
-                    total = _fused(builder, every, of_panel, builder.load(of_row[chain]))
-                    builder.store(total, of_row[chain])
-
-            lines = cgutils.unpack_tuple(builder, held[0].shape)[1]
-            whole = builder.sdiv(lines, WORD(chains))
-            with cgutils.for_range(builder, whole) as loop:
-                first = builder.mul(loop.index, WORD(chains))
-                for chain in range(chains):
-                    accumulate(builder.add(first, WORD(chain)), chain)
-            if chains > 1:
-                first = builder.mul(whole, WORD(chains))
-                with cgutils.for_range(builder, builder.sub(lines, first)) as loop:
-                    accumulate(builder.add(first, loop.index), 0)
-            for row, of_row in enumerate(sums):
-                total = builder.load(of_row[0])
-                for place in of_row[1:]:
-                    total = builder.fadd(total, builder.load(place))
-                builder.store(total, out_of.address(WORD(row), nought, vector), align=4)
+        def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            _generated(builder, context, signature.args, given, form)
             return context.get_dummy_value()
 
         return types.void(x, panel, out, adds), generate
 
     return multiply
+
+
+@intrinsic
+def _many_pair(_context: Any, x: Any, left: Any, right: Any, out: Any, adds: Any) -> Any:
+    """As `_product` of ROWS rows makes it, for two panels, whose results lie side by side."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        _generated(builder, context, signature.args, given, (ROWS, LANES, 1, 0))
+        return context.get_dummy_value()
+
+    return types.void(x, left, right, out, adds), generate
 
 
 def _spread(builder: Any, number: Any, vector: ir.VectorType) -> Any:
@@ -105,6 +145,15 @@ def _spread(builder: Any, number: Any, vector: ir.VectorType) -> Any:
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), number, word(0))
     places = ir.Constant(ir.VectorType(word, vector.count), [0] * vector.count)
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), places)
+
+
+def _prefetch(builder: Any, address: Any) -> None:
+    """Have the cache line at an address loaded; one where nothing lies does no harm."""
+    pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, close, data = number(0), number(3), number(1)
+    builder.call(function, (builder.inttoptr(address, pointer), read, close, data))
 
 
 def _fused(builder: Any, left: Any, right: Any, more: Any) -> Any:
@@ -176,8 +225,10 @@ def soften(_context: Any, row: Any, length: Any, scale: Any) -> Any:
     return types.float32(row, types.int64, types.float32), generate
 
 
-_many, _one = _product(ROWS, LANES, 1), _product(1, LANES, 4)
-_many_narrow, _one_narrow = _product(ROWS, NARROW, 1), _product(1, NARROW, 4)
+_many, _one, _one_streamed = (
+    _product(ROWS, LANES, 1), _product(1, LANES, 4), _product(1, LANES, 4, AHEAD)
+)  # fmt: skip
+_many_narrow, _one_narrow = _product(ROWS, NARROW, 1), _product(1, NARROW, 4, AHEAD)
 
 
 @njit(inline="always")
@@ -190,8 +241,27 @@ def multiply(x, panel, out, many, adds):
 
 
 @njit(inline="always")
+def multiply_pair(x, left, right, out, many, adds):
+    """As `multiply`, for two panels; out: (ROWS or 1, 2 LANES)."""
+    if many and PAIRED:
+        _many_pair(x, left, right, out, adds)
+    else:
+        multiply(x, left, out, many, adds)
+        multiply(x, right, out[:, LANES:], many, adds)
+
+
+@njit(inline="always")
+def multiply_streamed(x, panel, out, many, adds):
+    """As `multiply`, of panels that lie behind each other and are read once, from memory."""
+    if many:
+        _many(x, panel, out, adds)
+    else:
+        _one_streamed(x, panel, out, adds)
+
+
+@njit(inline="always")
 def multiply_narrow(x, panel, out, many, adds):
-    """As `multiply`, with NARROW for LANES."""
+    """As `multiply_streamed`, with NARROW for LANES."""
     if many:
         _many_narrow(x, panel, out, adds)
     else:

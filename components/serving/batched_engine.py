@@ -14,6 +14,7 @@ from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import config_of
 from components.inference.product import FLOAT32
 from components.inference.request import Made, Request
+from components.inference.threads import dismiss_crew
 from components.inference.weights import load
 from components.lineage import content_of, file_hash, folder_hash
 from components.serving.choosing import Chosen
@@ -70,6 +71,7 @@ class BatchedEngine(Speaking):
         self._chosen = Chosen(self.texts.tokenizer, weights.shape.vocabulary)
         for name, folder in (adapters or {}).items():
             self.add(name, folder, (evaluations or {}).get(name))
+        dismiss_crew()  # which has read the weights
 
     @property
     def at_once(self) -> int:

@@ -17,6 +17,7 @@ from components.inference import adapter as adapters
 from components.inference.adapter import Adapter
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import Unsupported
+from components.inference.threads import dismiss_crew
 from components.inference.weights import Weights
 from components.lineage import content_of, read_json
 from components.serving.engine import NOBODY, Caller
@@ -175,6 +176,7 @@ class Shelf:
             self._leave(version)
             raise
         finally:
+            dismiss_crew()  # that has read and proven it
             with self._changed:
                 version.loading = False
                 self._changed.notify_all()
