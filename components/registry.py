@@ -7,7 +7,7 @@ adapter's version refers to its base by version and hash and never holds a copy 
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -183,6 +183,17 @@ class Registry:
         mlflow.set_tracking_uri(self.uri)
         mlflow.set_registry_uri(self.uri)
         return mlflow.start_run(run_id=run)
+
+    def require_own(self, models: Iterable[str], prompts: Iterable[str]) -> None:
+        """Refuse names that this workspace may not register.
+
+        Raises:
+            RegistryError: another workspace has versions of one.
+        """
+        for name in models:
+            self._own(f"'{name}'", self.versions(name), "pipeline")
+        for name in prompts:
+            self._own(f"prompt '{name}'", self._prompts(name), "prompt")
 
     def _own(self, spoken: str, versions: Sequence[Any], block: str) -> None:
         """Refuse a name that another workspace has registered versions of."""

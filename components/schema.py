@@ -189,12 +189,18 @@ class Catalogue(Block):
             stages += [f"{step}{group}@{key(name, seed)}" for step in ("", "measure_")]
         return [*stages, f"ladder@{ladder}"]
 
-    def climb(self, ladder: str, artifacts: Path, seconds: Mapping[str, float]) -> Climb:
+    def climb(
+        self,
+        ladder: str,
+        artifacts: Path,
+        seconds: Mapping[str, float],
+        speeds: Mapping[str, float],
+    ) -> Climb:
         """What the book of `ladder` is written from."""
         block = self.ladders[ladder]
         rungs = {name: self.rungs[name] for name in block.rungs}
         names = self.vocabularies_of(ladder)
-        return Climb(ladder, artifacts, rungs, self.seeds, names, block.expects, seconds)
+        return Climb(ladder, artifacts, rungs, self.seeds, names, block.expects, seconds, speeds)
 
     def rung(self, stage_name: str) -> tuple[str, int]:
         """The rung and the seed of a stage called `stage_name`.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 JUDGED = ("validation", "test")
+SPEED = "bytes_per_second"  # at which the test split was cut, by a thread a core
 SENTENCE = "Hey, isn't it a good time to be alive?"  # the one that every kind cuts
 BATCH = 256  # documents encoded at once
 COUNTS = ("tokens", "words", "bytes", "unknown", "own_unknown", "unknown_words", "failures", "one")
@@ -53,7 +54,8 @@ def measure_tokenizer(
         counts, seconds = _count(engine, corpus, split)
         splits[split] = {name: _ratio(counts, *parts) for name, parts in RATIOS.items()}
         splits[split]["documents"] = len(counts)
-        report.metrics({f"{split}_bytes_per_second": _column(counts, "bytes").sum() / seconds})
+        speed = float(_column(counts, "bytes").sum() / seconds)
+        report.metrics({f"{split}_bytes_per_second": speed})
         report.progress(done + 1, len(JUDGED), split)
     measures = {
         "vocab_size": read_json(folder / "statistics.json")["vocab_size"],
@@ -61,7 +63,7 @@ def measure_tokenizer(
         "sentence": {"text": sentence, "tokens": cut(engine, sentence)},
     }
     write_json(out / "measures.json", measures)
-    return {name: splits["test"][name]["score"] for name in RATIOS}
+    return {**{name: splits["test"][name]["score"] for name in RATIOS}, SPEED: speed}
 
 
 def cut(engine: "tokenizers.Tokenizer", text: str) -> list[dict]:

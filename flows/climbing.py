@@ -57,7 +57,7 @@ def _ground(work: Work) -> tuple[Rung, Ground]:
 def _ladder(work: Work) -> dict[str, float]:
     from components.report.ladder.book import write_book
 
-    climb = work.catalogue.climb(work.name, work.artifact(""), _seconds(work))
+    climb = work.catalogue.climb(work.name, work.artifact(""), _seconds(work), _speeds(work))
     return write_book(climb, work.out, work.report)
 
 
@@ -73,6 +73,17 @@ def _seconds(work: Work) -> dict[str, float]:
         if result:
             found[name] = result["seconds"]
     return found
+
+
+def _speeds(work: Work) -> dict[str, float]:
+    """How many bytes a vocabulary cuts in a second, of those that this workspace made itself."""
+    from components.tokenizer_measures import SPEED
+    from flows import evidence
+
+    names = work.catalogue.vocabularies_of(work.name)
+    results = {name: evidence.result_of(work.workspace, f"vocabulary@{name}") for name in names}
+    found = {name: result.get("figures", {}).get(SPEED) for name, result in results.items()}
+    return {name: speed for name, speed in found.items() if speed is not None}
 
 
 def _climbed(group: str, libraries: tuple[str, ...], measured: tuple[str, ...] = ()) -> dict:

@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from components import locks
 from components.catalogue import Catalogue, CatalogueError, load, suggestion
 from components.compute import Compute
+from components.registry import RegistryError
 from flows import (
     cluster,
     data,
@@ -40,7 +41,10 @@ RETRIES = 3
 RETRY_SECONDS = 5
 LAST_SECONDS = 2.0  # for the stages of an interrupted run to be gone
 # whose words say it all
-TOLD = (CatalogueError, data.DataError, locks.Held, graph.StageFailed, expectations.NotHeld)
+TOLD = (
+    *(CatalogueError, RegistryError, data.DataError),
+    *(locks.Held, graph.StageFailed, expectations.NotHeld),
+)
 
 
 def without_traceback(record: logging.LogRecord) -> bool:
@@ -170,6 +174,14 @@ def _close(workspace: Path, catalogue: Catalogue, pipeline: str, parent: str, en
         tracking.end_parent(workspace, mlflow, parent, ended)
 
 
+def _require_names(workspace: Path, catalogue: Catalogue, pipeline: str) -> None:
+    """See `release.require_names`; a ladder registers nothing."""
+    from flows.release import require_names
+
+    if pipeline in catalogue.pipelines:
+        require_names(workspace, catalogue, pipeline)
+
+
 def _waiting(workspace: Path, catalogue: Catalogue, pipeline: str) -> set[str]:
     """The stages that DVC calls stale, the data brought to the state of its pointers first."""
     stale = graph.stale(workspace)
@@ -191,6 +203,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
         DataError: data is missing or changed.
         Held: another run is at work in this workspace.
         StageFailed: a stage failed.
+        RegistryError: a name of it belongs to another workspace.
         NotHeld: a ladder's models are not in an order in which they must be.
     """
     started = time.monotonic()
@@ -210,6 +223,7 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
         if graph.drop_torn_lock(where):
             get_run_logger().warning("dvc.lock was half-written and is made anew from DVC's cache")
         tracking.end_all_lost(where)
+        _require_names(where, catalogue, pipeline)
         waiting = _waiting(where, catalogue, pipeline)
         parent, ran = _run_stages(where, catalogue, pipeline, waiting, force)
         released = register(where, pipeline, parent) if pipeline in catalogue.pipelines else {}

@@ -44,6 +44,16 @@ def registry(workspace: Path) -> Registry:
     return Registry(settings.tracking_uri(workspace), workspace_name(workspace))
 
 
+def require_names(workspace: Path, catalogue: Catalogue, pipeline: str) -> None:
+    """Refuse names that `release` could not register, before any work is spent.
+
+    Raises:
+        RegistryError: one belongs to another workspace.
+    """
+    names = [f"{pipeline}.{name}" for name in ("base", *catalogue.adapters_of(pipeline))]
+    registry(workspace).require_own(names, catalogue.prompts)
+
+
 def release(
     workspace: Path, pipeline: str, parent: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:

@@ -218,6 +218,14 @@ def test_the_catalogues_of_this_repository_are_valid(workspace):
             load(workspace)
 
 
+def test_workspaces_of_this_repository_share_a_registry_without_meeting():
+    """Two had a prompt of the same name: the second was refused."""
+    catalogues = [load(w, check_files=False) for w in (ROOT, *ROOT.glob("recipes/*/"))]
+    for block in ("prompts", "pipelines"):
+        names = [name for catalogue in catalogues for name in getattr(catalogue, block)]
+        assert len(names) == len(set(names)), sorted(names)
+
+
 def test_the_template_is_valid_and_shows_every_key():
     from tests.test_architecture import Catalogue, blocks
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.logging import disable_run_logger
 
 from components.adapters import load_adapter
 from components.evaluation import evaluate_adapter
@@ -21,7 +22,7 @@ from components.serving.engine import RequestError
 from components.serving.keys import Keys
 from components.serving.server import create_app
 from components.tasks import Task, build_task
-from flows import serving, shelves, trace
+from flows import pipeline, serving, shelves, trace
 from flows.release import registry, release, workspace_name
 from tests.conftest import ROOT, isolate
 from tests.test_gate import evaluation
@@ -275,6 +276,33 @@ def test_a_name_belongs_to_one_workspace(workspace, monkeypatch):
         register(workspace)
     with pytest.raises(RegistryError, match=r"prompt 'ask' is registered by .*; rename the prompt"):
         registry(workspace).register_prompt("ask", {"template": "{{text}}", "answer": {}})
+
+
+class Begun(Exception):
+    """The flow has come to its work."""
+
+
+def test_a_flow_refuses_anothers_name_before_it_works(workspace, monkeypatch):
+    """It was found out at the end, when hours had been spent."""
+
+    def begin(*_):
+        raise Begun
+
+    def run():
+        with disable_run_logger():
+            pipeline.pipeline.fn("tiny", str(workspace))
+
+    monkeypatch.setattr("flows.pipeline._waiting", begin)
+    monkeypatch.setattr("flows.leash.tie_server", lambda: None)
+    with pytest.raises(Begun):
+        run()
+    monkeypatch.setattr("flows.release.workspace_name", lambda _: "recipes/other")
+    with pytest.raises(RegistryError, match="rename the pipeline"):
+        run()
+    names = registry(workspace)
+    names.require_own(["tiny.new"], ["new"])
+    with pytest.raises(RegistryError, match="rename the prompt"):
+        names.require_own(["tiny.new"], ["new", "ask"])
 
 
 def test_two_registries_in_one_process_do_not_meet(workspace, folders, tmp_path):

@@ -1,5 +1,6 @@
 """The book's pages on codes, embeddings and tokenizers, from rungs that were really trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,14 @@ def test_each_tokenizer_shows_its_cuts(place: Path):
     assert sentence.count('class="token"') == tokens
     assert "38 characters" in sentence and "isn&#39;t" not in sentence.split("characters")[0]
     assert "Nothing in the test text is unknown to" in page.finding
+
+
+def test_how_fast_a_tokenizer_cuts_is_told_where_this_workspace_made_it(place: Path):
+    """The issue asks for speed beside size, length and round trip; the page had none."""
+    (table,) = tokenizers.page(replace(climb(place), speeds={"bpe": 1_500_000.0})).tables
+    assert {row[0]: row[-1] for row in table.rows} == {
+        "words": "–",
+        "bpe": "1.5",
+        "characters": "–",
+    }
+    assert table.head[-1] == "MB a second" and "a thread a core" in table.caption

@@ -10,7 +10,8 @@ from components.ladder.block import Expectation, Rung, key
 @dataclass(frozen=True)
 class Climb:
     """artifacts: the workspace's folder of results. rungs: by name, in the reader's order.
-    seconds: that a training took, by its key, as far as this workspace knows.
+    seconds: that a training took, by its key, and speeds: bytes that a vocabulary cuts in a second,
+    as far as this workspace knows.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Climb:
     vocabulary_names: Sequence[str]
     expects: Sequence[Expectation] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    speeds: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, *families: str) -> list[str]:
         """The names of the rungs of `families`, in the reader's order."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.ladder.climb import Climb
 from components.lineage import read_json
-from components.report.ladder.measured import shown
+from components.report.ladder.measured import NONE, shown
 from components.report.ladder.page import Page, Table
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def page(climb: Climb) -> Page | None:
         "words, learned from the text, stand between.",
         finding=_finding(told),
         blocks=[_sentence(told)],
-        tables=[_table(told)],
+        tables=[_table(told, climb.speeds)],
+        cost="Cost: none of them is trained by gradients; pairs, parts and words are counted.",
         following="A text is numbers now. What comes next in it?",
     )
 
@@ -52,7 +53,7 @@ def _of(one: Mapping[str, Any], name: str) -> dict[str, Any]:
     return one["splits"][SPLIT][name]
 
 
-def _table(told: Mapping[str, dict[str, Any]]) -> Table:
+def _table(told: Mapping[str, dict[str, Any]], speeds: Mapping[str, float]) -> Table:
     rows = [
         (
             name,
@@ -62,13 +63,16 @@ def _table(told: Mapping[str, dict[str, Any]]) -> Table:
             _percent(_of(one, "unknown_tokens")),
             _percent(_of(one, "unknown_words")),
             _percent(_of(one, "round_trip_failures")),
+            f"{speeds[name] / 1e6:.1f}" if name in speeds else NONE,
         )
         for name, one in told.items()
     ]
     head = ("vocabulary", "size", "tokens a word", "bytes a token", "unknown tokens")
     said = "On the test split of the vocabulary's own data. A word is what white space parts. Not "
-    said += "as they were: texts that do not come back from their tokens byte by byte."
-    return Table((*head, "words with an unknown part", "texts not as they were"), rows, said)
+    said += "as they were: texts that do not come back from their tokens byte by byte. Speed: one "
+    said += "run with a thread a core, beside whatever else the machine did."
+    more = ("words with an unknown part", "texts not as they were", "MB a second")
+    return Table((*head, *more), rows, said)
 
 
 def _percent(figure: Mapping[str, Any]) -> str:
