@@ -255,7 +255,7 @@ def test_a_change_of_wording_has_to_beat_the_champion(workspace, folders):
     assert not told["promoted"] and told["differences"]["champion"] == [0, 0, 0]
     assert "not better than the champion: +0.000 [0.000, 0.000]" in told["summary"]
     store = registry(workspace)
-    assert store.current("tiny")[1].prompts == {"ask": 1}
+    assert Releases(store, "tiny").current()[1].prompts == {"ask": 1}
     assert [set(p.aliases) for p in store.prompt_versions("ask")] == [{CHAMPION}, {CANDIDATE}]
 
 

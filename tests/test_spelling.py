@@ -13,7 +13,7 @@ from components.ladder.block import Rung, Vocabulary
 from components.ladder.climb import Climb
 from components.ladder.ground import Ground
 from components.ladder.vocabulary import make_vocabulary
-from components.lineage import read_json, read_jsonl, write_jsonl
+from components.lineage import read_json, read_jsonl, write_json, write_jsonl
 from components.report.ladder import neural
 from components.reporter import Silent
 from components.tokenizer import open_engine
@@ -53,6 +53,7 @@ def artifacts(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         measures.mkdir(parents=True)
         given = ground(folders, vocabulary, place)
         language.train(rung(vocabulary), given, trained)
+        write_json(trained / "rates.json", [])
         language_measures.measure(rung(vocabulary), given, trained, measures)
     return place
 
