@@ -29,7 +29,10 @@ def climb_of(place: Path, parameters: dict[str, int]) -> Climb:
         about = {"history": [point], "tokens": 20_000, "parameters": parameters[name]}
         write_json(trained / "training.json", about)
         tried = [(0.01, 5.1), (0.02, 4.9), (0.3, None)]
-        told = [{"learning_rate": rate, "validation_loss": loss} for rate, loss in tried]
+        told = [
+            {"learning_rate": rate, "validation_loss": loss, "chosen": rate == 0.02}
+            for rate, loss in tried
+        ]
         write_json(trained / "rates.json", told)
         judged = dict.fromkeys(("perplexity_per_word", "bits_per_byte", "perplexity_named"), FIGURE)
         counts = {"parameters": parameters[name], "tokens": 20_000, "unknown": 0.0}

@@ -49,7 +49,8 @@ def test_the_rate_with_the_lowest_loss_trains_the_rung(ground, tmp_path):
     trainer = Trainer()
     found, told = rates.settled(rung(), ground, trainer, tmp_path / "trials", "o")
     assert found.training.learning_rate == 0.01 and found.training.steps == 50
-    assert told == [{"learning_rate": r, "validation_loss": LOSSES[r]} for r in RATES]
+    assert [(t["learning_rate"], t["validation_loss"]) for t in told] == list(LOSSES.items())
+    assert [t["chosen"] for t in told] == [False, True, False]
     for block, given in trainer.asked:
         assert block.training.steps == 10 and given.seed == rates.SEED
         assert given.checkpoints.parent.parent == tmp_path / "trials"

@@ -22,8 +22,8 @@ Train = Callable[[Rung, Ground, Path], dict[str, float]]
 def settled(
     rung: Rung, ground: Ground, train: Train, trials: Path, origin: str
 ) -> tuple[Rung, list[dict[str, Any]]]:
-    """`rung` with one learning rate, and what was tried: {"learning_rate", "validation_loss"}, the
-    loss None where training diverged. Nothing is tried where the rung has one rate.
+    """`rung` with one learning rate, and what was tried: {"learning_rate", "validation_loss",
+    "chosen"}, the loss None where training diverged. Nothing is tried where the rung has one rate.
 
     Each rate is tried for `training.trial_steps` steps from the same weights on the same rows, a
     whole schedule in them; the lowest validation loss wins. Trials are kept in `trials` under the
@@ -40,14 +40,15 @@ def settled(
     for wait in (0.0, math.inf):  # first those that no other training is at
         for number, trial in enumerate(tried):
             trial.make(replace(ground, report=_Part(ground.report, number, rates)), train, wait)
-    losses = {trial.rate: trial.loss for trial in tried}
-    ended = [rate for rate in rates if losses[rate] is not None]
+    ended = [trial for trial in tried if trial.loss is not None]
     if not ended:
         raise ValueError(f"training diverged at each learning rate of {rates}; name lower ones")
-    best = min(ended, key=lambda rate: losses[rate])
-    ground.report.params({"learning_rate": best})
-    told = [{"learning_rate": rate, "validation_loss": losses[rate]} for rate in rates]
-    return _with(rung, learning_rate=best), told
+    best = min(ended, key=lambda trial: trial.loss)
+    ground.report.params({"learning_rate": best.rate})
+    return _with(rung, learning_rate=best.rate), [
+        {"learning_rate": trial.rate, "validation_loss": trial.loss, "chosen": trial is best}
+        for trial in tried
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """kindling's own engine: every kind of adapter in one batch, for bases of the Llama family."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from threading import Lock
@@ -13,16 +13,16 @@ from components.inference.adapter import Adapter
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import config_of
 from components.inference.product import FLOAT32
-from components.inference.request import Made, Request
+from components.inference.request import Request
 from components.inference.threads import dismiss_crew
 from components.inference.weights import load
 from components.lineage import content_of, file_hash, folder_hash
 from components.serving.choosing import Chosen
 from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
-from components.serving.gone import Gone, Left
 from components.serving.proof import SAME, Refused, prove_acts, prove_golden
 from components.serving.scoring import Served, classify
 from components.serving.shelf import Held, Home, Shelf, Version
+from components.serving.taking import taken
 from components.serving.texts import Speaking, Texts
 
 BACKEND = "kindling"
@@ -127,12 +127,8 @@ class BatchedEngine(Speaking):
         Raises:
             RequestError: the model must not answer.
         """
-        version = self._version(model)
-        try:
-            with self.shelf.use(version):
-                return self.shelf.bytes_of(version)
-        except Refused as refused:
-            raise _unavailable(str(refused)) from None
+        with self._using(model) as (version, _):
+            return self.shelf.bytes_of(version)
 
     def room(self, model: str) -> int:
         """See `Engine.room`.
@@ -167,10 +163,20 @@ class BatchedEngine(Speaking):
         if model == BASE:
             yield from self._answer(self.alone, ids, sampling, caller)
             return
+        with self._using(model, caller) as (_, held):
+            yield from self._answer(held, ids, sampling, caller)
+
+    @contextmanager
+    def _using(self, model: str, caller: Caller = NOBODY) -> Iterator[tuple[Version, Held]]:
+        """The version that `model` means, in memory, where it stays until the end of the block.
+
+        Raises:
+            RequestError: it must not answer, or is served no more.
+        """
         version = self._version(model)
         try:
             with self.shelf.use(version, caller) as held:
-                yield from self._answer(held, ids, sampling, caller)
+                yield version, held
         except Refused as refused:
             raise _unavailable(str(refused)) from None
 
@@ -193,7 +199,7 @@ class BatchedEngine(Speaking):
                 "token follows: give a prompt of one token at least",
                 "prompt",
             )
-        yield from _told(held.batcher, self.begin(held, ids, sampling, caller), caller.gone)
+        yield from taken(held.batcher, self.begin(held, ids, sampling, caller), caller.gone)
 
     def begin(
         self, held: Held, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
@@ -230,13 +236,9 @@ class BatchedEngine(Speaking):
         """
         if model == BASE:
             raise RequestError("the base has no labels; name an adapter", "model")
-        version = self._version(model)
-        try:
-            with self.shelf.use(version, caller) as held:
-                served = Served(version, held, caller, self._config)
-                return classify(served, self.texts.tokenizer, texts)
-        except Refused as refused:
-            raise _unavailable(str(refused)) from None
+        with self._using(model, caller) as (version, held):
+            served = Served(version, held, caller, self._config)
+            return classify(served, self.texts.tokenizer, texts)
 
     def about(self) -> Mapping[str, str]:
         weights = self.batcher.decoder.weights
@@ -277,28 +279,6 @@ class BatchedEngine(Speaking):
         served = Served(Version(BASE, self.base, None), self.alone, NOBODY, self._config)
         finish = self.batcher.decoder.logits
         return served.received([served.reading(ids, 0, [len(ids) - 1], finish)])[0][0]
-
-
-def _told(batcher: Batcher, request: Request, gone: Gone) -> Iterator[Token]:
-    """What a request makes, token by token.
-
-    It is let go where nobody takes the next token, or nobody waits for the first one any more.
-    """
-    ended = False
-    try:
-        with gone.calls(partial(batcher.cancel, request)):
-            while isinstance(made := request.answers.get(), Made):
-                yield Token(made.token, made.logprob, made.alternatives)
-        ended = True
-    finally:
-        if not ended:
-            batcher.cancel(request)
-            while isinstance(request.answers.get(), Made):
-                pass  # its delta may go only when the batch has let it go
-    if isinstance(made, Exception):
-        raise made
-    if gone:
-        raise Left  # so that nobody takes what there is for the whole answer
 
 
 def _undecided(logits: Any) -> Any:

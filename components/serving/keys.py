@@ -1,20 +1,21 @@
 """API keys: who may ask which models, and how often. A key is shown once and kept as its hash."""
 
-import fcntl
 import hashlib
+import math
 import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pydantic import Field, TypeAdapter
 
 from components.block import Block
 from components.lineage import read_json, write_json
+from components.locks import hold
 
 FILE = Path(".kindling") / "keys.json"  # in a workspace
 PREFIX = "kd-"
@@ -128,15 +129,11 @@ class Keys:
                 raise KeyFileError(f"no key '{name}'; there are: {names}")
             self._write(left)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[None]:
         """Read, change and write while no other process does: the later one would undo the other's
         change, and bring a revoked key back.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("a", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # freed by close
-            yield
+        return hold(self.path.with_suffix(".lock"), wait=math.inf)
 
     def _write(self, keys: Sequence[Key]) -> None:
         write_json(self.path, {"keys": [key.model_dump() for key in keys]})

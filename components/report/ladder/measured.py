@@ -97,8 +97,7 @@ def _tuned(climb: Climb, names: Sequence[str]) -> str:
 
 
 def _best(tried: Sequence[Mapping[str, Any]]) -> str:
-    ended = [trial for trial in tried if trial["validation_loss"] is not None]
-    return f"{min(ended, key=lambda trial: trial['validation_loss'])['learning_rate']:g}"
+    return next(f"{trial['learning_rate']:g}" for trial in tried if trial["chosen"])
 
 
 def _rates(tried: Sequence[Mapping[str, Any]]) -> str:
