@@ -13,7 +13,6 @@ are served in bfloat16 and peers run in both precisions.
 import argparse
 import json
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ import torch
 from _adapters import make_adapters, make_base, signed
 from _asking import rates, serve, workload
 from _curves import draw
+from _first_token import of_engine, over_http
 from _peers import Job, PeftMixed, continuous, generate
 from _quality import learn, loss_of, said, windows
 from _world import prepare
@@ -31,14 +31,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from components.inference.backend import Limits, device_named
 from components.inference.product import BFLOAT16, FLOAT32
 from components.serving.batched_engine import BatchedEngine
-from components.serving.engine import BASE, Caller, Sampling
+from components.serving.engine import BASE
 
 SMALL = {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8, "vocab_size": 4096}
 LARGE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
 FEED_FORWARD = {256: 704, 768: 2048}
 CONTEXT = 1024
 ROWS = 16
-TEMPLATE, ASKED = 512, 32  # tokens
 
 
 def config_of(sizes: Mapping[str, int], vocabulary: int) -> LlamaConfig:
@@ -204,19 +203,13 @@ class Bench:
 
     def template(self, engine: BatchedEngine) -> None:
         """The time to a first token behind a cached head of 512 tokens, and without."""
-        head = workload(1, [BASE], 5)[0][1] * 40
-        chance, seconds = random.Random(6), {0: [], TEMPLATE: []}
-        for turn in range(self.given.first_tokens + 1):
-            for size, taken in seconds.items():
-                ids = [*head[:size], *(chance.randrange(5, 4096) for _ in range(ASKED))]
-                started = time.perf_counter()
-                request = engine.begin(engine.alone, ids, Sampling(1, 0.0), Caller(shared=size))
-                request.answers.get()
-                if turn:
-                    taken.append(time.perf_counter() - started)
-        medians = {size: statistics.median(taken) for size, taken in seconds.items()}
-        self.told["first_token_ms"] = round(medians[0] * 1e3, 2)
-        self.told["template_512_ttft_ratio"] = round(medians[TEMPLATE] / medians[0], 2)
+        times = self.given.first_tokens
+        without, behind = of_engine(engine, times)
+        self.told["first_token_ms"] = round(without * 1e3, 2)
+        self.told["template_512_ttft_ratio"] = round(behind / without, 2)
+        without, behind = over_http(engine, self.top / "workspace", times)
+        self.told["first_token_http_ms"] = round(without * 1e3, 2)
+        self.told["template_512_http_ttft_ratio"] = round(behind / without, 2)
 
     def own_rate(self, engine: BatchedEngine, jobs: list[Job]) -> float:
         contestants = {"ours": lambda: serve(engine, jobs)}

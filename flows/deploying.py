@@ -143,7 +143,7 @@ class Registered:
             tags = self.store.client.get_model_version(called, str(version)).tags
             prompt = int(tags["kindling.prompt_version"])
             self._told[inner] = _Told(prompt, _score(self.store.records(called, version)))
-        if inner in engine.models() or inner in engine.unavailable():
+        if engine.model(inner) is not None or engine.reason(inner) is not None:
             return
         records = self.store.records(called, version)
         golden = records if (records / GOLDEN).is_file() else None

@@ -51,8 +51,8 @@ class Batcher:
             RuntimeError: the batcher was closed.
         """
         size = self.decoder.weights.shape.vocabulary
-        if wrong := [token for token in request.ids if not 0 <= token < size]:
-            # the step that reads it would fail for all of its rows
+        wrong = request.tokens[(request.tokens < 0) | (request.tokens >= size)]
+        if len(wrong):  # the step that reads it would fail for all of its rows
             raise ValueError(f"{wrong[0]} is no token: the vocabulary has {size}")
         if request.blocks > self.pool.blocks:
             raise TooLarge(
@@ -153,7 +153,7 @@ class Batcher:
             return None
         if isinstance(request.wanted, Choosing):
             try:
-                self.chooser.admit(number, np.array(request.ids, np.int64), request.wanted)
+                self.chooser.admit(number, request.tokens, request.wanted)
             except BaseException:
                 self.pool.leave(row.blocks)
                 raise
@@ -210,11 +210,12 @@ class Batcher:
         """The ids at those positions, 0 for virtual tokens, and the vectors of those."""
         virtual = row.request.virtual
         ahead = max(0, min(stop, virtual.count) - start)
-        ids = row.request.ids[max(0, start - virtual.count) : max(0, stop - virtual.count)]
-        whole = np.array([0] * ahead + list(ids), np.int32)
-        if not ahead or virtual.vectors is None:
-            return whole, None
-        return whole, virtual.vectors[start : start + ahead]
+        ids = row.request.tokens[max(0, start - virtual.count) : max(0, stop - virtual.count)]
+        if not ahead:
+            return ids, None
+        whole = np.concatenate([np.zeros(ahead, np.int32), ids])
+        vectors = None if virtual.vectors is None else virtual.vectors[start : start + ahead]
+        return whole, vectors
 
     def _advance(self, chunks: list[tuple[Row, int, int]], features: torch.Tensor) -> None:
         """Prompts are read as far as the step went; readings take their features."""

@@ -45,7 +45,7 @@ class Pool(Generic[Held]):
         blocks = store.blocks
         self.tables = np.zeros((rows, -(-context // BLOCK)), np.int32)
         self._free = list(range(blocks - 1, -1, -1))
-        self._uses = np.zeros(blocks, np.int64)
+        self._uses = [0] * blocks
         self._by_key: dict[bytes, int] = {}
         self._keys: dict[int, bytes] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()  # kept, used by none; the oldest first

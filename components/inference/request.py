@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -13,6 +14,9 @@ from components.inference.virtual import NONE, Virtual
 
 if TYPE_CHECKING:
     import torch
+
+
+HEADS = 1024  # shared beginnings whose keys are remembered
 
 
 class TooLarge(ValueError):
@@ -72,9 +76,10 @@ class Made(NamedTuple):
 class Request:
     """Tokens behind virtual tokens and under a delta.
 
-    root: the key of all that keys and values depend on beside tokens. shared: how many tokens of
-    the beginning all tenants share, as a template's head. answers: what was made, `Made` by `Made`
-    and then None, or what `Reading.finish` gave; an exception where it failed.
+    tokens: the ids, int32. root: the key of all that keys and values depend on beside tokens.
+    shared: how many tokens of the beginning all tenants share, as a template's head. answers: what
+    was made, `Made` by `Made` and then None, or what `Reading.finish` gave; an exception where it
+    failed.
     """
 
     ids: Sequence[int]
@@ -87,6 +92,7 @@ class Request:
     answers: SimpleQueue = field(default_factory=SimpleQueue)
 
     def __post_init__(self) -> None:
+        self.tokens = np.array(self.ids, np.int32)
         self.length = self.virtual.count + len(self.ids)
         self.limit = self.wanted.limit if isinstance(self.wanted, Choosing) else 0
         self.beginning = Beginning(self)
@@ -111,29 +117,41 @@ class Beginning:
     """
 
     def __init__(self, request: Request) -> None:
-        self.full: list[bytes] = []
-        self.ends: dict[int, tuple[int, bytes]] = {}
         virtual = request.virtual.count
         public = virtual + request.shared if request.shared or virtual else 0
-        items = np.array([*range(-virtual, 0), *request.ids], np.int32)
-        tenant, key, ours = request.tenant.encode(), request.root, False
-        borders = {virtual, virtual + request.shared} - {0}
-        for number in range(len(items) // BLOCK + 1):
-            first, last = number * BLOCK, (number + 1) * BLOCK
-            for border in sorted(borders):
-                if first < border < last:
-                    self.ends[number] = (border - first, _key(key, items[first:border], b"end"))
-            if last > len(items):
-                return
-            if last > public and not ours:
-                key, ours = _key(key, items[:0], b"of", tenant), True
-            key = _key(key, items[first:last])
+        items = np.concatenate([np.arange(-virtual, 0, dtype=np.int32), request.tokens])
+        common, self.ends = _common(request.root, items[:public].tobytes(), virtual)
+        self.full = list(common)
+        first, blocks = len(common), len(items) // BLOCK
+        if first == blocks:
+            return
+        before = common[-1] if common else request.root
+        key = _key(before, b"", b"of", request.tenant.encode())
+        for block in items[first * BLOCK : blocks * BLOCK].reshape(-1, BLOCK):
+            key = _key(key, block.tobytes())
             self.full.append(key)
 
 
-def _key(before: bytes, items: np.ndarray, *more: bytes) -> bytes:
+@lru_cache(HEADS)  # the same with each request, and half of what a request costs before its step
+def _common(
+    root: bytes, items: bytes, virtual: int
+) -> tuple[tuple[bytes, ...], dict[int, tuple[int, bytes]]]:
+    """As `Beginning` has them, of what all tenants share: int32 items, virtual ones first."""
+    size = 4 * BLOCK
+    keys = [root]
+    for first in range(0, len(items) - size + 1, size):
+        keys.append(_key(keys[-1], items[first : first + size]))
+    ends: dict[int, tuple[int, bytes]] = {}
+    for border in (virtual, len(items) // 4):
+        number, count = divmod(border, BLOCK)
+        if count:
+            ends[number] = (count, _key(keys[number], items[number * size : border * 4], b"end"))
+    return tuple(keys[1:]), ends
+
+
+def _key(before: bytes, items: bytes, *more: bytes) -> bytes:
     digest = hashlib.sha256(before)
-    digest.update(items.tobytes())
+    digest.update(items)
     for part in more:
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.digest()

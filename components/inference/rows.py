@@ -61,14 +61,15 @@ def _fits(pool: Pool, request: Request, used: list[int], known: int) -> bool:
 def _known(pool: Pool, request: Request) -> tuple[list[int], tuple[int, int] | None]:
     """The kept blocks that a request begins with; the end behind them: its block and positions."""
     known: list[int] = []
-    for key in request.beginning.full:
+    unread = request.must_read()
+    for key in request.beginning.full[: unread // BLOCK]:
         block = pool.kept(key)
-        if block is None or (len(known) + 1) * BLOCK > request.must_read():
+        if block is None:
             break
         known.append(block)
     count, key = request.beginning.ends.get(len(known), (0, b""))
     block = pool.kept(key)
-    if block is None or len(known) * BLOCK + count > request.must_read():
+    if block is None or len(known) * BLOCK + count > unread:
         return known, None
     return known, (block, count)
 

@@ -62,7 +62,7 @@ def shared(engine: Engine, ids: list[int], template: Template | None) -> int:
         return 0
     fixed = VARIABLE.split(template.text, maxsplit=1)[0]
     same = 0
-    for ours, theirs in zip(ids, engine.encode(fixed), strict=False):
+    for ours, theirs in zip(ids, engine.encode_fixed(fixed), strict=False):
         if ours != theirs:
             break
         same += 1

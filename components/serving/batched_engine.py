@@ -101,9 +101,21 @@ class BatchedEngine(Speaking):
         held = self.shelf.versions().items()
         return {BASE: self._about, **{n: v.about() for n, v in held if v.reason is None}}
 
+    def model(self, name: str) -> Mapping[str, Any] | None:
+        """See `Engine.model`."""
+        if name == BASE:
+            return self._about
+        version = self.shelf.versions().get(name)
+        return None if version is None or version.reason is not None else version.about()
+
     def unavailable(self) -> Mapping[str, str]:
         held = self.shelf.versions().items()
         return {name: version.reason for name, version in held if version.reason is not None}
+
+    def reason(self, name: str) -> str | None:
+        """See `Engine.reason`."""
+        version = self.shelf.versions().get(name)
+        return None if version is None else version.reason
 
     def figures(self) -> Mapping[str, float]:
         pool, shelf = self.batcher.pool, self.shelf

@@ -61,34 +61,48 @@ class Deployment:
         Raises:
             RequestError: there is no such model, not for this key, or it is unavailable.
         """
-        models, reasons = self.models(key), self.unavailable(key)
-        if model in models:
-            return models[model]
-        if model in reasons:
-            raise RequestError(
-                f"model '{model}' is unavailable: {reasons[model]}", "model", "model_unavailable"
-            )
-        known = ", ".join([*models, *reasons]) or "none for this key"
+        if key is None or key.allows(model):
+            about, reason = self._about(model), self._reason(model)
+            if about is not None:
+                return about
+            if reason is not None:
+                raise RequestError(
+                    f"model '{model}' is unavailable: {reason}", "model", "model_unavailable"
+                )
+        known = ", ".join([*self.models(key), *self.unavailable(key)]) or "none for this key"
         raise RequestError(f"no model '{model}'; there are: {known}", "model", "model_not_found")
+
+    def _about(self, model: str) -> Mapping[str, Any] | None:
+        """As `models` has it."""
+        there = model == BASE or model in self.names
+        return self.engine.model(self.inner(model)) if there else None
+
+    def _reason(self, model: str) -> str | None:
+        """As `unavailable` has it."""
+        told = self.engine.reason(self.names[model]) if model in self.names else None
+        return told or self.refused.get(model)
 
     def inner(self, model: str) -> str:
         """What the engine calls `model`."""
         return self.names.get(model, BASE)
 
     def record(self, model: str, template: Mapping[str, Any] | None) -> dict[str, Any]:
-        """What a fingerprint of `model`'s answers stands for."""
-        models = self.models()
+        """What a fingerprint of `model`'s answers stands for.
+
+        Raises:
+            RequestError: it has become unavailable meanwhile.
+        """
         return {
             **self.identity,
             **({"versions": dict(self.versions)} if self.versions else {}),
-            "base": self._placed(BASE, models[BASE]),
-            "adapter": self._placed(model, models[model]) if model != BASE else None,
+            "base": self._placed(BASE),
+            "adapter": self._placed(model) if model != BASE else None,
             "template": template,
             "engine": dict(self.engine.about()),
         }
 
-    def _placed(self, name: str, about: Mapping[str, Any]) -> dict[str, Any]:
-        pipeline = self.identity["pipeline"]
+    def _placed(self, name: str) -> dict[str, Any]:
+        about, pipeline = self.known(name), self.identity["pipeline"]
         path = f"{pipeline}/base" if name == BASE else f"{pipeline}/adapters/{name}"
         placed = {**about, "name": name, "path": path, "version": self.versions.get(name)}
         if name in self.prompts:  # which /v1/classify renders, whatever is champion meanwhile

@@ -81,8 +81,14 @@ class Engine(Protocol):
     def models(self) -> Mapping[str, Mapping[str, Any]]:
         """What is served, by name: `base` first; `path`, `content`, `method`, `task`, `prompt`."""
 
+    def model(self, name: str) -> Mapping[str, Any] | None:
+        """What `models` says of one of them, however many there are."""
+
     def unavailable(self) -> Mapping[str, str]:
         """Why adapters that were to be served are not, by name."""
+
+    def reason(self, name: str) -> str | None:
+        """What `unavailable` says of one of them."""
 
     def add(self, name: str, folder: Path, evaluation: Path | None = None) -> None:
         """Serve the adapter of `folder` too, or say under `unavailable` why not.
@@ -107,6 +113,9 @@ class Engine(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text. What looks like a control token in it is text."""
+
+    def encode_fixed(self, text: str) -> tuple[int, ...]:
+        """As `encode`, of a text that comes with many requests: a template's head, a label."""
 
     def decode(self, ids: Sequence[int]) -> str: ...
 

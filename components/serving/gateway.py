@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from components.serving.deployment import Current, Deployment
 from components.serving.engine import RequestError
@@ -34,6 +35,7 @@ class Gateway:
         self.rates = Rates(limits.requests_per_minute)
         self.line = Line(deployment.engine.at_once, limits.queue)
         self.fingerprints = Fingerprints(workspace / FOLDER)
+        self._digests: WeakKeyDictionary[Deployment, dict] = WeakKeyDictionary()
         self.feedback, self.memory = FeedbackStore(workspace / FILE), Memory()
         self.figures = Figures(
             lambda: self.line.waiting, lambda: self.line.running, self._engine_figures
@@ -57,9 +59,12 @@ class Gateway:
         self, deployment: Deployment, model: str, template: Template | None = None
     ) -> str:
         """The fingerprint of answers of `model`, on disk when this returns."""
-        return self.fingerprints.of(
-            deployment.record(model, template.content() if template else None)
-        )
+        known = self._digests.setdefault(deployment, {})
+        asked = (model, template)
+        if asked not in known:
+            record = deployment.record(model, template.content() if template else None)
+            known[asked] = self.fingerprints.of(record)
+        return known[asked]
 
     def require(self, name: str, found: int, most: int, param: str, unit: str) -> None:
         """Refuse what is over a limit.

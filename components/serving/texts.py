@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from jinja2 import TemplateError
@@ -10,6 +11,8 @@ from transformers import AutoTokenizer
 from components.adapters.encoding import as_text
 from components.serving.engine import RequestError
 from components.serving.pieces import Pieces
+
+FIXED = 1024  # texts whose tokens are remembered
 
 
 class Texts:
@@ -21,6 +24,7 @@ class Texts:
         self._for_chats = AutoTokenizer.from_pretrained(base)
         self.pieces = Pieces(self.tokenizer)
         self._turn, self._turn_of_chats = threading.Lock(), threading.Lock()
+        self.encode_fixed = lru_cache(FIXED)(lambda text: tuple(self.encode(text)))
 
     def encode(self, text: str) -> list[int]:
         with self._turn:
@@ -57,6 +61,10 @@ class Speaking:
     def encode(self, text: str) -> list[int]:
         """See `Engine.encode`."""
         return self.texts.encode(text)
+
+    def encode_fixed(self, text: str) -> tuple[int, ...]:
+        """See `Engine.encode_fixed`."""
+        return self.texts.encode_fixed(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `Engine.decode`."""

@@ -95,6 +95,10 @@ class TransformersEngine(Speaking):
     def unavailable(self) -> Mapping[str, str]:
         return dict(self._unavailable)
 
+    def reason(self, name: str) -> str | None:
+        """See `Engine.reason`."""
+        return self._unavailable.get(name)
+
     def figures(self) -> Mapping[str, float]:
         return {}
 
@@ -108,6 +112,10 @@ class TransformersEngine(Speaking):
 
     def models(self) -> Mapping[str, Mapping[str, Any]]:
         return dict(self._about)
+
+    def model(self, name: str) -> Mapping[str, Any] | None:
+        """See `Engine.model`."""
+        return self._about.get(name)
 
     def vocabulary(self) -> int:
         return self._models[BASE].config.vocab_size

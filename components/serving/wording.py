@@ -19,7 +19,7 @@ def require_labels(engine: Engine, inner: str, texts: Sequence[str], most: int) 
         RequestError: the adapter gives no labels, takes more than one text, or has no room for a
             text and its longest label.
     """
-    about = engine.models().get(inner)
+    about = engine.model(inner)
     if about is None:
         return  # it was refused a moment ago; the engine says why
     described = read_json(Path(about["path"]) / "adapter.json")
@@ -57,5 +57,5 @@ def _room(engine: Engine, inner: str, described: Mapping[str, Any]) -> int:
     """Tokens that a text may have in its wording."""
     if described["method"] == "head":  # which writes no label behind it
         return engine.room(BASE)
-    longest = max(len(engine.encode(answer)) for answer in described["labels"].values())
+    longest = max(len(engine.encode_fixed(answer)) for answer in described["labels"].values())
     return engine.room(inner) - longest
