@@ -42,7 +42,9 @@ def _acquire(file, path: Path, deadline: float) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise Held(f"{path.stem} is held by {holder(path)}") from None
+                raise Held(
+                    f"{path.stem} is held by {holder(path)}; wait until that has ended, or stop it"
+                ) from None
             time.sleep(POLL_SECONDS)
 
 

@@ -20,6 +20,9 @@ from components.serving.line import together
 from components.serving.story import Story
 from components.serving.templates import find
 
+Piece = tuple[str | None, int]  # of a text, None at its end; how many tokens there are by then
+Work = Callable[[int, answers.Choice, Gone], Iterator[Piece]]
+
 
 class Answer:
     """One completion or chat answer.
@@ -75,8 +78,8 @@ class Answer:
     async def whole(self, deadline: float) -> dict[str, Any]:
         """The body of an answer that is not streamed. deadline: in the event loop's time."""
         choices = [answers.Choice() for _ in range(self.body.n)]
-        async with aclosing(self._pieces(choices, deadline)) as pieces:
-            async for _ in pieces:
+        async with aclosing(self._told(self._to_its_end, choices, deadline)) as ends:
+            async for _ in ends:
                 pass
         entries = [self._entry(number, choice) for number, choice in enumerate(choices)]
         return {
@@ -86,16 +89,17 @@ class Answer:
             "usage": self._ended(choices),
         }
 
-    async def _pieces(
+    async def _told(
         self,
+        work: Work,
         choices: list[answers.Choice],
         deadline: float,
         ended: Callable[[], None] = lambda: None,
-    ) -> AsyncIterator[tuple[int, tuple[str | None, int]]]:
-        """What `_generate` gives for every choice, as it comes, with the choice's number."""
+    ) -> AsyncIterator[tuple[int, Piece]]:
+        """What `work` gives for every choice, as it comes, with the choice's number."""
         line = self.gateway.line
         every = [
-            line.run(partial(self._generate, number, choice), deadline)
+            line.run(partial(work, number, choice), deadline)
             for number, choice in enumerate(choices)
         ]
         try:
@@ -112,9 +116,13 @@ class Answer:
             self.story.prompt_tokens = len(self.ids)
         self.story.completion_tokens = written
 
-    def _generate(
-        self, number: int, choice: answers.Choice, gone: Gone
-    ) -> Iterator[tuple[str | None, int]]:
+    def _to_its_end(self, number: int, choice: answers.Choice, gone: Gone) -> Iterator[Piece]:
+        """As `_generate`, its end alone: a piece that nobody reads need not wake the server."""
+        with closing(self._generate(number, choice, gone)) as pieces:
+            if all(not gone for _ in pieces):
+                yield None, len(choice.tokens)
+
+    def _generate(self, number: int, choice: answers.Choice, gone: Gone) -> Iterator[Piece]:
         """The texts of one choice, each with how many tokens there are by then; None at its end.
 
         Runs in a thread, ahead of who reads.
@@ -174,7 +182,7 @@ class Answer:
         """
         choices = [answers.Choice() for _ in range(self.body.n)]
         told: dict[int, int] = {}  # tokens, by choice
-        async with aclosing(self._pieces(choices, deadline, ended)) as pieces:
+        async with aclosing(self._told(self._generate, choices, deadline, ended)) as pieces:
             async for number, (piece, known) in pieces:
                 if self.is_chat and number not in told:
                     yield self._event(number, {"role": "assistant", "content": ""}, None)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Pieces:
         decoder = getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None)
         kinds = _kinds(json.loads(decoder.__getstate__())) if decoder is not None else set()
         self._bytes = {letter: value for value, letter in enumerate(_letters())}
+        self._in_vocabulary = cache(self._written)  # as many as the vocabulary has
         self._is_byte_level, self._falls_back = "ByteLevel" in kinds, "ByteFallback" in kinds
 
     def of(self, token: int, before: int | None) -> bytes:
@@ -44,7 +46,7 @@ class Pieces:
         """The token as the vocabulary has it; empty where a model has more numbers than that."""
         return self._tokenizer.convert_ids_to_tokens(token) or ""
 
-    def _in_vocabulary(self, token: int) -> bytes | None:
+    def _written(self, token: int) -> bytes | None:
         """The bytes of `token` where they are written in the vocabulary."""
         word = self.word(token)
         if self._falls_back and (byte := FALLBACK.fullmatch(word)):
