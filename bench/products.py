@@ -4,6 +4,9 @@ A decoder's products in float32 with weights laid out for oneDNN, and by PyTorch
 of them, for steps of few rows and matrices of several sizes, in turns, medians. A step goes through
 many matrices, so as many stand in memory. `components/inference/product.py` keeps a plain copy of a
 matrix of up to `SMALL` numbers, for steps of up to `FEW` rows. `--json FILE` writes the table.
+
+Steps of so few rows have one thread where the decoder is small (`decoder.SHARE`), and so have these
+products; `--threads 2` is what a large one sees.
 """
 
 import argparse
@@ -64,8 +67,10 @@ def measure(shape: tuple[int, int], rounds: int) -> dict[int, dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE")
     asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
     told = {}
     print(f"microseconds, plain / oneDNN; kept are copies up to {SMALL} numbers for {FEW} rows")
     print(f"{'matrix':>12} {'numbers':>9}", *(f"{rows:>11}" for rows in ROWS))
