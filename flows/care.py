@@ -173,9 +173,16 @@ def status(workspace: Path) -> dict[str, Any]:
     expansion.renew(workspace, catalogue, lambda said: print(said, file=sys.stderr))
     stale = graph.stale(workspace)
     store = registry(workspace)
-    told: dict[str, Any] = {"running": dict(running(workspace)), "pipelines": {}}
+    states = {
+        name: {s: "stale" if s in stale else "up to date" for s in catalogue.stages_of(name)}
+        for name in catalogue.targets
+    }
+    told: dict[str, Any] = {
+        "running": dict(running(workspace)),
+        "ladders": {name: {"stages": states[name]} for name in catalogue.ladders},
+        "pipelines": {},
+    }
     for pipeline in catalogue.pipelines:
-        stages = catalogue.stages_of(pipeline)
         models = ["base", *catalogue.adapters_of(pipeline)]
         versions = {name: store.versions(f"{pipeline}.{name}") for name in models}
         current = Releases(store, pipeline).current()
@@ -184,7 +191,7 @@ def status(workspace: Path) -> dict[str, Any]:
             number, members = current
             release = {"number": number, "base": members.base, "adapters": dict(members.adapters)}
         told["pipelines"][pipeline] = {
-            "stages": {s: "stale" if s in stale else "up to date" for s in stages},
+            "stages": states[pipeline],
             "registered": {n: int(found[-1].version) for n, found in versions.items() if found},
             "release": release,
         }

@@ -51,7 +51,7 @@ def lost_runs(workspace: Path) -> list["Run"]:
     from components.registry import CONTENT
 
     mlflow = tracking.client(workspace)
-    names = [*load(workspace).pipelines, UNOWNED]
+    names = [*load(workspace).targets, UNOWNED]
     found = [mlflow.get_experiment_by_name(name) for name in names]
     experiments = [experiment.experiment_id for experiment in found if experiment]
     runs = list(mlflow.search_runs(experiments, run_view_type=ViewType.ALL, max_results=50_000))

@@ -1,6 +1,7 @@
 """`kindling status`, `doctor`, `clean`: looking after a workspace."""
 
 import json
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -33,12 +34,10 @@ def status(
         return
     for name, who in told["running"].items():
         print(f"at work: {name} ({who})")
+    for ladder, entry in told["ladders"].items():
+        _print_stages(ladder, entry["stages"])
     for pipeline, entry in told["pipelines"].items():
-        stale = [stage for stage, state in entry["stages"].items() if state == "stale"]
-        print(
-            f"{pipeline}: {len(entry['stages']) - len(stale)} stages up to date, {len(stale)} not"
-        )
-        print(*(f"  stale: {stage}" for stage in stale), sep="\n", end="\n" if stale else "")
+        _print_stages(pipeline, entry["stages"])
         release = entry["release"]
         members = [f"{n} {v}" for n, v in release["adapters"].items()] if release else []
         shown = (
@@ -48,6 +47,13 @@ def status(
         if entry["registered"]:
             newest = ", ".join(f"{name} {number}" for name, number in entry["registered"].items())
             print(f"  newest versions: {newest}")
+
+
+def _print_stages(name: str, stages: Mapping[str, str]) -> None:
+    stale = [stage for stage, state in stages.items() if state == "stale"]
+    print(f"{name}: {len(stages) - len(stale)} stages up to date, {len(stale)} not")
+    for stage in stale:
+        print(f"  stale: {stage}")
 
 
 def clean(

@@ -17,7 +17,7 @@ from flows import settings
 from flows.stages import STAGES
 
 SPREAD = ("tokens", "base")  # they wait while processes on the cluster work for them
-INSTALL = "pip install 'kindling[ray]'"
+INSTALL = "pip install -c constraints.txt -e '.[ray]'"
 Submit = Callable[[Any, dict[str, Any]], "Begun"]
 
 

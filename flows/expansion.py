@@ -1,8 +1,9 @@
 """`dvc.yaml` as a catalogue needs it: the one graph, or, where templates do not reach, a file.
 
 Templates know no optional keys and no lists within lists. A catalogue with a base that is brought
-along, or with comparisons, therefore gets a `dvc.yaml` of its own: the one graph with what these
-imply written out. Any `kindling` command keeps it true; a stage that finds it stale says so.
+along, with comparisons or with ladders, therefore gets a `dvc.yaml` of its own: the one graph with
+what these imply written out. Any `kindling` command keeps it true; a stage that finds it stale says
+so.
 """
 
 import os
@@ -146,7 +147,7 @@ def renew(workspace: Path, catalogue: Catalogue, say: Callable[[str], None]) -> 
         temporary = path.with_name(f".{FILE}.{os.getpid()}")
         temporary.write_text(wanted, encoding="utf-8")
         os.replace(temporary, path)
-    say(f"{FILE} was written anew: the catalogue's comparisons or bases have changed")
+    say(f"{FILE} was written anew: the catalogue's comparisons, ladders or bases have changed")
 
 
 def require_current(workspace: Path, catalogue: Catalogue) -> None:
@@ -157,8 +158,8 @@ def require_current(workspace: Path, catalogue: Catalogue) -> None:
     """
     if not _is(workspace / FILE, expanded(catalogue)) and _ours(workspace / FILE):
         raise StaleGraph(
-            f"{FILE} is older than pipelines.yaml, whose comparisons or bases have changed; run "
-            "'kindling status', which writes it anew, and the same command again"
+            f"{FILE} is older than pipelines.yaml, whose comparisons, ladders or bases have "
+            "changed; run 'kindling status', which writes it anew, and the same command again"
         )
 
 

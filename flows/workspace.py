@@ -68,7 +68,7 @@ def _require_free(name: str) -> None:
     """The registry would refuse the name as well, but only after the training."""
     for other in workspaces(CODE):
         with suppress(CatalogueError):  # its own business
-            if name in load(other, check_files=False).pipelines:
+            if name in load(other, check_files=False).targets:
                 raise InitError(
                     f"'{name}' is a pipeline of {other / FILE} and the folder's name would be one "
                     "too; name the folder otherwise"

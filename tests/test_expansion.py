@@ -38,7 +38,9 @@ def test_dvc_reads_the_stages_that_the_catalogue_has(text, tiny_workspace, monke
     (tiny_workspace / "models" / "mine").mkdir(parents=True)
     said = []
     expansion.renew(tiny_workspace, catalogue, said.append)
-    assert said == ["dvc.yaml was written anew: the catalogue's comparisons or bases have changed"]
+    assert said == [
+        "dvc.yaml was written anew: the catalogue's comparisons, ladders or bases have changed"
+    ]
     wanted = [s for name in catalogue.pipelines for s in catalogue.stages_of(name)]
     monkeypatch.chdir(tiny_workspace)
     with Repo() as repo:

@@ -58,6 +58,8 @@ def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(
         YAML().dump(document, file)
     said = kindling(workspace, "run", "ladder")
     assert "artifacts/ladder/report/index.html" in said
+    status = kindling(workspace, "status")
+    assert re.search(r"^ladder: \d\d stages up to date, 0 not$", status, re.MULTILINE)
     report = workspace / "artifacts" / "ladder" / "report"
     page = (report / "index.html").read_text(encoding="utf-8")
     assert page.count("<h2 ") == PAGES

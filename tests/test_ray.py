@@ -21,7 +21,7 @@ from tests.test_devices import inputs as inputs  # a fixture
 from tests.test_kills import runs_of
 from tests.test_pipeline import kindling
 
-pytest.importorskip("ray", reason="Ray is optional: pip install 'kindling[ray]'")
+pytest.importorskip("ray", reason="Ray is optional: pip install -c constraints.txt -e '.[ray]'")
 pytest.importorskip("prefect_ray", reason="Prefect's Ray task runner is optional, as Ray is")
 pytestmark = pytest.mark.slow
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}

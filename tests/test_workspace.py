@@ -78,7 +78,9 @@ def test_init_inside_the_repository_shares_graph_and_cache(repository: Path):
     assert (place / "dvc.yaml").readlink() == Path("../../dvc.yaml")
     assert call(place, *DVC, "cache", "dir").strip() == str(repository / ".dvc" / "cache")
     assert str(repository) not in (place / ".dvc" / "config").read_text()
-    assert load(place).root == "../.."
+    catalogue = load(place)
+    assert catalogue.root == "../.."
+    assert not catalogue.prompts.keys() & load(repository, check_files=False).prompts.keys()
     listed = call(place, *DVC, "stage", "list", "--name-only").split()
     assert set(load(place).stages_of("films")) <= set(listed)
     (place / "mine.txt").write_text("text")

@@ -1,4 +1,4 @@
-"""The book of a ladder: one HTML file, a page for each rung, readable on a phone."""
+"""The book of a ladder: one HTML file, a page for each kind of rung, readable on a phone."""
 
 import re
 from collections.abc import Callable
