@@ -192,6 +192,9 @@ def test_reach_is_measured_on_what_is_read(folders):
         n == at for n in range(len(found["distances"]))
     ]
     assert found["memory"][at]["score"] > 0.1
+    few = [np.random.default_rng(0).integers(2, size=400).tolist()]
+    always = reach.measure(model, Reader(logits, None, 40), few, 32)["memory"][at]
+    assert np.ptp([always["score"], *always["interval"]]) < 1e-5, "never exchanged for itself"
     assert sum(one["score"] for one in found["memory"]) == found["memory"][at]["score"]
 
 

@@ -42,11 +42,10 @@ def measure(rung: Rung, ground: Ground, trained: Path, out: Path) -> dict[str, f
     write_neighbours(engine, model.get_input_embeddings().weight, texts, out)
     answered = _answered(model, engine, pronouns.questions(test))
     write_jsonl(out / "pronouns.jsonl", answered)
-    pronoun, interval = score_of(answered, "accuracy")
     figures: dict[str, Any] = {
         "masked_accuracy": told,
         **senses.figures(meanings),
-        "pronouns": {"score": pronoun, "interval": interval, "n": len(answered)},
+        "pronouns": pronouns.share_right(answered),
     }
     if (trained / PRETRAINED).is_dir():
         labels = labels_of(ground)

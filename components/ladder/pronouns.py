@@ -1,10 +1,13 @@
 """What does "it" stand for? Sentences whose last word decides (Levesque et al. 2012)."""
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from components.evaluation.metrics import score_of
 from components.lineage import read_jsonl
 
 MOST = 200
@@ -38,6 +41,20 @@ def questions(test: Path) -> list[Question]:
     """Those of the world's test split where `test` is of the world; else those above."""
     found = list(_of_world(row["text"] for row in read_jsonl(test) if row.get("kind") == "pronoun"))
     return found[:MOST] or list(_real())
+
+
+def share_right(answered: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The share of answers that are right. answered: of each question its `text` and `correct`.
+
+    The interval draws beginnings: two sentences that differ by their last word alone are no
+    independent ones. Who always says the first candidate is right in one of each two.
+    """
+    by_beginning: dict[str, list[float]] = defaultdict(list)
+    for answer in answered:
+        by_beginning[answer["text"].partition(GAP)[0]].append(answer["correct"])
+    shares = [{"correct": sum(found) / len(found)} for found in by_beginning.values()]
+    score, interval = score_of(shares, "accuracy")
+    return {"score": score, "interval": interval, "n": len(answered)}
 
 
 def _of_world(texts: Iterable[str]) -> Iterable[Question]:

@@ -24,7 +24,7 @@ def measure(
     """For each distance in tokens, with intervals over sequences: `gradient`, the norm of the
     last loss's gradient by the vector of the token that far back, relative to the nearest one's
     mean (Pascanu et al. 2013, section 2: it vanishes); `memory`, how the prediction changes where
-    that token is exchanged for another of the text, as a divergence in nats.
+    that token is exchanged for another one, as they are in the text, as a divergence in nats.
     """
     text = np.concatenate([np.array(document, dtype=np.int64) for document in documents])
     ids = spaced(text, min(context, DISTANCES[-1] + 1), ROWS)  # (sequences, length)
@@ -88,8 +88,15 @@ def _memories(reader: Reader, ids: np.ndarray, distances: Sequence[int]) -> np.n
             columns = []
             for distance in distances:
                 changed = rows.copy()
-                changed[:, -distance] = random.choice(ids.ravel(), len(rows))
+                exchanged = [_another(token, ids.ravel(), random) for token in rows[:, -distance]]
+                changed[:, -distance] = exchanged
                 other = reader.logits(torch.from_numpy(changed))[:, -1].log_softmax(-1)
                 columns.append((true.exp() * (true - other)).sum(-1).clamp_min(0))
             found.append(torch.stack(columns, 1))
     return torch.cat(found).numpy().astype(np.float64)
+
+
+def _another(token: int, text: np.ndarray, random: np.random.Generator) -> int:
+    """A token other than `token`, drawn as they are in `text`; the same where it has no other."""
+    others = text[text != token]
+    return random.choice(others) if len(others) else token
