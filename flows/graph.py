@@ -169,13 +169,16 @@ def _reads(stage, target: Path, workspace: Path) -> bool:
     return False
 
 
-def locked_hashes(workspace: Path) -> dict[str, str]:
+def locked_hashes(workspace: Path, wait: bool = True) -> dict[str, str]:
     """DVC's hash of each stage output, by its path in the workspace, as `dvc.lock` has them.
+
+    wait: until another DVC process lets go of the file, however long; else for three seconds.
 
     Raises:
         TornLock: the file is torn.
+        Busy: another DVC process did not let go of it.
     """
-    stages = _read_lock(workspace).get("stages", {})
+    stages = _read_lock(workspace, wait).get("stages", {})
     outs = [out for stage in stages.values() for out in stage.get("outs", [])]
     return {out["path"]: out["md5"] for out in outs if "md5" in out}
 
@@ -193,9 +196,9 @@ def drop_torn_lock(workspace: Path) -> bool:
     return False
 
 
-def _read_lock(workspace: Path) -> dict:
+def _read_lock(workspace: Path, wait: bool = True) -> dict:
     """`dvc.lock`, read under DVC's own lock: DVC writes it in place, maybe for another stage."""
-    from dvc.lock import make_lock
+    from dvc.lock import LockError, make_lock
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -206,8 +209,11 @@ def _read_lock(workspace: Path) -> dict:
         return {}
     guard = workspace / ".dvc" / "tmp" / "lock"
     guard.parent.mkdir(parents=True, exist_ok=True)
-    with make_lock(str(guard), wait=True):
-        text = file.read_text(encoding="utf-8")
+    try:
+        with make_lock(str(guard), wait=wait):
+            text = file.read_text(encoding="utf-8")
+    except LockError:
+        raise Busy(f"DVC is at work in {workspace}; ask again when it has ended") from None
     try:
         return COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text))
     except (YAMLError, Invalid) as error:

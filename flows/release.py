@@ -5,6 +5,7 @@ A second call with the same artifacts registers nothing, decides nothing and mov
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from components.releases import Fit, following
 from flows import evidence, settings, tracking
 
 TOP = "root"  # the workspace at a repository's top: its folder has another name in each clone
+PATIENCE = 300.0  # seconds for which a release waits for another
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,15 @@ def require_names(workspace: Path, catalogue: Catalogue, pipeline: str) -> None:
     registry(workspace).require_own(names, catalogue.prompts)
 
 
+def alone(workspace: Path) -> AbstractContextManager[None]:
+    """While this is held nobody else releases: what `current` said stays true until `promote`.
+
+    Raises:
+        locks.Held: somebody else did not end within minutes.
+    """
+    return locks.hold(settings.home(workspace) / ".kindling" / "registry.lock", PATIENCE)
+
+
 def release(
     workspace: Path, pipeline: str, parent: str | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
@@ -67,7 +78,7 @@ def release(
         ValueError: an artifact is missing, or a name belongs to another workspace.
     """
     catalogue = load(workspace, check_files=False)
-    with locks.hold(settings.home(workspace) / ".kindling" / "registry.lock", wait=300):
+    with alone(workspace):
         store = registry(workspace)
         releases = Releases(store, pipeline)
         with _Run(workspace, pipeline, parent) as run:

@@ -10,8 +10,10 @@ from components.catalogue import FILE, load
 from components.registry import CHAMPION
 from components.serving import keys as api_keys
 from components.serving import logs
-from components.serving.engine import BASE
+from components.serving.engine import BASE, RequestError
 from components.serving.limits import Serving
+
+RETRY_SECONDS = 5.0  # when lineage that DVC keeps to itself is worth asking for again
 
 if TYPE_CHECKING:
     from components.serving.deployment import Deployment
@@ -87,12 +89,21 @@ def assemble(
     return gateway, outlook, Watcher(gateway.current, source.look, limits.poll_seconds)
 
 
+def _lineage(workspace: Path, identity: str) -> dict[str, Any]:
+    """What made an answer. DVC, which may be at work for hours, is not waited for."""
+    from flows import graph, trace
+
+    try:
+        return trace.of_answer(workspace, identity, wait=False)
+    except (graph.Busy, graph.TornLock) as error:
+        raise RequestError(str(error), "id", "registry_unavailable", RETRY_SECONDS) from error
+
+
 def _of_catalogue(workspace: Path) -> tuple[Serving, list[str], "Outlook"]:
     """Limits, the names of prompts, and what there is to see; defaults outside a workspace."""
     from components.serving.inspection import Outlook
-    from flows import trace
 
-    lineage = partial(trace.explain, workspace)
+    lineage = partial(_lineage, workspace)
     if not (workspace / FILE).is_file():
         return Serving(), [], Outlook({}, lineage)
     catalogue = load(workspace)

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.catalogue import load, suggestion
 from components.promotion import Releases
-from components.registry import DECISION, RegistryError
+from components.registry import DECISION, Registry, RegistryError
 from components.releases import Release
-from flows.release import registry
+from flows.release import alone, registry
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 
 def listing(workspace: Path) -> dict[str, Any]:
@@ -92,7 +95,8 @@ def rollback(workspace: Path, pipeline: str, number: int | None) -> tuple[int, R
     pipelines = load(workspace, check_files=False).pipelines
     if pipeline not in pipelines and not releases.all():
         raise RegistryError(f"no pipeline '{pipeline}'{suggestion(pipeline, pipelines)}")
-    return releases.rollback(number)
+    with alone(workspace):
+        return releases.rollback(number)
 
 
 def _unregistered(workspace: Path, name: str) -> str:
@@ -116,17 +120,23 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
         known = ", ".join(map(str, found))
         said = f"it has {known}" if found else _unregistered(workspace, name)
         raise RegistryError(f"{name} has no version {version}; {said}")
-    pipeline, _, adapter = name.partition(".")
-    tags = found[version].tags
-    if "kindling.base" not in tags:
+    if "kindling.base" not in found[version].tags:
         raise RegistryError(f"{name} is a base; promote an adapter, which brings its base along")
+    with alone(workspace):
+        return _promoted(store, found[version], reason)
+
+
+def _promoted(store: Registry, found: "ModelVersion", reason: str) -> str:
+    """As `promote` says it."""
+    tags, version = found.tags, int(found.version)
+    pipeline, _, adapter = found.name.partition(".")
     base = int(tags["kindling.base"])
     releases = Releases(store, pipeline)
     current = releases.current()
     members = current[1] if current else Release(base)
     if members.base != base:
         raise RegistryError(
-            f"{name}/{version} was made on base {base}, release {current[0]} serves base "
+            f"{found.name}/{version} was made on base {base}, release {current[0]} serves base "
             f"{members.base}; 'kindling run {pipeline}' adapts the new base"
         )
     prompts = {**members.prompts, tags["kindling.prompt"]: int(tags["kindling.prompt_version"])}
@@ -134,6 +144,6 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
     why = f"by hand: {reason}"
     decision = json.loads(tags.get(DECISION, "{}"))  # the gate's figures stay with it
     decision |= {"key": why, "passed": True, "promoted": True, "summary": f"promoted {why}"}
-    store.client.set_model_version_tag(name, str(version), DECISION, json.dumps(decision))
+    store.client.set_model_version_tag(found.name, str(version), DECISION, json.dumps(decision))
     number = releases.promote(Release(base, adapters, prompts, reason=why))
     return f"release {number} is current: base {base}, adapters {adapters}"

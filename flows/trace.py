@@ -14,7 +14,6 @@ from components.lineage import LINEAGE, read_json
 from components.serving import fingerprints
 from flows import graph, tracking
 
-EMBEDDED = re.compile(r"^(?:fp_|[a-z]+-)?([0-9a-f]{16})(?:-[0-9a-zA-Z-]+)?$")
 VERSION = re.compile(r"^(?:models:/)?([\w-]+\.[\w-]+)(?:[/@]([\w-]+))?$")
 
 
@@ -32,10 +31,10 @@ class _Sources:
     experiments: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, workspace: Path) -> "_Sources":
+    def of(cls, workspace: Path, wait: bool) -> "_Sources":
         mlflow = tracking.client(workspace)
         experiments = [e.experiment_id for e in mlflow.search_experiments()]
-        return cls(workspace, mlflow, graph.locked_hashes(workspace), experiments)
+        return cls(workspace, mlflow, graph.locked_hashes(workspace, wait), experiments)
 
     def runs(self, content: str) -> list[Any]:
         wanted = f"tags.`kindling.content` = '{content}'"
@@ -63,13 +62,14 @@ def explain(workspace: Path, identity: str) -> dict[str, Any]:
 
     Raises:
         TraceError: nothing is known of `identity`.
+        graph.TornLock: `dvc.lock` is torn.
     """
     folder = Path(identity) if Path(identity).is_absolute() else workspace / identity
     if folder.is_dir():
         return _of_folder(workspace, folder, identity)
-    embedded = EMBEDDED.match(identity)
-    if embedded and (workspace / fingerprints.FOLDER / f"{embedded[1]}.json").is_file():
-        return _of_answer(workspace, embedded[1], identity)
+    digest = fingerprints.digest_of(identity)
+    if digest and (workspace / fingerprints.FOLDER / f"{digest}.json").is_file():
+        return of_answer(workspace, identity)
     if VERSION.match(identity):
         return _of_version(workspace, identity)
     load(workspace, check_files=False)  # in a folder that is no workspace nothing can be known
@@ -89,18 +89,24 @@ def _of_folder(workspace: Path, folder: Path, identity: str) -> dict[str, Any]:
     inside = resolved.is_relative_to(artifacts)
     path = resolved.relative_to(artifacts).as_posix() if inside else resolved.name
     content = read_json(folder / LINEAGE)["content"]
-    chain = _chain(_Sources.of(workspace), [(path, content)])
+    chain = _chain(_Sources.of(workspace, wait=True), [(path, content)])
     return {"id": identity, "kind": "artifact", "chain": chain}
 
 
-def _of_answer(workspace: Path, digest: str, identity: str) -> dict[str, Any]:
+def of_answer(workspace: Path, identity: str, wait: bool = True) -> dict[str, Any]:
+    """As `explain`, of an answer that was given. wait: see `graph.locked_hashes`.
+
+    Raises:
+        graph.Busy, graph.TornLock: see `graph.locked_hashes`.
+    """
+    digest = fingerprints.digest_of(identity)
     record = read_json(workspace / fingerprints.FOLDER / f"{digest}.json")
     starts = [
         (part["path"], part["content"])
         for part in (record.get("adapter"), record["base"])
         if part and part.get("content")
     ]
-    chain = _chain(_Sources.of(workspace), starts)
+    chain = _chain(_Sources.of(workspace, wait), starts)
     return {"id": identity, "kind": "answer", "record": record, "chain": chain}
 
 
@@ -127,7 +133,7 @@ def _of_version(workspace: Path, identity: str) -> dict[str, Any]:
     about = {key.removeprefix("kindling."): value for key, value in found.tags.items()}
     about["decision"] = found.tags.get(DECISION, "")
     record = {"name": name, "version": int(found.version), "tags": about}
-    chain = _chain(_Sources.of(workspace), starts)
+    chain = _chain(_Sources.of(workspace, wait=True), starts)
     return {"id": identity, "kind": "registered version", "record": record, "chain": chain}
 
 

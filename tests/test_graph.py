@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from components.lineage import write_json
 from flows import graph
 
 STAGE = """\
@@ -57,6 +58,22 @@ def test_a_lock_file_at_work_is_never_read_half(workspace):
     writer.join()
     assert writer.exitcode == 0
     assert read
+
+
+def test_who_does_not_wait_for_dvc_is_told_that_it_is_busy(workspace):
+    from dvc.lock import make_lock
+
+    from components.serving.engine import RequestError
+    from flows import serving
+
+    (workspace / "fingerprints").mkdir()
+    write_json(workspace / "fingerprints" / f"{'0' * 16}.json", {"base": {}})
+    with make_lock(str(workspace / ".dvc" / "tmp" / "lock")):
+        with pytest.raises(graph.Busy, match="DVC is at work"):
+            graph.locked_hashes(workspace, wait=False)
+        with pytest.raises(RequestError, match="DVC is at work") as told:
+            serving._lineage(workspace, f"fp_{'0' * 16}")
+    assert told.value.code == "registry_unavailable" and told.value.retry_seconds
 
 
 @pytest.mark.parametrize("length", [0, 5, 30, 60])

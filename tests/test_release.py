@@ -13,6 +13,7 @@ from components.adapters import load_adapter
 from components.evaluation import evaluate_adapter
 from components.evaluation.classification import classify
 from components.lineage import read_json, write_json
+from components.locks import Held
 from components.promotion import Releases
 from components.prompts import Prompt
 from components.registry import CANDIDATE, CHAMPION, DECISION, Registry, RegistryError
@@ -23,6 +24,7 @@ from components.serving.keys import Keys
 from components.serving.server import create_app
 from components.tasks import Task, build_task
 from flows import pipeline, serving, shelves, trace
+from flows import release as releasing
 from flows.release import registry, release, workspace_name
 from tests.conftest import ROOT, isolate
 from tests.test_gate import evaluation
@@ -163,6 +165,19 @@ def test_a_wiped_registry_is_refilled(workspace):
     client.delete_prompt("ask")
     told = register(workspace)
     assert told["registered"] == [*NEW, "tiny.lora version 1"] and told["release"] == 1
+
+
+def test_nobody_promotes_or_rolls_back_while_another_releases(workspace, folders, monkeypatch):
+    """What `release` had read was once no longer true when it promoted: a rollback was undone."""
+    place_adapter(workspace, "lora", folders["lora"], 0.9, "two")
+    assert register(workspace)["release"] == 2
+    monkeypatch.setattr(releasing, "PATIENCE", 0.0)
+    with releasing.alone(workspace):
+        with pytest.raises(Held, match="registry is held by"):
+            shelves.rollback(workspace, "tiny", None)
+        with pytest.raises(Held, match="registry is held by"):
+            shelves.promote(workspace, "tiny.lora", 2, "in a hurry")
+    assert shelves.rollback(workspace, "tiny", None)[0] == 1
 
 
 def test_a_rollback_stays_until_somebody_promotes_by_hand(workspace, folders):
