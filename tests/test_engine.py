@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from components.adapters import load_adapter
@@ -22,11 +23,14 @@ from components.inference.store import Store
 from components.lineage import read_json, write_json
 from components.reporter import Silent
 from components.serving.batched_engine import BatchedEngine
+from components.serving.deployment import Deployment
 from components.serving.engine import BASE, Caller, RequestError, Sampling
 from components.serving.gone import Gone, Left
+from components.serving.information import entries
 from components.serving.line import Line
 from components.serving.scoring import Served
 from components.serving.transformers_engine import TransformersEngine
+from components.serving.wording import require_labels
 from tests import mixes
 from tests.tiny_models import ADAPTERS, signed
 
@@ -267,6 +271,77 @@ def test_changed_files_and_another_base_must_not_answer(kinds, engine_of, tmp_pa
             said(engine, name)
     assert list(engine.models()) == [BASE]
     assert list(engine.unavailable()) == ["changed", "foreign", "none"]
+    copies = TransformersEngine(kinds["base"], {"changed": changed})
+    assert "they were changed" in copies.unavailable()["changed"]
+
+
+def made_anew(folder: Path, source: Path) -> None:
+    """As `dvc repro` does it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+
+
+def test_a_folder_that_was_made_anew_must_not_answer_as_the_old_one(folders, engine_of, tmp_path):
+    """Its answers bore the old fingerprint, were cached under the old key, had the old labels."""
+    served = {"base": folders["base"], "a": tmp_path / "a", "b": tmp_path / "b"}
+    for name in ("a", "b"):
+        made_anew(served[name], folders["lora"])
+    engine = engine_of(served, ["a", "b"], limits=Limits(adapters=1))
+    made_anew(served["a"], folders["dpo"])
+    with pytest.raises(RequestError, match="it was made anew: its content was"):
+        said(engine, "a")
+    said(engine, "b")
+    engine.add("a", served["a"])
+    said(engine, "a")
+    assert engine.shelf.evictions == 1
+    made_anew(served["b"], folders["dpo"])
+    with pytest.raises(RequestError, match="it was made anew: its content was"):
+        said(engine, "b")
+
+
+@pytest.mark.parametrize("kind", [BatchedEngine, TransformersEngine])
+def test_what_an_engine_tells_is_told_while_its_folders_are_made_anew(folders, tmp_path, kind):
+    """Lists of models and classifications failed with 500."""
+    folder = tmp_path / "lora"
+    shutil.copytree(folders["lora"], folder)
+    engine = kind(folders["base"], {"lora": folder})
+    engine.warm()
+    deployment = Deployment.of_folders(engine, "tiny")
+    base, adapter = entries(deployment, None)
+    shutil.rmtree(folder)
+    assert entries(deployment, None) == [base, adapter]
+    assert base["labels"] == [] and sorted(adapter["labels"]) == ["bad", "good"]
+    assert adapter["created"] == int((folders["lora"] / "lineage.json").stat().st_mtime)
+    assert adapter.keys() - base.keys() == {"task", "prompt"} and "described" not in base
+    record = deployment.record("lora", None)
+    assert record["base"].keys() == {"name", "path", "version", "content", "method"}
+    assert record["adapter"].keys() == {*record["base"], "task", "prompt"}
+    require_labels(engine, "lora", ["the film"], 100)
+    assert engine.classify("lora", ["the film"])[0].keys() == {"good", "bad"}
+    engine.close()
+
+
+def test_what_was_added_last_is_made_warm_whatever_was_evicted_before(folders, engine_of):
+    """After the first eviction of its life an engine made nothing warm."""
+    engine = engine_of(folders, ["lora", "ia3"], limits=Limits(adapters=1))
+    engine.warm()
+    assert engine.shelf.evictions == 1
+    engine.add("dpo", folders["dpo"])
+    engine.warm()
+    assert [version.name for version in engine.shelf._loaded] == ["dpo"]
+
+
+def test_only_a_lack_of_room_is_told_as_one(folders, engine_of, monkeypatch):
+    """Every mistake of the engine's own was told as a context that is too short."""
+    engine = engine_of(folders, [])
+
+    def submit(request):
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(engine.batcher, "submit", submit)
+    with pytest.raises(ValueError, match="a mistake") as raised:
+        said(engine, BASE)
+    assert not isinstance(raised.value, RequestError)
 
 
 def test_a_base_that_was_changed_is_not_served(kinds, tmp_path):
@@ -340,15 +415,16 @@ def test_an_adapter_that_cannot_be_read_is_refused_and_the_others_are_served(
     assert list(TransformersEngine(kinds["base"], {"cut": cut}).unavailable()) == ["cut"]
 
 
-def test_what_the_system_lacks_for_a_moment_is_tried_again(kinds, engine_of, monkeypatch):
-    engine, real = engine_of(kinds, ["lora"]), adapters.read
+@pytest.mark.parametrize("lack", [OSError, MemoryError, torch.OutOfMemoryError])
+def test_what_the_system_lacks_for_a_moment_is_tried_again(folders, engine_of, monkeypatch, lack):
+    engine, real = engine_of(folders, ["lora"]), adapters.read
 
     def read(*args):
         monkeypatch.setattr(adapters, "read", real)
-        raise OSError("too many open files")
+        raise lack("too little of something")
 
     monkeypatch.setattr(adapters, "read", read)
-    with pytest.raises(RequestError, match="too many open files"):
+    with pytest.raises(RequestError, match="too little of something"):
         said(engine, "lora")
     assert said(engine, "lora").expected
 

@@ -13,13 +13,13 @@ from components.inference.adapter import Adapter
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import config_of
 from components.inference.product import FLOAT32
-from components.inference.request import Request
+from components.inference.request import Request, TooLarge
 from components.inference.threads import dismiss_crew
 from components.inference.weights import load
-from components.lineage import content_of, file_hash, folder_hash
+from components.lineage import file_hash, folder_hash
 from components.serving.choosing import Chosen
 from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
-from components.serving.proof import SAME, Refused, prove_acts, prove_golden
+from components.serving.proof import SAME, Refused, about_base, prove_acts, prove_golden
 from components.serving.scoring import Served, classify
 from components.serving.shelf import Held, Home, Shelf, Version
 from components.serving.taking import taken
@@ -54,7 +54,8 @@ class BatchedEngine(Speaking):
                 products of that precision.
         """
         self.base, limits = base, limits or Limits()
-        content = content_of(base)
+        self._about = about_base(base)
+        content = self._about["content"]
         if folder_hash(base) != content:
             raise ValueError(
                 f"the files of {base} are not those that its lineage.json names; run 'dvc repro'"
@@ -67,7 +68,6 @@ class BatchedEngine(Speaking):
         home = Home(base, content, weights, self.batcher, limits)
         self.shelf = Shelf(home, adapter_bytes, self._prove)
         self.alone = Held(Adapter(), self.batcher, 0, (home.root(),))
-        self._about = {"content": content, "path": str(base), "method": None}
         self._chosen = Chosen(self.texts.tokenizer, weights.shape.vocabulary)
         for name, folder in (adapters or {}).items():
             self.add(name, folder, (evaluations or {}).get(name))
@@ -87,9 +87,10 @@ class BatchedEngine(Speaking):
         self.shelf.remove(name)
 
     def warm(self) -> None:
-        """See `Engine.warm`."""
-        for version in self.shelf.versions().values():
-            if self.shelf.evictions:
+        """See `Engine.warm`. What was added last comes first: it is about to take over."""
+        evictions, versions = self.shelf.evictions, self.shelf.versions().values()
+        for version in reversed([version for version in versions if version.held is None]):
+            if self.shelf.evictions > evictions:
                 return
             try:
                 with self.shelf.use(version):
@@ -99,14 +100,14 @@ class BatchedEngine(Speaking):
 
     def models(self) -> Mapping[str, Mapping[str, Any]]:
         held = self.shelf.versions().items()
-        return {BASE: self._about, **{n: v.about() for n, v in held if v.reason is None}}
+        return {BASE: self._about, **{n: v.about for n, v in held if v.reason is None}}
 
     def model(self, name: str) -> Mapping[str, Any] | None:
         """See `Engine.model`."""
         if name == BASE:
             return self._about
-        version = self.shelf.versions().get(name)
-        return None if version is None or version.reason is not None else version.about()
+        version = self.shelf.find(name)
+        return None if version is None or version.reason is not None else version.about
 
     def unavailable(self) -> Mapping[str, str]:
         held = self.shelf.versions().items()
@@ -114,7 +115,7 @@ class BatchedEngine(Speaking):
 
     def reason(self, name: str) -> str | None:
         """See `Engine.reason`."""
-        version = self.shelf.versions().get(name)
+        version = self.shelf.find(name)
         return None if version is None else version.reason
 
     def figures(self) -> Mapping[str, float]:
@@ -193,14 +194,10 @@ class BatchedEngine(Speaking):
             raise _unavailable(str(refused)) from None
 
     def _version(self, model: str) -> Version:
-        try:
-            return self.shelf.find(model)
-        except KeyError:
-            raise RequestError(
-                f"'{model}' is served no more; GET /v1/models names those that are",
-                "model",
-                "model_not_found",
-            ) from None
+        if (version := self.shelf.find(model)) is not None:
+            return version
+        said = f"'{model}' is served no more; GET /v1/models names those that are"
+        raise RequestError(said, "model", "model_not_found")
 
     def _answer(
         self, held: Held, ids: Sequence[int], sampling: Sampling, caller: Caller
@@ -234,7 +231,7 @@ class BatchedEngine(Speaking):
         )
         try:
             return held.batcher.submit(request)
-        except ValueError as error:
+        except TooLarge as error:
             raise RequestError(str(error), "max_tokens", "context_length_exceeded") from error
 
     def classify(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.serving.engine import BASE, Engine, RequestError
+from components.serving.engine import BASE, Engine, RequestError, recorded
 from components.serving.keys import Key
 
 
@@ -104,7 +104,7 @@ class Deployment:
     def _placed(self, name: str) -> dict[str, Any]:
         about, pipeline = self.known(name), self.identity["pipeline"]
         path = f"{pipeline}/base" if name == BASE else f"{pipeline}/adapters/{name}"
-        placed = {**about, "name": name, "path": path, "version": self.versions.get(name)}
+        placed = {**recorded(about), "name": name, "path": path, "version": self.versions.get(name)}
         if name in self.prompts:  # which /v1/classify renders, whatever is champion meanwhile
             placed["prompt"] = about["prompt"] | {"version": self.prompts[name]}
         return placed

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from components.serving.gone import Gone
 
 BASE = "base"
+UNRECORDED = ("created", "described")  # of what an engine tells: a time, and what its hash covers
 
 
 class RequestError(ValueError):
@@ -73,13 +74,18 @@ class Token:
     alternatives: Mapping[int, float]
 
 
+def recorded(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What fingerprints and lists of models hold of what an engine tells of a model."""
+    return {key: value for key, value in about.items() if key not in UNRECORDED}
+
+
 class Engine(Protocol):
     """A base and its adapters, ready to answer `at_once` callers at a time, each in its thread."""
 
     at_once: int
 
     def models(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is served, by name: `base` first; `path`, `content`, `method`, `task`, `prompt`."""
+        """What is served, by name, `base` first: see `proof.about_adapter`."""
 
     def model(self, name: str) -> Mapping[str, Any] | None:
         """What `models` says of one of them, however many there are."""

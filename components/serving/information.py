@@ -1,16 +1,14 @@
 """The endpoints that tell what there is: health, models, templates, figures."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from components.lineage import LINEAGE, read_json
 from components.serving import replies
 from components.serving.deployment import Deployment
-from components.serving.engine import BASE, RequestError
+from components.serving.engine import RequestError, recorded
 from components.serving.errors import documented
 from components.serving.gateway import Gateway
 from components.serving.keys import Key
@@ -96,14 +94,12 @@ def entries(
 
 def _entry(deployment: Deployment, name: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """What engine and deployment say of a model. about: by the engine; empty where it is not."""
-    folder = Path(about["path"]) if about else None
-    is_adapter = folder is not None and name != BASE
-    labels = read_json(folder / "adapter.json")["labels"] if is_adapter else None
+    labels = about.get("described", {}).get("labels")
     return {
         "id": name,
-        "created": int((folder / LINEAGE).stat().st_mtime) if folder else 0,
+        "created": about.get("created", 0),
         "version": deployment.versions.get(name),
         "labels": list(labels or ()),
         "score": deployment.scores.get(name),
-        **{key: value for key, value in about.items() if key != "path"},
+        **{key: value for key, value in recorded(about).items() if key != "path"},
     }

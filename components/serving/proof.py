@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.lineage import content_of, folder_hash, read_json
+from components.lineage import LINEAGE, content_of, folder_hash, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +26,41 @@ class Refused(ValueError):
     """An adapter that must not answer; the message is the reason."""
 
 
-def prove_bytes(folder: Path, described: Mapping[str, Any], base: str) -> None:
-    """The folder is what its lineage says, made for the base with the content hash `base`.
+def about_base(folder: Path) -> dict[str, Any]:
+    """What an engine tells of its base, read once: the folder may be made anew meanwhile.
+
+    created: when its lineage was written, in seconds since 1970.
+
+    Raises:
+        OSError, ValueError: it is no folder that a stage made.
+    """
+    return {
+        "content": content_of(folder),
+        "path": str(folder),
+        "method": None,
+        "created": int((folder / LINEAGE).stat().st_mtime),
+    }
+
+
+def about_adapter(folder: Path) -> dict[str, Any]:
+    """As `about_base`, of an adapter. described: what its adapter.json says.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: it is no folder of an adapter.
+    """
+    about = about_base(folder)  # its hash first: what is made anew from here on will not have it
+    described = read_json(folder / "adapter.json")
+    return about | {
+        "method": described["method"],
+        "task": described["task"],
+        "prompt": {key: described["prompt"][key] for key in ("name", "sha")},
+        "described": described,
+    }
+
+
+def prove_bytes(folder: Path, about: Mapping[str, Any], base: str) -> None:
+    """The folder is what its lineage and `about` say, made for the base with the content hash
+    `base`. about: what the engine tells of it since it was added.
 
     Raises:
         Refused: it is not.
@@ -38,10 +71,16 @@ def prove_bytes(folder: Path, described: Mapping[str, Any], base: str) -> None:
             f"its files have content {found[:12]}, its lineage says {stated[:12]}: they were "
             "changed; run 'dvc repro', or register it again"
         )
-    if described["base"] != base:
+    if found != about["content"]:
         raise Refused(
-            f"it was trained on base {described['base'][:12]}, served is {base[:12]}; serve its "
-            "own base, or run 'dvc repro'"
+            f"it was made anew: its content was {about['content'][:12]} and is {found[:12]}; start "
+            "the server again"
+        )
+    own = about["described"]["base"]
+    if own != base:
+        raise Refused(
+            f"it was trained on base {own[:12]}, served is {base[:12]}; serve its own base, or run "
+            "'dvc repro'"
         )
 
 

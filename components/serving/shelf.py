@@ -13,23 +13,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from components.inference import adapter as adapters
 from components.inference.adapter import Adapter
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import Unsupported
 from components.inference.threads import dismiss_crew
 from components.inference.weights import Weights
-from components.lineage import content_of, read_json
 from components.serving.engine import NOBODY, Caller
 from components.serving.gone import Gone, Left
-from components.serving.proof import Refused, prove_bytes
+from components.serving.proof import Refused, about_adapter, prove_bytes
 
 WEIGHTS = "*.safetensors"
+PASSING = (OSError, MemoryError, torch.OutOfMemoryError)  # what the system lacks for a moment
 
 
 @dataclass(eq=False)
 class Version:
-    """One version of an adapter. evaluation: its golden prompts' folder; reason: why it is refused.
+    """One version of an adapter. evaluation: its golden prompts' folder; about: as `Engine.models`
+    tells it; reason: why it is refused.
 
     held, uses: what is in memory, proven, and how many requests use it or wait for it to be loaded.
     """
@@ -37,26 +40,23 @@ class Version:
     name: str
     folder: Path
     evaluation: Path | None
-    described: Mapping[str, Any] = field(default_factory=dict)
-    content: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     held: "Held | None" = None
     uses: int = 0
     loading: bool = False
 
     @property
+    def content(self) -> str:
+        return self.about["content"]
+
+    @property
+    def described(self) -> Mapping[str, Any]:
+        return self.about["described"]
+
+    @property
     def virtual_tokens(self) -> int:
         return self.described["settings"].get("virtual_tokens", 0)
-
-    def about(self) -> dict[str, Any]:
-        """As `Engine.models` tells it."""
-        return {
-            "content": self.content,
-            "path": str(self.folder),
-            "method": self.described["method"],
-            "task": self.described["task"],
-            "prompt": {key: self.described["prompt"][key] for key in ("name", "sha")},
-        }
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,7 @@ class Shelf:
         """
         name, folder = version.name, version.folder
         try:
-            version.described = read_json(folder / "adapter.json")
-            version.content = content_of(folder)
-            version.about()
+            version.about = about_adapter(folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             version.reason = f"{folder} is no adapter folder: {error}"
         with self._changed:
@@ -129,14 +127,10 @@ class Shelf:
         with self._changed:
             return dict(self._current)
 
-    def find(self, name: str) -> Version:
-        """What answers under `name`.
-
-        Raises:
-            KeyError: nothing does.
-        """
+    def find(self, name: str) -> Version | None:
+        """What answers under `name`, or is refused; None where nothing was added."""
         with self._changed:
-            return self._current[name]
+            return self._current.get(name)
 
     def bytes_of(self, version: Version) -> int:
         """What a version that is in use takes of the budget."""
@@ -200,7 +194,7 @@ class Shelf:
         """Read and prove it; other versions are used meanwhile."""
         home, held = self.home, None
         try:
-            prove_bytes(version.folder, version.described, home.content)
+            prove_bytes(version.folder, version.about, home.content)
             on_disk = sum(path.stat().st_size for path in version.folder.rglob(WEIGHTS))
             with self._changed:
                 self._make_room(version, on_disk, gone)
@@ -248,7 +242,7 @@ class Shelf:
             told = f"it cannot be loaded: {type(error).__name__}: {error}"
         with self._changed:
             self.refusals += 1
-            if not isinstance(error, OSError):
+            if not isinstance(error, PASSING):
                 version.reason = told
         return Refused(told)
 

@@ -15,11 +15,12 @@ from transformers import Cache
 from components.adapters import answering, load_adapter, method_of
 from components.adapters.encoding import has_virtual_tokens, is_prefix, opening, room
 from components.adapters.method import Method
-from components.evaluation.classification import classify
-from components.lineage import content_of, file_hash, read_json
+from components.evaluation import subject as subjects
+from components.evaluation.classification import label_probabilities
+from components.lineage import file_hash
 from components.models import llama
 from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
-from components.serving.proof import ACTS, prove_golden
+from components.serving.proof import ACTS, about_adapter, about_base, prove_bytes, prove_golden
 from components.serving.texts import Speaking, Texts
 
 PROBE = "The"
@@ -41,10 +42,8 @@ class TransformersEngine(Speaking):
         self.tokenizer = self.texts.tokenizer
         self._turn = threading.Lock()  # the line may be another engine's, whose base has moved
         self._models = {BASE: llama.load(base)}
-        self._folders: dict[str, Path] = {}
         self._methods: dict[str, Method] = {}
-        about = {"content": content_of(base), "path": str(base), "method": None}
-        self._about: dict[str, dict[str, Any]] = {BASE: about}
+        self._about: dict[str, dict[str, Any]] = {BASE: about_base(base)}
         self._unavailable: dict[str, str] = {}
         for name, folder in (adapters or {}).items():
             self.add(name, folder)
@@ -63,33 +62,27 @@ class TransformersEngine(Speaking):
         """Everything is in memory."""
 
     def _load(self, name: str, folder: Path, evaluation: Path | None) -> None:
-        described, method = read_json(folder / "adapter.json"), method_of(folder)
+        about, method = about_adapter(folder), method_of(folder)
+        prove_bytes(folder, about, self._about[BASE]["content"])
         model = load_adapter(self.base, folder)
-        if described["trainable_parameters"] and not self._acts(model, method):
+        if about["described"]["trainable_parameters"] and not self._acts(model, method):
             raise ValueError(
                 f"adapter '{name}' of {folder} changes nothing: it would answer as base"
             )
         if evaluation is not None:
-            self._prove(evaluation, folder, lambda p: method.logits(model, self.tokenizer, p)[1])
-        self._models[name], self._folders[name], self._methods[name] = model, folder, method
-        self._about[name] = {
-            "content": content_of(folder),
-            "path": str(folder),
-            "method": described["method"],
-            "task": described["task"],
-            "prompt": {key: described["prompt"][key] for key in ("name", "sha")},
-        }
+            self._prove(evaluation, about, lambda p: method.logits(model, self.tokenizer, p)[1])
+        self._models[name], self._methods[name], self._about[name] = model, method, about
 
-    def _prove(self, evaluation: Path, folder: Path, logits: Any) -> None:
+    def _prove(self, evaluation: Path, about: Mapping[str, Any], logits: Any) -> None:
         """See `proof.prove_golden`. logits: what the adapter says after a text."""
         tokenizer = file_hash(self.base / "tokenizer.json")
-        hashes = {"base": content_of(self.base), "tokenizer": tokenizer}
-        hashes["adapter"] = content_of(folder)
+        hashes = {"base": self._about[BASE]["content"], "tokenizer": tokenizer}
+        hashes["adapter"] = about["content"]
         prove_golden(evaluation, hashes, self.encode, lambda golden: logits(golden["prompt"]))
 
     def remove(self, name: str) -> None:
         """See `Engine.remove`."""
-        for held in (self._about, self._unavailable, self._models, self._folders, self._methods):
+        for held in (self._about, self._unavailable, self._models, self._methods):
             held.pop(name, None)
 
     def unavailable(self) -> Mapping[str, str]:
@@ -187,8 +180,10 @@ class TransformersEngine(Speaking):
     ) -> list[dict[str, float]]:
         if model == BASE:
             raise RequestError("the base has no labels; name an adapter", "model")
+        described = self._about[model]["described"]
         with self._turn:
-            return classify(self._models[model], self.base, self._folders[model], texts)
+            subject = subjects.described(self._models[model], self.tokenizer, described)
+            return label_probabilities(subject, texts)
 
     def about(self) -> Mapping[str, str]:
         libraries = ("torch", "transformers", "peft", "tokenizers")

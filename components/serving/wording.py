@@ -1,10 +1,8 @@
 """Whether an adapter can label texts: what its evaluation would cut is refused by a server."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from components.lineage import read_json
 from components.prompts import render, variables_of
 from components.serving.engine import BASE, Engine, RequestError
 
@@ -22,7 +20,7 @@ def require_labels(engine: Engine, inner: str, texts: Sequence[str], most: int) 
     about = engine.model(inner)
     if about is None:
         return  # it was refused a moment ago; the engine says why
-    described = read_json(Path(about["path"]) / "adapter.json")
+    described = about["described"]
     name, prompt, labels = described["name"], described["prompt"], described["labels"]
     if not labels:
         raise RequestError(
