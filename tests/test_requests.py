@@ -189,6 +189,8 @@ def test_any_whole_number_is_a_seed(address, seed):
         ("completions", {"prompt": 12}, "prompt", "prompt is 12; it should be a valid string or"),
         ("completions", {"stop": ["a", 3]}, "stop[1]", "stop[1] is 3; it should be a valid str"),
         ("completions", {"stop": list("abcde")}, "stop", "at most 4 items"),
+        ("completions", {"stop": "x" * 1001}, "stop", "; String should have at most 1000 char"),
+        ("completions", {"stop": ["a", "x" * 1001]}, "stop[1]", "should have at most 1000 char"),
         ("completions", {"model": None}, "model", "model is null"),
         ("completions", {"stream": "yes"}, "stream", "stream is 'yes'; it should be a valid bool"),
         (

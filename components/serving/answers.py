@@ -82,13 +82,17 @@ def _is_lost(begun: bytes, piece: bytes, new: str) -> bool:
 
 def _held_back(text: str, stop: Sequence[str]) -> int:
     """How many characters at the end could be the beginning of a stop string."""
-    lengths = (
-        size
-        for s in stop
-        for size in range(min(len(s) - 1, len(text)), 0, -1)
-        if text.endswith(s[:size])
-    )
-    return max(lengths, default=0)
+    return max((_begun(text, s) for s in stop), default=0)
+
+
+def _begun(text: str, stop: str) -> int:
+    """How many characters at the end of `text` could be the beginning of `stop`. With each token
+    this is asked, so only places of its first character are looked at.
+    """
+    place = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+    while place >= 0 and not stop.startswith(text[place:]):
+        place = text.find(stop[0], place + 1)
+    return len(text) - place if place >= 0 else 0
 
 
 def _named(engine: Engine, number: int, before: int | None) -> tuple[str, bytes]:

@@ -10,6 +10,8 @@ from components.serving.foreign import Closed, wrong
 from components.serving.invalid import shown
 from components.serving.schemas import MODEL, Body
 
+Stop = Annotated[str, Field(max_length=1000)]  # looked for with every token of an answer
+
 
 class TemplateCall(Closed):
     """A registered prompt to render. Variables are data: nothing in them is searched or run."""
@@ -64,7 +66,7 @@ class Generation(Body, foreign.Parameters):
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     seed: int | None = None
-    stop: Annotated[list[str], Field(max_length=4)] | str | None = Field(
+    stop: Annotated[list[Stop], Field(max_length=4)] | Stop | None = Field(
         default=None, description="Texts at which an answer ends, at most four."
     )
     n: int | None = Field(default=1, ge=1)

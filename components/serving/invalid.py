@@ -74,7 +74,7 @@ def _said(place: Place, errors: Sequence[Mapping[str, Any]]) -> str:
     # a value of the right type says more than what the other types would be
     told = [one for one in errors if not one["type"].endswith("_type")] or errors
     wanted = dict.fromkeys(one["msg"].removeprefix(PREFIX) for one in told)
-    verb = "it should be " if first["msg"].startswith(PREFIX) else ""
+    verb = "it should be " if told[0]["msg"].startswith(PREFIX) else ""
     return f"{name} is {shown(told[0]['input'])}; {verb}{' or '.join(wanted)}"
 
 
