@@ -1,13 +1,16 @@
 """An answer's text, whole and in pieces, and the names and bytes of its tokens."""
 
 import random
+from types import SimpleNamespace
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from components.serving.answers import Choice, chat_logprobs, completion_logprobs, generate
-from components.serving.engine import Sampling, Token
+from components.serving.engine import Caller, Sampling, Token
+from components.serving.generation import Answer
+from components.serving.gone import Gone
 from components.serving.pieces import Pieces
 from components.tokenizer_kinds import KINDS
 
@@ -96,6 +99,27 @@ def test_every_text_comes_back_from_its_tokens(spoken):
 def test_text_is_told_as_soon_as_it_is_certain(spoken):
     told, _ = spoken.answer(spoken.encode("ab 😀éb"))
     assert len(told) > 4 and told[0] == "a"
+
+
+def test_a_first_token_is_noted_when_it_comes():
+    """It was noted with the first text that was certain, and at the end of an answer of none."""
+    answer, noted = Answer.__new__(Answer), []
+    answer.story = SimpleNamespace(first_token=lambda: noted.append(True))
+    answer.inner, answer.ids, answer.sampling, answer.caller = "base", [1], Sampling(9), Caller()
+    answer.body = SimpleNamespace(stops=["abc"])
+    pieces, seen = [b"a", b"b", b"d"], []
+
+    def made(*_):
+        for number in range(len(pieces)):
+            seen.append(len(noted))
+            yield Token(number, 0.0, {})
+
+    answer.engine = SimpleNamespace(generate=made, piece=lambda token, _: pieces[token])
+    told = list(answer._generate(0, Choice(), Gone()))
+    assert told == [("abd", 3), ("", 3), (None, 3)] and seen == [0, 1, 2]
+    pieces.clear()
+    noted.clear()
+    assert list(answer._generate(0, Choice(), Gone())) == [("", 0), (None, 0)] and not noted
 
 
 def test_a_byte_level_text_is_what_the_library_decodes():

@@ -11,7 +11,7 @@ from typing import Any
 from components.serving import answers
 from components.serving.asked import SEEDS, prompt_of, sampling_of, shared
 from components.serving.deployment import Deployment
-from components.serving.engine import Caller
+from components.serving.engine import Caller, Token
 from components.serving.gateway import Gateway
 from components.serving.generation_schemas import ChatRequest, Generation
 from components.serving.gone import Gone
@@ -131,14 +131,20 @@ class Answer:
         if sampling.seed is not None and number:
             sampling = replace(sampling, seed=(sampling.seed + number) % SEEDS)
         caller = replace(self.caller, gone=gone)
-        made = self.engine.generate(self.inner, self.ids, sampling, caller)
+        made = self._noted(self.engine.generate(self.inner, self.ids, sampling, caller))
         with closing(made) as tokens:
             before = self.ids[-1] if self.ids else None
             stops = self.body.stops
             for piece in answers.generate(self.engine, tokens, sampling, stops, choice, before):
-                self.story.first_token()
                 yield piece, len(choice.tokens)
         yield None, len(choice.tokens)
+
+    def _noted(self, made: Iterator[Token]) -> Iterator[Token]:
+        """`made`; the story is told of the first token, whose text may be held back."""
+        with closing(made) as tokens:
+            for token in tokens:
+                self.story.first_token()
+                yield token
 
     def _entry(self, number: int, choice: answers.Choice) -> dict[str, Any]:
         common = {
