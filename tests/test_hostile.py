@@ -89,6 +89,10 @@ def test_a_huge_body_is_refused_though_nothing_announced_it(served):
         for _n in range(5):
             connection.sendall(chunk)
         assert b" 413 " in first_line(connection)
+    chunks, kind = iter([b" " * 0x4000] * 5), {"Content-Type": "application/json"}
+    told = httpx.post(f"{served[0]}/v1/completions", content=chunks, headers=kind, timeout=20)
+    assert told.json()["error"]["code"] == "too_large"  # as where its length was announced
+    assert _figure(served, 'kindling_refusals_total{reason="too_large"}') >= 1
 
 
 def test_a_body_that_does_not_come_is_waited_for_so_long(served, monkeypatch):
@@ -96,6 +100,7 @@ def test_a_body_that_does_not_come_is_waited_for_so_long(served, monkeypatch):
     with connect(served) as connection:
         begin(connection, b"Content-Length: 50", b"{")
         assert b" 408 " in first_line(connection)
+    assert _figure(served, 'kindling_refusals_total{reason="too_slow"}') == 1
 
 
 def test_a_request_that_does_not_come_is_waited_for_so_long(served, monkeypatch):

@@ -37,6 +37,7 @@ KINDS = {
     503: "server_error",
     504: "timeout_error",
 }
+OF_BODIES = {STATUS[code]: code for code in ("too_slow", "too_large")}  # that are being read
 SHORTEST_RETRY = 1  # second
 DOCUMENTED = {
     400: "The request is wrong: the message names the field and its value.",
@@ -106,9 +107,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        _note(request, "invalid_request")
+        code = OF_BODIES.get(error.status_code)
+        _note(request, code or "invalid_request")
         said = unread(error.__cause__) or str(error.detail)
-        answer = failure(error.status_code, said)
+        answer = failure(error.status_code, said, code=code)
         answer.headers.update(error.headers or {})
         return answer
 
