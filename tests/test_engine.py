@@ -163,7 +163,7 @@ def test_choices_hold_an_answer_to_one_of_them(kinds, engine_of):
         for seed in range(3):
             how = Sampling(30, 1.0, seed=seed, choices=choices)
             tokens = [t.id for t in engine.generate("lora", engine.encode("the film"), how)]
-            assert engine.decode(tokens) in choices
+            assert engine.texts.tokenizer.decode(tokens) in choices
 
 
 def test_a_schema_holds_an_answer_to_json_of_it(kinds, engine_of):
@@ -176,7 +176,7 @@ def test_a_schema_holds_an_answer_to_json_of_it(kinds, engine_of):
     }
     how = Sampling(80, 1.0, seed=1, json_schema=json.dumps(schema))
     tokens = [token.id for token in engine.generate(BASE, engine.encode("the film"), how)]
-    answer = json.loads(engine.decode(tokens))
+    answer = json.loads(engine.texts.tokenizer.decode(tokens))
     assert answer["label"] in ("good", "bad") and isinstance(answer["sure"], bool)
     with pytest.raises(RequestError, match="no answer can be held to this"):
         next(engine.generate(BASE, [1], Sampling(5, json_schema='{"type": "nothing"}')))

@@ -118,7 +118,7 @@ class Beginning:
 
     def __init__(self, request: Request) -> None:
         virtual = request.virtual.count
-        public = virtual + request.shared if request.shared or virtual else 0
+        public = virtual + request.shared
         items = np.concatenate([np.arange(-virtual, 0, dtype=np.int32), request.tokens])
         common, self.ends = _common(request.root, items[:public].tobytes(), virtual)
         self.full = list(common)

@@ -123,8 +123,6 @@ class Engine(Protocol):
     def encode_fixed(self, text: str) -> tuple[int, ...]:
         """As `encode`, of a text that comes with many requests: a template's head, a label."""
 
-    def decode(self, ids: Sequence[int]) -> str: ...
-
     def piece(self, token: int, before: int | None) -> bytes:
         """What a token adds to a text behind the token `before`, None at its beginning.
 

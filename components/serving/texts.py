@@ -30,9 +30,6 @@ class Texts:
         with self._turn:
             return as_text(self.tokenizer, text)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
-
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """See `Engine.chat`."""
         if self._for_chats.chat_template is None:
@@ -65,10 +62,6 @@ class Speaking:
     def encode_fixed(self, text: str) -> tuple[int, ...]:
         """See `Engine.encode_fixed`."""
         return self.texts.encode_fixed(text)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """See `Engine.decode`."""
-        return self.texts.decode(ids)
 
     def piece(self, token: int, before: int | None) -> bytes:
         """See `Engine.piece`."""
