@@ -1,5 +1,6 @@
 """Aliases that move while the registry fails: what is served stays, and nothing is lost."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,11 +8,14 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
+from components.lineage import write_json
 from components.promotion import Releases
 from components.registry import CHAMPION, Registry, RegistryAway, RegistryError
+from components.serving.deployment import Current
 from components.serving.engine import RequestError
 from components.serving.limits import Serving
-from components.serving.templates import RegistryTemplates, find
+from components.serving.templates import FolderTemplates, RegistryTemplates, find
+from components.serving.watcher import Watcher
 from flows import deploying
 
 
@@ -119,6 +123,18 @@ def test_templates_that_were_read_stay_while_the_registry_is_away(store, client,
     assert refused.value.code == "registry_unavailable"
 
 
+def test_two_wordings_of_one_prompt_are_two_versions_of_it(tmp_path):
+    """Both were version 1, and the last one answered for either."""
+    texts = {"a": "{{text}} it was", "b": "{{text}} so it is", "c": "{{text}} it was"}
+    for name, text in texts.items():
+        (tmp_path / name).mkdir()
+        prompt = {"prompt": {"name": "ask", "template": text}}
+        write_json(tmp_path / name / "adapter.json", prompt)
+    templates = FolderTemplates({name: tmp_path / name for name in texts})
+    found = [find(templates, "ask", number).text for number in (1, 2)]
+    assert found == [texts["a"], texts["b"]] and len(templates.versions("ask")) == 2
+
+
 def test_what_is_served_stays_while_aliases_cannot_be_read(source, client):
     now = source.deploy(source.pointed())
     client.away = {"tiny.lora"}
@@ -144,6 +160,21 @@ def test_a_move_that_fails_is_made_at_the_next_look(source, client, monkeypatch)
     moved = source.look(now)
     assert moved.versions == {"base": 2, "lora": 1, "ia3": 1}
     assert list(moved.models()) == ["base", "lora", "ia3"] and source.look(moved) is None
+
+
+def test_a_version_that_an_answer_still_uses_may_be_pointed_to_again(source, client, monkeypatch):
+    """It was let go of while the deployment that goes back to it was made, and never came back."""
+    monkeypatch.setattr(deploying, "warm", lambda *_, **__: None)
+    current, answer = Current(source.deploy(source.pointed())), ExitStack()
+    watcher = Watcher(current, source.look, seconds=1)
+    answer.enter_context(current.used())
+    client.adapters = {"lora": 2, "ia3": 2}
+    assert watcher.look()
+    monkeypatch.setattr(deploying, "warm", lambda *_, **__: answer.close())
+    client.adapters = {"lora": 1, "ia3": 1}
+    assert watcher.look()
+    assert list(current.now.models()) == ["base", "lora", "ia3"]
+    assert list(current.now.engine.models()) == ["base", "lora@1", "ia3@1"]
 
 
 def test_an_adapter_that_could_not_be_had_is_tried_again(source, client, store, monkeypatch):

@@ -3,12 +3,13 @@
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from components.lineage import read_json
-from components.serving.deployment import Deployment
+from components.serving.deployment import Current, Deployment
 from components.serving.limits import Serving
 from components.serving.tracing import Tracer
 from components.serving.watcher import Watcher
@@ -84,6 +85,33 @@ def test_an_alias_that_moves_is_served_and_running_answers_keep_theirs(
     assert [record["adapter"]["version"] for record in records] == [1, 2]
     assert [record["adapter"]["method"] for record in records] == ["lora", "prompt_tuning"]
     until(lambda: "taste@1" not in engine.models())
+
+
+def test_an_engine_ends_beside_who_used_it_last():
+    """Who used it last is the event loop, which waited for the end of its batches' steps."""
+    go, ended = threading.Event(), threading.Event()
+    old = SimpleNamespace(close=lambda: go.wait(5) and ended.set())
+    current = Current(Deployment(old, {"pipeline": "tiny"}, {}))
+    with current.used():
+        current.replace(Deployment(SimpleNamespace(), {"pipeline": "tiny"}, {}))
+    assert not ended.is_set()
+    go.set()
+    assert ended.wait(5)
+
+
+def test_a_request_asks_about_its_own_model_alone(gateway, address, monkeypatch):
+    """Each request described every adapter, or copied a table of them."""
+    engine = gateway.current.now.engine
+
+    def never(*asked):
+        raise AssertionError(f"asked about {asked or 'all models'}")
+
+    for one, called in ((engine, "models"), (engine, "reason"), (engine.shelf, "versions")):
+        monkeypatch.setattr(one, called, never)
+    assert ask(address).status_code == 200
+    text = {"model": "taste", "prompt": "the"}
+    for path, body in (("inspect/predictions", text), ("tokenize", {"input": "the"})):
+        assert httpx.post(f"{address}/v1/{path}", json=body, timeout=30).status_code == 200
 
 
 def test_a_registry_that_fails_changes_nothing(gateway, address):

@@ -1,6 +1,9 @@
 """The playground in a real browser, and the endpoints behind it against the models themselves."""
 
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import httpx
 import pytest
@@ -8,6 +11,7 @@ import torch
 
 from components.adapters import load_adapter
 from components.models import llama
+from components.serving import inside
 from components.serving.inspection import PAGE, Outlook
 from tests.serving import listening, make_gateway
 
@@ -69,6 +73,22 @@ def test_predictions_are_those_of_a_forward_pass(served, folders, name):
             follows = float(chances[place, ids[place + 1]])
             assert position["next"] == pytest.approx(follows, abs=2e-5)
     assert told["positions"][-1]["next"] is None
+
+
+def test_a_model_is_opened_once_for_all_who_ask_at_once(monkeypatch):
+    """Each of them loaded a copy of the base."""
+    opened, about = [], {"path": "base", "method": None, "content": "c"}
+
+    @lru_cache
+    def open_slowly(*asked):
+        opened.append(asked)
+        time.sleep(0.2)
+        return None, None
+
+    monkeypatch.setattr(inside, "_opened", open_slowly)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: inside.Inside("base", about, about), range(4)))
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize(("name", "virtual"), [("base", 0), ("soft_prompt", 4), ("prefix", 4)])

@@ -62,10 +62,9 @@ class Deployment:
             RequestError: there is no such model, not for this key, or it is unavailable.
         """
         if key is None or key.allows(model):
-            about, reason = self._about(model), self._reason(model)
-            if about is not None:
+            if (about := self._about(model)) is not None:
                 return about
-            if reason is not None:
+            if (reason := self._reason(model)) is not None:
                 raise RequestError(
                     f"model '{model}' is unavailable: {reason}", "model", "model_unavailable"
                 )
@@ -117,6 +116,7 @@ class Current:
         self._lock = threading.Lock()
         self._now = deployment
         self._users: dict[Deployment, int] = {deployment: 0}
+        self._following = 0
 
     @property
     def now(self) -> Deployment:
@@ -135,6 +135,21 @@ class Current:
                 self._users[deployment] -= 1
             self._forget()
 
+    @contextmanager
+    def followed(self) -> Iterator[Deployment]:
+        """The deployment of this moment, while the one that may follow it is made.
+
+        Nothing is let go of within the block: the next one may go on with what an older one has.
+        """
+        with self._lock:
+            self._following += 1
+        try:
+            yield self._now
+        finally:
+            with self._lock:
+                self._following -= 1
+            self._forget()
+
     def replace(self, deployment: Deployment) -> None:
         """Give it to new requests."""
         with self._lock:
@@ -145,15 +160,18 @@ class Current:
     def _forget(self) -> None:
         """Let go of what only deployments served that nobody uses any more."""
         with self._lock:
+            if self._following:
+                return  # at the end of that
             idle = [d for d, users in self._users.items() if not users and d is not self._now]
             for deployment in idle:
                 del self._users[deployment]
             held = {(id(d.engine), inner) for d in self._users for inner in d.names.values()}
+            for deployment in idle:
+                for inner in deployment.names.values():
+                    if (id(deployment.engine), inner) not in held:
+                        deployment.engine.remove(inner)
             engines = {id(d.engine) for d in self._users}
-        for deployment in idle:
-            if id(deployment.engine) not in engines:
-                deployment.engine.close()
-                continue
-            for inner in deployment.names.values():
-                if (id(deployment.engine), inner) not in held:
-                    deployment.engine.remove(inner)
+            unused = {id(d.engine): d.engine for d in idle if id(d.engine) not in engines}
+        for engine in unused.values():
+            # its batches end a step first, and this may be the event loop
+            threading.Thread(target=engine.close, name="close").start()

@@ -7,9 +7,10 @@ time.
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from components.serving.engine import BASE, RequestError
+from components.serving.engine import RequestError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,18 +20,19 @@ MOST_TOKENS = 256  # a page shows no more, and attention is their square
 EXPECTED = 8  # of the next tokens at each position
 NEIGHBOURS = 6  # of each vector
 DIGITS = 5
+OPENING = Lock()  # who asks for a model that is just being opened waits, and opens no other copy
 
 
 class Inside:
     """One model, open: the base of a folder with the adapter of another, or without."""
 
-    def __init__(self, name: str, models: Mapping[str, Mapping[str, Any]]) -> None:
-        """models: as an engine describes them; `name` is among them."""
-        self.name, about = name, models[name]
-        base = Path(models[BASE]["path"])
+    def __init__(self, name: str, about: Mapping[str, Any], base: Mapping[str, Any]) -> None:
+        """about, base: what an engine tells of the model `name`, and of its base."""
+        self.name, self.generates = name, _generates(about["method"])
         folder = Path(about["path"]) if about["method"] else None
-        self.generates = _generates(folder)
-        self.model, self.tokenizer = _opened(base, folder, about["content"])
+        with OPENING:
+            opened = _opened(Path(base["path"]), folder, about["content"])
+        self.model, self.tokenizer = opened
 
     def predictions(self, text: str) -> dict[str, Any]:
         """The next token's probabilities at each position of `text`.
@@ -150,10 +152,10 @@ class Inside:
             raise RequestError(f"no {what} {number}: there are {count}, from 0 on", what)
 
 
-def _generates(folder: Path | None) -> bool:
-    from components.adapters import method_of
+def _generates(method: str | None) -> bool:
+    from components.adapters import METHODS
 
-    return folder is None or method_of(folder).generates
+    return method is None or METHODS[method].generates
 
 
 @lru_cache(HELD)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 
 from components.serving import replies, schemas, tokenizing
-from components.serving.engine import RequestError
+from components.serving.engine import BASE, RequestError
 from components.serving.errors import documented
 from components.serving.fingerprints import digest_of
 from components.serving.gateway import Gateway
@@ -95,7 +95,7 @@ def routes(gateway: Gateway, outlook: Outlook) -> APIRouter:
 
 def _tokenizers(gateway: Gateway, outlook: Outlook) -> dict[str, Path]:
     deployment = gateway.current.now
-    served = Path(deployment.models()["base"]["path"])
+    served = Path(deployment.known(BASE)["path"])
     own = str(deployment.identity["pipeline"])
     return {own: served, **{n: path for n, path in outlook.tokenizers.items() if n != own}}
 
@@ -107,10 +107,11 @@ async def _looked(
 
     async def work() -> dict[str, Any]:
         with gateway.admitted() as deployment:
-            deployment.known(model, request.state.key)
+            about, base = deployment.known(model, request.state.key), deployment.known(BASE)
             request.state.story.model = model
-            models = deployment.models()
-            job = gateway.line.run(lambda _: iter([look(Inside(model, models))]), deadline(gateway))
+            job = gateway.line.run(
+                lambda _: iter([look(Inside(model, about, base))]), deadline(gateway)
+            )
             async with aclosing(job) as found:
                 return await anext(found)
 

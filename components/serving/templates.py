@@ -113,16 +113,21 @@ class RegistryTemplates:
 
 
 class FolderTemplates:
-    """The templates that adapter folders were made with, each as version 1."""
+    """The templates that adapter folders were made with; wordings of one prompt are its versions,
+    in the order of `adapters`.
+    """
 
     def __init__(self, adapters: Mapping[str, Path]) -> None:
-        self._found: dict[str, Template] = {}
+        self._found: dict[str, list[Template]] = {}
         for folder in adapters.values():
             prompt = read_json(folder / "adapter.json")["prompt"]
-            self._found[prompt["name"]] = Template(prompt["name"], 1, prompt["template"])
+            name, text = prompt["name"], prompt["template"]
+            known = self._found.setdefault(name, [])
+            if all(template.text != text for template in known):
+                known.append(Template(name, len(known) + 1, text))
 
     def names(self) -> Sequence[str]:
         return tuple(self._found)
 
     def versions(self, name: str) -> Sequence[Template]:
-        return [self._found[name]] if name in self._found else []
+        return self._found.get(name, [])

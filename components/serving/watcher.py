@@ -35,13 +35,14 @@ class Watcher:
     def look(self) -> bool:
         """Look once; say whether something new is served."""
         try:
-            found = self._look(self._current.now)
+            with self._current.followed() as now:
+                found = self._look(now)
+                if found is None:
+                    return False
+                self._current.replace(found)
         except Exception:  # a registry that is away, or holds what cannot be loaded
             log.warning("the registry could not be read; what is served stays", exc_info=True)
             return False
-        if found is None:
-            return False
-        self._current.replace(found)
         told = {"versions": dict(found.versions), "unavailable": found.unavailable()}
         log.info("deployment", extra={"told": told})
         return True
