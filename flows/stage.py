@@ -10,7 +10,10 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components import lineage, locks
 from components.catalogue import Catalogue, load
@@ -18,6 +21,11 @@ from flows import cluster, data, expansion, forkserver, graph, leash, settings
 from flows.places import pipeline_of, places
 from flows.stages import STAGES, Work
 from flows.versions import installed
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from flows.tracking import Tracker
 
 LOCK_WAIT_SECONDS = 20  # an orphan on its leash is gone long before
 
@@ -89,11 +97,10 @@ def _run_tracked(
     started = time.monotonic()
     mlflow = tracking.client(workspace)
     pipeline = pipeline_of(catalogue, stage)
-    run_id, last_step = tracking.open_stage_run(workspace, mlflow, stage, pipeline, marks[0])
-    tracker = tracking.Tracker(mlflow, run_id, evidence.bar(stage), last_step)
+    run_id, told = tracking.open_stage_run(workspace, mlflow, stage, pipeline, marks[0])
+    tracker = tracking.Tracker(mlflow, run_id, evidence.bar(stage), told)
     checkpoints = checkpoints_of(workspace, stage)
-    ended = "FAILED"
-    try:
+    with _ended(mlflow, tracker):
         out = _empty(workspace / ".kindling" / "work" / stage)
         name = stage.split("@")[1]
         work = Work(catalogue, name, workspace, out, checkpoints, *marks, tracker)
@@ -101,19 +108,33 @@ def _run_tracked(
         target = workspace / "artifacts" / output
         content = _put_in_place(out, target, origin)
         new = {key: value for key, value in figures.items() if key not in tracker.last}
-        tracker.metrics(new, step=last_step + 1)
+        tracker.metrics(new)
         seconds = round(time.monotonic() - started, 2)
         evidence.log(mlflow, run_id, workspace, stage, target, origin, content, seconds)
-        ended = "FINISHED"
-    finally:
-        tracker.close()
-        mlflow.set_terminated(run_id, ended)
     if settings.parent_run() is None:
         evidence.tell_parent(mlflow, run_id, stage, figures)
     tracking.run_note(workspace, stage).unlink(missing_ok=True)
     shutil.rmtree(checkpoints, ignore_errors=True)
     about = {"run_id": run_id, "seconds": seconds, "content": content, "output": output}
     evidence.keep_result(workspace, stage, {**about, "figures": figures})
+
+
+@contextmanager
+def _ended(mlflow: "MlflowClient", tracker: "Tracker") -> Iterator[None]:
+    """Write what `tracker` holds and end its run, FINISHED or FAILED.
+
+    What goes wrong in the stage is raised, not what MLflow may say besides.
+    """
+    try:
+        yield
+        tracker.close()
+    except BaseException:
+        with suppress(Exception):
+            tracker.close()
+        with suppress(Exception):
+            mlflow.set_terminated(tracker.run_id, "FAILED")
+        raise
+    mlflow.set_terminated(tracker.run_id, "FINISHED")
 
 
 def checkpoints_of(workspace: Path, stage: str) -> Path:

@@ -8,6 +8,7 @@ checkpoints, reopened, and told nothing twice.
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,13 +108,15 @@ def parent_of_dvc(workspace: Path, mlflow: "MlflowClient", pipeline: str) -> str
 class Tracker:
     """The `Reporter` of one stage: writes to its MLflow run and shows a progress bar."""
 
-    def __init__(self, mlflow: "MlflowClient", run_id: str, show, skip_until: int = -1) -> None:
+    def __init__(
+        self, mlflow: "MlflowClient", run_id: str, show, told: Mapping[str, int] | None = None
+    ) -> None:
+        """told: the last step of each figure that the run has, from before a kill."""
         self.mlflow = mlflow
         self.run_id = run_id
         self.last: dict[str, float] = {}
         self._show = show
-        self._skip_until = skip_until  # steps that the run already has, from before a kill
-        self._told: dict[str, int] = {}  # the last step of each; a resumed worker tells some again
+        self._told = dict(told or {})  # a resumed worker tells some steps again
         self._buffer: list[tuple[str, float, int, int]] = []
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -130,7 +133,7 @@ class Tracker:
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         self.last.update(values)
         now = int(time.time() * 1000)
-        new = [key for key in values if step > self._told.get(key, self._skip_until)]
+        new = [key for key in values if step > self._told.get(key, -1)]
         self._told.update(dict.fromkeys(new, step))
         with self._lock:
             self._buffer += [(key, float(values[key]), now, step) for key in new]
@@ -142,39 +145,50 @@ class Tracker:
         self.mlflow.log_text(self.run_id, text, name)
 
     def close(self) -> None:
-        """Write what is buffered. Call once, before the run is ended."""
+        """Write what is buffered, before the run is ended.
+
+        Raises:
+            MlflowException: the store refused; what it did not take is kept.
+        """
         self._ended.set()
         self._writer.join()
         self._flush()
 
     def _write_often(self) -> None:
         while not self._ended.wait(FLUSH_SECONDS):
-            self._flush()
+            with suppress(Exception):  # such as a locked database: it is tried again, then told
+                self._flush()
 
     def _flush(self) -> None:
         from mlflow.entities import Metric
 
         with self._lock:
             waiting, self._buffer = self._buffer, []
-        for start in range(0, len(waiting), BATCH):
-            part = [Metric(*entry) for entry in waiting[start : start + BATCH]]
-            self.mlflow.log_batch(self.run_id, metrics=part)
+        try:
+            while waiting:
+                part = [Metric(*entry) for entry in waiting[:BATCH]]
+                self.mlflow.log_batch(self.run_id, metrics=part)
+                waiting = waiting[BATCH:]
+        finally:
+            with self._lock:
+                self._buffer = waiting + self._buffer
 
 
 def open_stage_run(
     workspace: Path, mlflow: "MlflowClient", stage: str, pipeline: str, identity: str
-) -> tuple[str, int]:
-    """The MLflow run of `stage` and the last step that it has: new, or a killed one reopened.
+) -> tuple[str, dict[str, int]]:
+    """The MLflow run of `stage`, new or a killed one reopened, and the last step of each figure
+    that it has.
 
     A run left by another identity (other data, settings or code) is ended as KILLED.
     """
     note = run_note(workspace, stage)
-    if note.is_file():
-        left = read_json(note)
+    if left := read_note(note):
         if left["identity"] == identity and _reopen(mlflow, left["run_id"]):
             _write_note(note, {"identity": identity, "run_id": left["run_id"]})
-            return left["run_id"], _last_step(mlflow, left["run_id"])
-        end_lost(mlflow, note)
+            return left["run_id"], _last_steps(mlflow, left["run_id"])
+        _end_running(mlflow, note)
+        note.unlink(missing_ok=True)
     parent = settings.parent_run() or parent_of_dvc(workspace, mlflow, pipeline)
     tags = {"kindling.stage": stage, "kindling.pipeline": pipeline}
     if parent is not None:
@@ -183,7 +197,7 @@ def open_stage_run(
     said = _tags(f"dvc repro {stage}", {**tags, **_of_rung(stage)})
     run_id = mlflow.create_run(where, run_name=stage, tags=said).info.run_id
     _write_note(note, {"identity": identity, "run_id": run_id})
-    return run_id, -1
+    return run_id, {}
 
 
 def run_note(workspace: Path, name: str) -> Path:
@@ -194,6 +208,14 @@ def run_note(workspace: Path, name: str) -> Path:
     return workspace / ".kindling" / "open_runs" / f"{name}.json"
 
 
+def read_note(note: Path) -> dict | None:
+    """What `note` says; None where there is none, for its owner may drop it at any moment."""
+    try:
+        return read_json(note)
+    except FileNotFoundError:
+        return None
+
+
 def _write_note(note: Path, about: Mapping[str, str]) -> None:
     note.parent.mkdir(parents=True, exist_ok=True)
     process = psutil.Process()
@@ -202,7 +224,9 @@ def _write_note(note: Path, about: Mapping[str, str]) -> None:
 
 def _at_work(note: Path) -> bool:
     """Whether the process that wrote `note` lives; one that took over its number does not count."""
-    about = read_json(note)
+    about = read_note(note)
+    if about is None:
+        return False
     try:
         process = psutil.Process(about["pid"])
         return process.create_time() == about["born"] and process.status() != psutil.STATUS_ZOMBIE
@@ -210,18 +234,14 @@ def _at_work(note: Path) -> bool:
         return False
 
 
-def end_lost(mlflow: "MlflowClient", note: Path) -> None:
-    """End the run that `note` names as KILLED, if it still runs, and drop the note."""
-    _end_running(mlflow, read_json(note)["run_id"])
-    note.unlink()
-
-
-def _end_running(mlflow: "MlflowClient", run_id: str) -> None:
+def _end_running(mlflow: "MlflowClient", note: Path) -> None:
+    """End the run that `note` names as KILLED, if it still runs."""
     from mlflow.exceptions import MlflowException
 
+    about = read_note(note)
     try:
-        if mlflow.get_run(run_id).info.status == "RUNNING":
-            mlflow.set_terminated(run_id, "KILLED")
+        if about and mlflow.get_run(about["run_id"]).info.status == "RUNNING":
+            mlflow.set_terminated(about["run_id"], "KILLED")
     except MlflowException:
         return  # the store was wiped or moved: nothing to end
 
@@ -236,9 +256,13 @@ def _reopen(mlflow: "MlflowClient", run_id: str) -> bool:
     return True
 
 
-def _last_step(mlflow: "MlflowClient", run_id: str) -> int:
-    history = mlflow.get_metric_history(run_id, "loss")
-    return max((metric.step for metric in history), default=-1)
+def _last_steps(mlflow: "MlflowClient", run_id: str) -> dict[str, int]:
+    """By figure, for a stage may train twice, each time from step 0."""
+    names = mlflow.get_run(run_id).data.metrics
+    return {
+        name: max(metric.step for metric in mlflow.get_metric_history(run_id, name))
+        for name in names
+    }
 
 
 def log_datasets(mlflow: "MlflowClient", run_id: str, hashes: Mapping[str, str]) -> None:
@@ -268,8 +292,6 @@ def end_all_lost(workspace: Path, patience: float = 0.0) -> None:
             time.sleep(0.05)
         if _at_work(note):
             continue
-        mlflow = client(workspace)
-        if "@" in note.name:
-            _end_running(mlflow, read_json(note)["run_id"])
-        else:
-            end_lost(mlflow, note)
+        _end_running(client(workspace), note)
+        if "@" not in note.name:
+            note.unlink(missing_ok=True)

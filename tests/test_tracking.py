@@ -1,9 +1,13 @@
 """What a stage tells MLflow."""
 
+import os
+import time
 from types import SimpleNamespace
 
+import pytest
+
 from components.catalogue import load
-from flows import evidence, tracking
+from flows import evidence, stage, tracking
 from flows.evidence import MOST_PARAMETERS
 from tests.conftest import ROOT
 
@@ -20,6 +24,103 @@ def test_figures_that_a_replaced_worker_tells_again_are_kept_once(tiny_workspace
     steps = [metric.step for metric in mlflow.get_metric_history(run_id, "loss")]
     assert steps == [1, 2, 3, 4]
     assert [metric.value for metric in mlflow.get_metric_history(run_id, "cost")] == [1.0]
+
+
+def test_a_resumed_stage_tells_a_second_training_from_its_first_step(tiny_workspace):
+    """BERT's classifier was taken for steps of its pretraining, and its curves were lost."""
+    mlflow = tracking.client(tiny_workspace)
+    run_id, told = tracking.open_stage_run(tiny_workspace, mlflow, "bert@b-1", "a", "identity")
+    tracker = tracking.Tracker(mlflow, run_id, print, told)
+    tracker.metrics({"loss": 1.0}, 3000)
+    tracker.metrics({"classifier.loss": 1.0}, 1)
+    tracker.close()
+    again, told = tracking.open_stage_run(tiny_workspace, mlflow, "bert@b-1", "a", "identity")
+    assert again == run_id and told == {"loss": 3000, "classifier.loss": 1}
+    tracker = tracking.Tracker(mlflow, run_id, print, told)
+    for step in (1, 2):
+        tracker.metrics({"loss": 2.0, "classifier.loss": 2.0, "classifier.cost": 2.0}, step)
+    tracker.close()
+
+    def steps(key: str) -> list[int]:
+        return [metric.step for metric in mlflow.get_metric_history(run_id, key)]
+
+    assert [steps(f"{name}loss") for name in ("", "classifier.")] == [[3000], [1, 2]]
+    assert steps("classifier.cost") == [1, 2]
+
+
+class Locked:
+    """A store that refuses the first calls, as MLflow's does while its database is locked."""
+
+    def __init__(self, refused: float) -> None:
+        self.refused, self.calls = refused, 0
+        self.told: list[tuple[str, int]] = []
+        self.ended: list[str] = []
+
+    def log_batch(self, _run_id: str, metrics=()) -> None:
+        self.calls += 1
+        if self.calls <= self.refused:
+            raise RuntimeError("TEMPORARILY_UNAVAILABLE")
+        self.told += [(metric.key, metric.step) for metric in metrics]
+
+    def set_terminated(self, _run_id: str, status: str) -> None:
+        self.ended.append(status)
+
+
+def test_figures_that_the_store_refuses_are_told_later_and_the_writer_lives_on(monkeypatch):
+    """One failed batch ended the thread, and was lost."""
+    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.01)
+    store = Locked(refused=2)
+    tracker = tracking.Tracker(store, "run", print)
+    tracker.metrics({"loss": 3.0}, 1)
+    deadline = time.monotonic() + 60
+    while store.calls < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    tracker.metrics({"loss": 2.0}, 2)
+    while len(store.told) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert store.told == [("loss", 1), ("loss", 2)], "nothing was told while the stage ran"
+    tracker.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "refused", "ended"),
+    [(None, 0, "FINISHED"), (ValueError, 0, "FAILED"), (ValueError, 99, "FAILED")],
+)
+def test_a_run_is_ended_and_the_stages_own_error_told(error, refused, ended):
+    store = Locked(refused)
+    tracker = tracking.Tracker(store, "run", print)
+
+    def work() -> None:
+        with stage._ended(store, tracker):
+            tracker.metrics({"loss": 1.0}, 1)
+            if error:
+                raise error("the corpus is too short")
+
+    if error:
+        with pytest.raises(error, match="too short"):
+            work()
+    else:
+        work()
+    assert store.ended == [ended] and bool(store.told) == (refused == 0)
+
+
+def test_a_run_that_could_not_be_told_all_is_no_finished_one():
+    store = Locked(refused=99)
+    tracker = tracking.Tracker(store, "run", print)
+    with pytest.raises(RuntimeError, match="UNAVAILABLE"), stage._ended(store, tracker):
+        tracker.metrics({"loss": 1.0}, 1)
+    assert store.ended == ["FAILED"]
+
+
+def test_a_note_that_its_owner_drops_meanwhile_is_no_lost_run(tmp_path, monkeypatch):
+    """A stage of a bare `dvc repro` that ended then let a new run fail at its start."""
+    note = tracking.run_note(tmp_path, "base@a")
+    tracking._write_note(note, {"run_id": "r"})
+    assert tracking.read_note(note)["pid"] == os.getpid()
+    monkeypatch.setattr(time, "sleep", lambda _seconds: note.unlink())
+    monkeypatch.setattr(tracking, "client", lambda _workspace: None)
+    tracking.end_all_lost(tmp_path, patience=60)
+    assert tracking.read_note(note) is None
 
 
 class Store:
