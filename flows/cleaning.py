@@ -3,14 +3,13 @@
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components import locks
 from components.catalogue import load
-from components.lineage import read_json
 from flows import graph, settings, tracking
-from flows.care import running
 from flows.tracking import PARENT, UNOWNED
 from flows.workspace import workspaces
 
@@ -19,25 +18,39 @@ if TYPE_CHECKING:
 
 LOST = ("FAILED", "KILLED")
 LIVING = ("FINISHED", "RUNNING")
+AT_ONCE = 1000  # runs in one argument, of which Linux takes 128 KiB; an id has 32 characters
+TRIAL_LOCK = "lock"  # within each trial's folder
 
 
 def leftovers(workspace: Path) -> dict[str, list[Path]]:
     """What `clean` may delete: folders and files by what they are."""
     state = workspace / ".kindling"
-    busy = {name for name, _ in running(workspace)}
-    idle = [
-        path
-        for kind in ("checkpoints", "work")
-        for path in sorted((state / kind).glob("*@*"))
-        if path.name not in busy
-    ]
     return {
-        "checkpoints and half-written folders of stages that do not run": idle,
+        "checkpoints and half-written folders of stages that do not run": [
+            path for kind in ("checkpoints", "work") for path in _idle(state / kind)
+        ],
         "evaluations made for the gate": sorted((state / "rejudged").glob("*")),
-        "trials of comparisons and ladders, which would be made anew": sorted(
-            (state / "trials").glob("*")
-        ),
+        "trials of comparisons and ladders, which would be made anew": _idle(state / "trials"),
     }
+
+
+def _idle(folder: Path) -> list[Path]:
+    """The folders in `folder` that hold something and in which nobody works."""
+    found = sorted(folder.glob("*"))
+    return [path for path in found if _parts(path) and locks.holder(_lock_of(path)) is None]
+
+
+def _lock_of(path: Path) -> Path | None:
+    """What whoever works in `path` holds; None where that is the run's lock alone."""
+    if path.parent.name == "trials":
+        return path / TRIAL_LOCK
+    stages = path.parent.name in ("checkpoints", "work")
+    return path.parents[1] / "locks" / path.name if stages else None
+
+
+def _parts(path: Path) -> list[Path]:
+    """What is in `path`, but for a trial's lock: that stays, for somebody may wait for it."""
+    return [part for part in path.glob("*") if part != path / TRIAL_LOCK]
 
 
 def lost_runs(workspace: Path) -> list["Run"]:
@@ -56,8 +69,8 @@ def lost_runs(workspace: Path) -> list["Run"]:
     experiments = [experiment.experiment_id for experiment in found if experiment]
     runs = list(mlflow.search_runs(experiments, run_view_type=ViewType.ALL, max_results=50_000))
     kept = {version.run_id for version in mlflow.search_model_versions()}
-    notes = (workspace / ".kindling" / "open_runs").glob("*.json")
-    kept |= {read_json(note)["run_id"] for note in notes}
+    notes = map(tracking.read_note, (workspace / ".kindling" / "open_runs").glob("*.json"))
+    kept |= {about["run_id"] for about in notes if about}
     kept |= {run.data.tags.get(PARENT, "") for run in runs if run.info.status in LIVING}
     return [
         run
@@ -81,11 +94,13 @@ def forget(workspace: Path, runs: list["Run"]) -> None:
     uri = settings.tracking_uri(workspace)
     if not runs or uri.startswith("http"):
         return
-    ids = ",".join(run.info.run_id for run in runs)
-    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--run-ids", ids]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise OSError(f"'mlflow gc' failed:\n{done.stderr[-1000:]}")
+    ids = [run.info.run_id for run in runs]
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--run-ids"]
+    for start in range(0, len(ids), AT_ONCE):
+        part = ",".join(ids[start : start + AT_ONCE])
+        done = subprocess.run([*command, part], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise OSError(f"'mlflow gc' failed:\n{done.stderr[-1000:]}")
 
 
 def size(path: Path) -> int:
@@ -97,14 +112,28 @@ def size(path: Path) -> int:
 def clean(workspace: Path, paths: list[Path], runs: list["Run"]) -> None:
     """Delete `paths`, MLflow's `runs`, and what no workspace of the repository uses in DVC's cache.
 
+    A stage or trial that began since they were listed keeps its own: a bare `dvc repro` takes no
+    lock of a run.
+
     Raises:
         Held: a run is at work.
     """
     with locks.hold(workspace / ".kindling" / "run.lock"):
         for path in paths:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         forget(workspace, runs)
         graph.call(workspace, "gc", "--workspace", "--force", *_mates(workspace))
+
+
+def _remove(path: Path) -> None:
+    """Delete `path`, unless somebody works in it."""
+    lock = _lock_of(path)
+    with suppress(locks.Held), locks.hold(lock) if lock else nullcontext():
+        if path.parent.name != "trials":
+            shutil.rmtree(path, ignore_errors=True)
+            return
+        for part in _parts(path):
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def unused_cache(workspace: Path) -> str:
