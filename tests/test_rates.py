@@ -52,7 +52,7 @@ def test_the_rate_with_the_lowest_loss_trains_the_rung(ground, tmp_path):
     assert [(t["learning_rate"], t["validation_loss"]) for t in told] == list(LOSSES.items())
     assert [t["chosen"] for t in told] == [False, True, False]
     for block, given in trainer.asked:
-        assert block.training.steps == 10 and given.seed == rates.SEED
+        assert block.training.steps == 50 and given.seed == rates.SEED
         assert given.checkpoints.parent.parent == tmp_path / "trials"
     assert {path.name for path in (tmp_path / "trials").glob("*/*")} == {"lock", "trial.json"}
 

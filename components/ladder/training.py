@@ -8,7 +8,6 @@ from components.training.optimizers import Optimizer
 from components.training.schedule import Schedule
 from components.training.settings import Steps
 
-TRIAL = 5  # a trial takes this part of the steps, where the catalogue does not say how many
 Rate = Annotated[float, Field(gt=0)]
 
 
@@ -27,7 +26,7 @@ class Training(Steps):
     """`Steps` of a whole model, whose seed is that of its stage.
 
     learning_rate: one, or several, each of which is tried (see `ladder.rates`). trial_steps: of a
-    trial; a fifth of `steps` by default.
+    trial; `steps` by default: shorter ones were seen to choose other rates.
     """
 
     learning_rate: OneOrSeveral
@@ -52,4 +51,4 @@ class Training(Steps):
     @property
     def tried_for(self) -> int:
         """The steps of a trial."""
-        return self.trial_steps or max(1, self.steps // TRIAL)
+        return self.trial_steps or self.steps
