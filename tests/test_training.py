@@ -307,6 +307,19 @@ def test_the_last_two_and_the_best_are_kept(tmp_path):
     assert checkpoints.latest() == (5, {"value": 5})
 
 
+def test_another_runs_checkpoints_neither_count_nor_go(tmp_path):
+    """Its higher steps once had a new run's deleted as they were written, the best one's too."""
+    old, new = Checkpoints(tmp_path, "old"), Checkpoints(tmp_path, "new")
+    old.save(800, {"value": 8}, 0.1)
+    old.save(900, {"value": 9})
+    assert new.newest() is None and new.latest() is None
+    for step, loss in ((100, 2.0), (200, 3.0), (300, 3.0), (400, 3.0)):
+        assert new.save(step, {"value": step}, loss).is_file()
+    assert new.latest() == (400, {"value": 400})
+    assert [int(path.name.split("-")[1]) for path in new._files()] == [400, 300, 100]
+    assert old.latest() == (900, {"value": 9}), "the settings may be set back"
+
+
 def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(tmp_path):
     objective = make_objective()
     batch = objective.batch

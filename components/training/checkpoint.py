@@ -1,7 +1,8 @@
 """Checkpoints that survive `kill -9`: written whole or not at all, and never another run's.
 
-A file's name holds its step and the hash of its bytes, so one that is torn or altered is known as
-such and the one before it is taken.
+A file's name holds its step, the hash of its run's identity, and the hash of its bytes: one that is
+torn or altered is known as such, and the one before it is taken; one of another run, whose data,
+settings or code were others, neither counts nor is touched.
 """
 
 import errno
@@ -11,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from components.lineage import file_hash, read_json, write_json
+from components.lineage import file_hash, read_json, text_hash, write_json
 
 KEPT = 2  # the newest; the best one is kept beside them
 HASH_LENGTH = 16
-NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
+NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})-([0-9a-f]{16})\.pt")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -25,6 +26,7 @@ class Checkpoints:
     def __init__(self, folder: Path, identity: str, say: Callable[[str], None] = print) -> None:
         self.folder = folder
         self.identity = identity
+        self._mark = text_hash(identity)[:HASH_LENGTH]
         self._say = say
 
     def save(self, step: int, state: dict[str, Any], loss: float | None = None) -> Path:
@@ -42,10 +44,11 @@ class Checkpoints:
         temporary = self.folder / f".writing-{os.getpid()}"
         try:
             with temporary.open("wb") as file:
-                torch.save({"identity": self.identity, "step": step, "state": state}, file)
+                torch.save({"step": step, "state": state}, file)
                 file.flush()
                 os.fsync(file.fileno())
-            path = self.folder / f"step-{step:09d}-{file_hash(temporary)[:HASH_LENGTH]}.pt"
+            content = file_hash(temporary)[:HASH_LENGTH]
+            path = self.folder / f"step-{step:09d}-{self._mark}-{content}.pt"
             os.replace(temporary, path)
         except (OSError, RuntimeError) as error:
             raise self._failed(step, error) from error
@@ -72,10 +75,10 @@ class Checkpoints:
 
     def _best(self, name: str, loss: float | None) -> str | None:
         """The name of the checkpoint with the lowest validation loss, that of `name` counted in."""
-        known = self._read("best.json") or {}
+        known = self._read_own("best.json") or {}
         if loss is not None and loss < known.get("loss", float("inf")):
             known = {"name": name, "loss": loss}
-            self._write("best.json", known)
+            self._write_own("best.json", known)
         return known.get("name")
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
@@ -83,12 +86,10 @@ class Checkpoints:
         import torch
 
         for path in self._files():
-            if file_hash(path)[:HASH_LENGTH] != NAME.fullmatch(path.name)[2]:
+            if file_hash(path)[:HASH_LENGTH] != NAME.fullmatch(path.name)[3]:
                 self._say(f"checkpoint {path.name} is torn or altered; taking the one before")
                 continue
             held = torch.load(path, weights_only=True, map_location="cpu")
-            if held["identity"] != self.identity:
-                continue  # other data, settings or code: this run starts afresh
             return held["step"], held["state"]
         return None
 
@@ -100,29 +101,28 @@ class Checkpoints:
         return (found[1]["history"], found[1]["worked"]) if found else ([], 0.0)
 
     def newest(self) -> Path | None:
-        """The file of the newest checkpoint, whosever it is."""
+        """The file of this run's newest checkpoint."""
         return next(iter(self._files()), None)
 
     def remember(self, choices: dict[str, Any]) -> None:
         """Keep what was chosen at run time: a run that is begun again must choose the same."""
-        self._write("choices.json", {"identity": self.identity, **choices})
+        self._write_own("choices.json", choices)
 
     def remembered(self) -> dict[str, Any] | None:
         """What `remember` kept for this run."""
-        found = self._read("choices.json")
-        if not found or found.pop("identity") != self.identity:
-            return None
-        return found
+        return self._read_own("choices.json")
 
-    def _write(self, name: str, value: dict[str, Any]) -> None:
+    def _write_own(self, name: str, value: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / name, value)
+        write_json(self.folder / name, {"identity": self.identity, **value})
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read_own(self, name: str) -> dict[str, Any] | None:
+        """What this run wrote; None where another one did, or none."""
         path = self.folder / name
-        return read_json(path) if path.is_file() else None
+        found = read_json(path) if path.is_file() else {}
+        return found if found.pop("identity", None) == self.identity else None
 
     def _files(self) -> list[Path]:
-        """The checkpoints, newest first."""
-        found = [p for p in self.folder.glob("step-*.pt") if NAME.fullmatch(p.name)]
-        return sorted(found, key=lambda path: path.name, reverse=True)
+        """This run's checkpoints, newest first."""
+        found = self.folder.glob(f"step-*-{self._mark}-*.pt")
+        return sorted((p for p in found if NAME.fullmatch(p.name)), reverse=True)
