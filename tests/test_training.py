@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,43 @@ def test_interrupted_by_a_signal_it_goes_on_bit_by_bit(tmp_path, optimizer):
     assert "resumed at step 5" in told.notes
     assert equal(expected[1], resumed[1])
     assert expected[0] == resumed[0]
+
+
+def test_a_signal_in_the_last_steps_validation_stops_the_run_too(tmp_path):
+    """Else whoever asked sees the next training begin, such as that of a classifier."""
+    expected = run(tmp_path / "whole")
+    objective = make_objective()
+    validate, seen = objective.validate, []
+
+    def interrupting():
+        seen.append(1)
+        if len(seen) == 3:  # after steps 4, 8 and 12
+            os.kill(os.getpid(), signal.SIGTERM)
+        return validate()
+
+    objective.validate = interrupting
+    with pytest.raises(loop.Interrupted, match="SIGTERM at step 12 of 12, which is kept"):
+        run(tmp_path / "cut", objective)
+    resumed = run(tmp_path / "cut")
+    assert equal(expected[1], resumed[1]) and expected[0] == resumed[0]
+
+
+def test_a_resumed_run_counts_the_seconds_since_the_last_figures(tmp_path):
+    """Of a long run a hundredth of the steps, at each try."""
+    objective = make_objective()
+    batch = objective.batch
+
+    def slow(step, rows):
+        time.sleep(0.1)
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(step, rows)
+
+    objective.batch = slow
+    with pytest.raises(loop.Interrupted):
+        run(tmp_path, objective, steps=1000, evaluate_every=500)
+    _, worked = Checkpoints(tmp_path, "run").so_far()
+    assert worked > 0.5
 
 
 def no_memory(_precision):

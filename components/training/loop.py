@@ -253,8 +253,8 @@ class _Run:
         minutes = (time.monotonic() - self._saved) / 60
         own = stopped[0] if stopped else int(minutes >= self.plan.checkpoint_minutes)
         said = devices.highest(own)  # 1: a checkpoint is due; more: the signal that stops a run
-        if not said or done == self.plan.steps:
-            return
+        if said not in STOPPING and (not said or done == self.plan.steps):
+            return  # a signal counts in the last step too: more may follow, such as a classifier
         self.teller.aside(lambda: self._save(done))
         self._saved = time.monotonic()
         if said in STOPPING:
@@ -268,7 +268,7 @@ class _Run:
             "parameters": devices.whole([p.detach() for p in self.parameters]),
             "optimizers": devices.whole([o.state_dict() for o in self.optimizers]),
             "history": self.teller.history,
-            "worked": self.teller.worked,
+            "worked": self.teller.so_far(),
         }
         if devices.first():
             self.checkpoints.save(done, state, self._validated)

@@ -36,6 +36,10 @@ class Teller:
         self.worked += taken
         return value
 
+    def so_far(self) -> float:
+        """`worked` as of now: with the time since the last figures, for a checkpoint to keep."""
+        return self.worked + time.monotonic() - self._at
+
     def note(self, step: int, loss: float, norm: float, validation: float | None) -> None:
         """Record the figures of `step` (from 0), and what they say about speed."""
         plan = self.plan
