@@ -251,6 +251,14 @@ def test_a_resumed_run_counts_the_seconds_since_the_last_figures(tmp_path):
     assert worked > 0.5
 
 
+@pytest.mark.parametrize(("steps", "asked"), [(19, 10), (20, 10), (3, 10), (101, 2), (7, 1)])
+def test_evaluations_are_at_most_those_asked_for(steps, asked):
+    """19 steps with 10 evaluations once made 19."""
+    each = plan.evaluate_every(steps, asked)
+    made = [done for done in range(1, steps + 1) if done % each == 0 or done == steps]
+    assert (len(made) <= asked and len(made) > asked / 2) or made == list(range(1, steps + 1))
+
+
 def no_memory(_precision):
     return 0.0
 

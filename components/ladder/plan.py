@@ -1,7 +1,7 @@
 """From the settings of a rung's training to the plan of the loop."""
 
 from components.ladder.training import Training
-from components.training.plan import Plan
+from components.training.plan import Plan, evaluate_every
 
 
 def plan_of(training: Training, rows: int, seed: int) -> Plan:
@@ -19,7 +19,7 @@ def plan_of(training: Training, rows: int, seed: int) -> Plan:
     )
     return Plan(
         rows=rows,
-        evaluate_every=max(1, training.steps // training.evaluations),
+        evaluate_every=evaluate_every(training.steps, training.evaluations),
         seed=seed,
         **{key: getattr(training, key) for key in same},
     )

@@ -61,6 +61,13 @@ class Plan:
         return max(1, self.steps // 100)  # points of a loss curve
 
 
+def evaluate_every(steps: int, evaluations: int) -> int:
+    """After how many steps each time, so that with the one at the end there are at most
+    `evaluations` in all.
+    """
+    return -(-steps // evaluations)
+
+
 @dataclass(frozen=True)
 class Choices:
     """What may shape the last bits and is chosen at run time; a resumed run takes it over."""

@@ -17,7 +17,7 @@ from components.training.checkpoint import Checkpoints
 from components.training.loop import train
 from components.training.machine import Precision
 from components.training.optimizers import Optimizer
-from components.training.plan import Compile, Plan
+from components.training.plan import Compile, Plan, evaluate_every
 from components.training.schedule import Schedule
 from components.training.windows import Windows
 
@@ -164,7 +164,7 @@ def _plan(block: Pretrain, model: "PreTrainedModel", tokens: Path) -> Plan:
     same = ("steps", "seed", "schedule", "optimizer", "compile", "exact")
     return Plan(
         rows=block.rows(context),
-        evaluate_every=max(1, block.steps // block.evaluations),
+        evaluate_every=evaluate_every(block.steps, block.evaluations),
         micro_rows=micro // context if micro else None,
         tokens=block.batch_tokens,
         flops=llama.training_flops(model.config, sum(p.numel() for p in model.parameters())),
