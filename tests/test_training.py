@@ -259,6 +259,18 @@ def test_evaluations_are_at_most_those_asked_for(steps, asked):
     assert (len(made) <= asked and len(made) > asked / 2) or made == list(range(1, steps + 1))
 
 
+def test_memory_is_free_as_far_as_the_container_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    assert machine.free_memory() > 10**7  # without a limit it is the machine's
+    told = {"current": "900000\n", "stat": "anon 500000\ninactive_file 300000\n"}
+    for limit, free in (("1000000\n", 400_000), ("max\n", None)):
+        for name, text in {**told, "max": limit}.items():
+            (tmp_path / f"memory.{name}").write_text(text)
+        found = machine.free_memory()
+        assert found == free if free else found > 10**7
+
+
 def no_memory(_precision):
     return 0.0
 

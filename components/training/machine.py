@@ -1,6 +1,7 @@
 """What this machine can do: its precision, its compiler, its memory and its speed."""
 
 import ctypes
+import math
 import os
 import resource
 import statistics
@@ -21,6 +22,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 FAST_BYTES, TIGHT_BYTES = 1 << 30, 1 << 17
 PLENTY = 2.0  # times the need: room for the heap's holes
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in which getrusage(2) counts memory
+CGROUP = Path("/sys/fs/cgroup")  # as a container sees its own
 MATRIX = {"cpu": 2048, "cuda": 8192}  # large enough that products reach their full rate
 MATRIX_ROUNDS = 3
 
@@ -167,14 +169,28 @@ def peak_memory() -> int:
     return int(line.split()[1]) * 1024
 
 
-def free_memory() -> int:
+def free_memory() -> float:
     """Bytes that are free for training: of the device, or in memory."""
     import psutil
     import torch
 
     if device().type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    return psutil.virtual_memory().available
+    return min(psutil.virtual_memory().available, _left_in(CGROUP))
+
+
+def _left_in(group: Path) -> float:
+    """Bytes that a container's limit (cgroup v2) leaves; infinite where there is none.
+
+    Files that it read and does not use count as free, for they go when memory is asked for.
+    """
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        held = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except FileNotFoundError:
+        return math.inf
+    return math.inf if limit == "max" else int(limit) - used + int(held["inactive_file"])
 
 
 def threads() -> int:
