@@ -62,7 +62,10 @@ def _ladder(work: Work) -> dict[str, float]:
 
 
 def _seconds(work: Work) -> dict[str, float]:
-    """How long the trainings of a ladder took, of those that this workspace made itself."""
+    """How long the trainings of a ladder took, of those that this workspace made itself: each its
+    own seconds, in all its tries, not its stage's, which may have waited for another's trials.
+    """
+    from components.training.checkpoint import WORKED
     from flows import evidence
 
     catalogue = work.catalogue
@@ -70,8 +73,8 @@ def _seconds(work: Work) -> dict[str, float]:
     for rung, seed in keys(catalogue.ladders[work.name].rungs, catalogue.seeds):
         name = key(rung, seed)
         result = evidence.result_of(work.workspace, f"{catalogue.rungs[rung].group}@{name}")
-        if result:
-            found[name] = result["seconds"]
+        if result.get(WORKED) is not None:
+            found[name] = result[WORKED]
     return found
 
 

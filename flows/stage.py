@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from components import lineage, locks
 from components.catalogue import Catalogue, load
+from components.training.checkpoint import WORKED
 from flows import cluster, data, expansion, forkserver, graph, leash, settings
 from flows.places import pipeline_of, places
 from flows.stages import STAGES, Work
@@ -116,6 +117,7 @@ def _run_tracked(
     tracking.run_note(workspace, stage).unlink(missing_ok=True)
     shutil.rmtree(checkpoints, ignore_errors=True)
     about = {"run_id": run_id, "seconds": seconds, "content": content, "output": output}
+    about[WORKED] = tracker.last.get(WORKED)  # unlike the stage's, of all tries and of no trials
     evidence.keep_result(workspace, stage, {**about, "figures": figures})
 
 

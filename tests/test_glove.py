@@ -11,7 +11,7 @@ from components.models.embedding import Glove
 from components.models.glove import TILE, GloveLearner
 from components.models.glove_kernel import descend
 from components.reporter import Silent
-from components.training.checkpoint import Checkpoints
+from components.training.checkpoint import WORKED, Checkpoints
 from components.training.epochs import train_epochs
 from components.word_text import Text
 
@@ -105,12 +105,20 @@ def test_steps_are_those_of_torch(text: Text):
     np.testing.assert_allclose(learner.weights, weights.detach(), atol=1e-5)
 
 
+class Told(Silent, dict):
+    def metrics(self, values, step=0):
+        self.update(values)
+
+
 def test_a_run_goes_on_as_if_it_had_never_stopped(text: Text, tmp_path: Path):
     whole = GloveLearner(BLOCK, text, seed=1)
     history = train_epochs(whole, 3, Checkpoints(tmp_path / "a", "x"), Silent())
     first = GloveLearner(BLOCK, text, seed=1)
     train_epochs(first, 2, Checkpoints(tmp_path / "b", "x"), Silent())
     second = GloveLearner(BLOCK, text, seed=1)
-    assert train_epochs(second, 3, Checkpoints(tmp_path / "b", "x"), Silent()) == history
+    _, before = Checkpoints(tmp_path / "b", "x").so_far()
+    told = Told()
+    assert train_epochs(second, 3, Checkpoints(tmp_path / "b", "x"), told) == history
+    assert before > 0 and told[WORKED] == pytest.approx(before + told["epoch_seconds"], abs=0.01)
     np.testing.assert_array_equal(second.vectors(), whole.vectors())
     assert [told["loss"] for told in history] == sorted((t["loss"] for t in history), reverse=True)

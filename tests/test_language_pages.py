@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,8 @@ from components.ladder.block import Rung
 from components.ladder.climb import Climb
 from components.lineage import read_json, write_json
 from components.report.ladder import neural
+from components.training.checkpoint import WORKED
+from flows import climbing, evidence
 
 MODELS = {
     "ngram": {"family": "ngram", "order": 3, "width": 8, "hidden": 8, "context": 8},
@@ -59,6 +62,23 @@ def test_a_trainings_seconds_are_told_where_this_workspace_made_it(tmp_path):
     climb = climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})
     page = neural.page(replace(climb, seconds={"lstm-1": 61.7}))
     assert "ngram 600 MFLOPs, lstm 600 MFLOPs in 62 s." in page.cost
+
+
+def test_a_trainings_seconds_are_its_own_and_not_its_stages(monkeypatch):
+    """A stage's are those of its last try, with the trials that it made or waited for."""
+    results = {
+        "language@lstm-1": {"seconds": 900.0, WORKED: 61.7},
+        "language@lstm-2": {"seconds": 900.0, WORKED: None},
+        "language@lstm-3": {},
+    }
+    monkeypatch.setattr(evidence, "result_of", lambda _workspace, stage: results[stage])
+    catalogue = SimpleNamespace(
+        ladders={"ladder": SimpleNamespace(rungs=["lstm"])},
+        rungs={"lstm": SimpleNamespace(group="language")},
+        seeds=3,
+    )
+    work = SimpleNamespace(catalogue=catalogue, name="ladder", workspace=None)
+    assert climbing._seconds(work) == {"lstm-1": 61.7}
 
 
 def test_the_learning_rates_that_were_tried_are_told_with_what_they_came_to(tmp_path):

@@ -336,6 +336,7 @@ def test_it_tells_what_people_ask(tmp_path):
         assert figures[name] > 0, name
     assert "of the matrix rate" in told.notes[-1] and "left" in told.notes[-1]
     on_device = "device_hours" in price
+    assert price["training_seconds"] > 0
     hours = price["device_hours"] if on_device else price["core_hours"] / torch.get_num_threads()
     assert price["cost"] == pytest.approx(2 * hours, abs=2e-5)
 

@@ -17,6 +17,7 @@ from components.lineage import file_hash, read_json, text_hash, write_json
 KEPT = 2  # the newest; the best one is kept beside them
 HASH_LENGTH = 16
 NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})-([0-9a-f]{16})\.pt")
+WORKED = "training_seconds"  # the figure that tells what `so_far` counts, at a training's end
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from components.reporter import Reporter
-from components.training.checkpoint import Checkpoints
+from components.training.checkpoint import WORKED, Checkpoints
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,16 +39,19 @@ def train_epochs(
     """
     import torch
 
-    done, history = 0, []
+    done, history, worked = 0, [], 0.0
     if held := checkpoints.latest():
         done, state = held
-        history = state["history"]
+        history, worked = state["history"], state["worked"]
         learner.restore({name: value.numpy() for name, value in state["arrays"].items()})
     for number in range(done, epochs):
         started = time.monotonic()
         history.append({"epoch": number + 1, **learner.epoch(number)})
-        report.metrics({**history[-1], "epoch_seconds": time.monotonic() - started}, number + 1)
+        taken = time.monotonic() - started
+        worked += taken
+        report.metrics({**history[-1], "epoch_seconds": taken}, number + 1)
         report.progress(number + 1, epochs, f"epoch {number + 1}")
         arrays = {name: torch.from_numpy(value) for name, value in learner.state().items()}
-        checkpoints.save(number + 1, {"arrays": arrays, "history": history})
+        checkpoints.save(number + 1, {"arrays": arrays, "history": history, "worked": worked})
+    report.metrics({WORKED: round(worked, 2)}, epochs)
     return history

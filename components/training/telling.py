@@ -7,6 +7,7 @@ from typing import Any
 
 from components.reporter import Reporter
 from components.training import devices, machine
+from components.training.checkpoint import WORKED
 from components.training.plan import Choices, Plan
 
 
@@ -73,11 +74,12 @@ class Teller:
         self.report.progress(done, plan.steps, note)
 
     def end(self) -> None:
-        """Say what it cost: core-hours (device-hours on an accelerator), and money."""
+        """Say what it cost: seconds, core-hours (device-hours on an accelerator), and money."""
         on_device = machine.device().type == "cuda"
         each = 1 if on_device else machine.threads()
         units = self.worked / 3600 * devices.count() * each
         told = {"device_hours" if on_device else "core_hours": round(units, 5)}
+        told[WORKED] = round(self.worked, 2)
         if self.plan.price is not None:
             told["cost"] = round(self.worked / 3600 * self.plan.price, 6)
         per_step = self.plan.tokens or 1

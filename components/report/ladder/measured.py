@@ -80,8 +80,8 @@ def cost(climb: Climb, names: Sequence[str]) -> str:
         seconds = climb.time(name)
         told.append(said if seconds is None else f"{said} in {seconds:.0f} s")
     return (
-        f"Cost of one training, about {FLOPS} FLOPs a parameter and token; seconds are those of "
-        f"its stage, beside whatever else the machine did: {', '.join(told)}."
+        f"Cost of one training, about {FLOPS} FLOPs a parameter and token; seconds are those it "
+        f"worked, without trials, beside whatever else the machine did: {', '.join(told)}."
         + _tuned(climb, names)
     )
 
