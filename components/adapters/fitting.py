@@ -15,7 +15,7 @@ from components.training.checkpoint import Checkpoints
 from components.training.finder import Found, find_rate
 from components.training.loop import train
 from components.training.machine import Precision
-from components.training.plan import Plan
+from components.training.plan import Plan, evaluate_every
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +114,7 @@ class Fitting:
         return Plan(
             steps=block.steps,
             rows=self.batches.size,
-            evaluate_every=max(1, block.steps // block.evaluations),
+            evaluate_every=evaluate_every(block.steps, block.evaluations),
             precision=_resolved(block.precision),
             seed=block.seed,
             **{key: getattr(block, key) for key in same},
