@@ -81,7 +81,7 @@ def test_counts_and_determinism(made: Path, tmp_path: Path):
         }
         assert figures[f"{split}_tokens"] == about["splits"][split]["tokens"]
     assert set(figures) == {f"{split}_tokens" for split in SPLITS}
-    assert report.figures["tokens_per_second"] > 0
+    assert report.figures["encoded_tokens_per_second"] > 0
     assert all(0 < done <= total for done, total in report.seen)
 
 
