@@ -74,7 +74,8 @@ def encode_corpus(
             splits[split] = _encode(engine, whole, report)
     total = sum(entry["tokens"] for entry in splits.values())
     seconds = max(time.monotonic() - started, 1e-9)
-    report.metrics({"tokens_per_second": total / seconds})
+    # not `tokens_per_second`, which is a training's: a rung encodes and trains in one run
+    report.metrics({"encoded_tokens_per_second": total / seconds})
     about = {
         "dtype": kind.str,
         "vocab_size": engine.get_vocab_size(),
