@@ -47,7 +47,7 @@ def test_the_example_chains_two_adapters(extract, folders, tmp_path, monkeypatch
     gateway = make_gateway(made, tmp_path)
     templates = FolderTemplates({"extract": extract, "judge": folders["soft_prompt"]})
     wording = templates.versions("ask")[0].text
-    templates._found["sentiment"] = Template("sentiment", 1, wording)
+    templates._found["sentiment"] = [Template("sentiment", 1, wording)]
     gateway.templates = templates
     text = (ROOT / "docs" / "chaining.md").read_text(encoding="utf-8")
     first, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -13,7 +13,7 @@ def compute(**changes) -> Compute:
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"ray and prefect_ray is not .* 'kindling\[ray\]'"):
+    with pytest.raises(ValueError, match=r"ray and prefect_ray is not .* -e '\.\[ray\]'"):
         cluster.require(compute())
     cluster.require(compute(engine="local"))
 
