@@ -18,8 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import yaml
-
+from components.catalogue import load
 from components.ladder.pairs import Vocabulary, open_vocabulary, spaced
 from components.ladder.translating import judged_sentences, scores, translate
 from components.lineage import read_jsonl
@@ -61,12 +60,12 @@ def main() -> None:
     if not folder.is_dir():
         print(f"{folder} is not there yet: 'cd {given.workspace} && kindling run ladder' makes it")
         return
-    block = yaml.safe_load((given.workspace / "pipelines.yaml").read_text())["rungs"][given.rung]
-    if block["model"]["family"] != "transformer":
+    rung = load(given.workspace, check_files=False).rungs[given.rung]
+    if rung.model.family != "transformer":
         options.error(f"{given.rung} is no transformer and has no positions that could be moved")
-    vocabulary = open_vocabulary(made / "vocabularies" / block["vocabulary"])
+    vocabulary = open_vocabulary(made / "vocabularies" / rung.vocabulary)
     test, train = (
-        list(read_jsonl(made / "datasets" / block["corpus"] / f"{split}.jsonl"))
+        list(read_jsonl(made / "datasets" / rung.corpus / f"{split}.jsonl"))
         for split in ("test", "train")
     )
     least, most = given.words

@@ -136,7 +136,7 @@ def _artifacts(workspace: Path) -> Iterator[Finding]:
 
 
 def _registry(workspace: Path, catalogue: Catalogue) -> Iterator[Finding]:
-    from flows.release import registry
+    from flows.registry import registry
 
     store = registry(workspace)
     for pipeline in catalogue.pipelines:
@@ -166,7 +166,7 @@ def running(workspace: Path) -> Iterator[tuple[str, str]]:
 def status(workspace: Path) -> dict[str, Any]:
     """What is up to date, what is at work, and what is registered and served."""
     from components.promotion import Releases
-    from flows.release import registry
+    from flows.registry import registry
 
     catalogue = load(workspace)
     graph.ensure_repository(workspace)

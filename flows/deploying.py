@@ -16,7 +16,7 @@ from components.serving.deployment import Deployment
 from components.serving.engine import BASE, Engine
 from components.serving.engines import engine_of
 from flows import evidence
-from flows.release import registry, workspace_name
+from flows.registry import registry, workspace_name
 
 log = logging.getLogger("kindling.server")
 GOLDEN = "golden.json"  # of an evaluation: what the adapter must answer when it is loaded

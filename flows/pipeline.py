@@ -175,8 +175,8 @@ def _close(workspace: Path, catalogue: Catalogue, pipeline: str, parent: str, en
 
 
 def _require_names(workspace: Path, catalogue: Catalogue, pipeline: str) -> None:
-    """See `release.require_names`; a ladder registers nothing."""
-    from flows.release import require_names
+    """See `registry.require_names`; a ladder registers nothing."""
+    from flows.registry import require_names
 
     if pipeline in catalogue.pipelines:
         require_names(workspace, catalogue, pipeline)

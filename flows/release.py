@@ -5,22 +5,18 @@ A second call with the same artifacts registers nothing, decides nothing and mov
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import locks
 from components.catalogue import Catalogue, load
 from components.gate import Gate, decide
 from components.lineage import content_of, read_json, value_hash
 from components.promotion import Releases
 from components.registry import CHAMPION, CONTENT, DECISION, Registry
 from components.releases import Fit, following
-from flows import evidence, settings, tracking
-
-TOP = "root"  # the workspace at a repository's top: its folder has another name in each clone
-PATIENCE = 300.0  # seconds for which a release waits for another
+from flows import evidence, tracking
+from flows.registry import alone, registry
 
 
 @dataclass(frozen=True)
@@ -32,37 +28,6 @@ class Candidate:
     folder: Path
     evaluation: Path
     prompt: tuple[str, int]
-
-
-def workspace_name(workspace: Path) -> str:
-    """What a workspace is called in the registry: its place in the repository."""
-    home = settings.home(workspace.resolve())
-    place = workspace.resolve().relative_to(home.resolve()).as_posix()
-    return TOP if place == "." else place
-
-
-def registry(workspace: Path) -> Registry:
-    tracking.client(workspace)  # makes the store's tables under a lock
-    return Registry(settings.tracking_uri(workspace), workspace_name(workspace))
-
-
-def require_names(workspace: Path, catalogue: Catalogue, pipeline: str) -> None:
-    """Refuse names that `release` could not register, before any work is spent.
-
-    Raises:
-        RegistryError: one belongs to another workspace.
-    """
-    names = [f"{pipeline}.{name}" for name in ("base", *catalogue.adapters_of(pipeline))]
-    registry(workspace).require_own(names, catalogue.prompts)
-
-
-def alone(workspace: Path) -> AbstractContextManager[None]:
-    """While this is held nobody else releases: what `current` said stays true until `promote`.
-
-    Raises:
-        locks.Held: somebody else did not end within minutes.
-    """
-    return locks.hold(settings.home(workspace) / ".kindling" / "registry.lock", PATIENCE)
 
 
 def release(

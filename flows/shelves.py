@@ -8,7 +8,7 @@ from components.catalogue import load, suggestion
 from components.promotion import Releases
 from components.registry import DECISION, Registry, RegistryError
 from components.releases import Release
-from flows.release import alone, registry
+from flows.registry import alone, registry
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

@@ -112,7 +112,7 @@ def of_answer(workspace: Path, identity: str, wait: bool = True) -> dict[str, An
 
 def _of_version(workspace: Path, identity: str) -> dict[str, Any]:
     from components.registry import CONTENT, DECISION
-    from flows.release import registry
+    from flows.registry import registry
 
     name, which = VERSION.match(identity).groups()
     store = registry(workspace)

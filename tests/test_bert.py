@@ -315,4 +315,9 @@ def test_pronouns_ask_for_what_the_last_word_decides(folders, tmp_path):
     pairs = pronouns.questions(plain)
     assert [q.candidates for q in pairs[::2]] == [q.candidates[::-1] for q in pairs[1::2]]
     being = [{"text": q.text, "correct": float(not n % 2)} for n, q in enumerate(pairs)]
-    assert pronouns.share_right(being) == {"score": 0.5, "interval": [0.5, 0.5], "n": 16}
+    assert pronouns.share_right(being) == {
+        "score": 0.5,
+        "interval": [0.5, 0.5],
+        "n": 16,
+        "beginnings": 8,
+    }

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from components.locks import hold
-from flows import care, cleaning, graph, release, tracking
+from flows import care, cleaning, graph, registry, tracking
 from flows.versions import pinned
 from infra.config import DEFAULT, load
 
@@ -89,7 +89,7 @@ def test_status_names_the_newest_registered_version_of_each_model(tiny_workspace
         versions=lambda name: [SimpleNamespace(version=str(n)) for n in numbers.get(name, [])],
         tags=lambda name: {},
     )
-    monkeypatch.setattr(release, "registry", lambda workspace: store)
+    monkeypatch.setattr(registry, "registry", lambda workspace: store)
     monkeypatch.setattr(graph, "stale", lambda workspace: {"base@quickstart": []})
     told = care.status(tiny_workspace)["pipelines"]["quickstart"]
     assert told["registered"] == {"base": 2, "lora": 10}

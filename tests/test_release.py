@@ -24,8 +24,9 @@ from components.serving.keys import Keys
 from components.serving.server import create_app
 from components.tasks import Task, build_task
 from flows import pipeline, serving, shelves, trace
-from flows import release as releasing
-from flows.release import registry, release, workspace_name
+from flows import registry as registering
+from flows.registry import registry, workspace_name
+from flows.release import release
 from tests.conftest import ROOT, isolate
 from tests.test_gate import evaluation
 from tests.tiny_models import ADAPTERS, signed
@@ -171,8 +172,8 @@ def test_nobody_promotes_or_rolls_back_while_another_releases(workspace, folders
     """What `release` had read was once no longer true when it promoted: a rollback was undone."""
     place_adapter(workspace, "lora", folders["lora"], 0.9, "two")
     assert register(workspace)["release"] == 2
-    monkeypatch.setattr(releasing, "PATIENCE", 0.0)
-    with releasing.alone(workspace):
+    monkeypatch.setattr(registering, "PATIENCE", 0.0)
+    with registering.alone(workspace):
         with pytest.raises(Held, match="registry is held by"):
             shelves.rollback(workspace, "tiny", None)
         with pytest.raises(Held, match="registry is held by"):
@@ -285,7 +286,7 @@ def test_what_is_not_registered_is_told_from_a_registry_that_is_away(workspace):
 
 
 def test_a_name_belongs_to_one_workspace(workspace, monkeypatch):
-    monkeypatch.setattr("flows.release.workspace_name", lambda _: "recipes/other")
+    monkeypatch.setattr("flows.registry.workspace_name", lambda _: "recipes/other")
     said = r"'tiny.base' is registered by workspace 'root', .* 'recipes/other'; rename the pipeline"
     with pytest.raises(RegistryError, match=said):
         register(workspace)
@@ -311,7 +312,7 @@ def test_a_flow_refuses_anothers_name_before_it_works(workspace, monkeypatch):
     monkeypatch.setattr("flows.leash.tie_server", lambda: None)
     with pytest.raises(Begun):
         run()
-    monkeypatch.setattr("flows.release.workspace_name", lambda _: "recipes/other")
+    monkeypatch.setattr("flows.registry.workspace_name", lambda _: "recipes/other")
     with pytest.raises(RegistryError, match="rename the pipeline"):
         run()
     names = registry(workspace)

@@ -1,13 +1,12 @@
 """What does "it" stand for? Sentences whose last word decides (Levesque et al. 2012)."""
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.evaluation.metrics import score_of
+from components.ladder import senses
 from components.lineage import read_jsonl
 
 MOST = 200
@@ -49,12 +48,8 @@ def share_right(answered: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     The interval draws beginnings: two sentences that differ by their last word alone are no
     independent ones. Who always says the first candidate is right in one of each two.
     """
-    by_beginning: dict[str, list[float]] = defaultdict(list)
-    for answer in answered:
-        by_beginning[answer["text"].partition(GAP)[0]].append(answer["correct"])
-    shares = [{"correct": sum(found) / len(found)} for found in by_beginning.values()]
-    score, interval = score_of(shares, "accuracy")
-    return {"score": score, "interval": interval, "n": len(answered)}
+    beginnings = [answer["text"].partition(GAP)[0] for answer in answered]
+    return senses.by_beginning(beginnings, [answer["correct"] for answer in answered])
 
 
 def _of_world(texts: Iterable[str]) -> Iterable[Question]:

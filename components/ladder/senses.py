@@ -135,13 +135,21 @@ def told_apart(vectors: np.ndarray, rows: Sequence[Mapping[str, str]]) -> dict[s
     independent sentences.
     """
     beginnings = [row["text"][: place_of(row["text"])] for row in rows]
-    by_beginning: dict[str, list[float]] = defaultdict(list)
+    right: list[float] = []
     for number, beginning in enumerate(beginnings):
         kept = [n for n, other in enumerate(beginnings) if other != beginning]
-        by_beginning[beginning].append(_nearest(vectors, rows, number, kept))
-    shares = [{"correct": sum(found) / len(found)} for found in by_beginning.values()]
+        right.append(_nearest(vectors, rows, number, kept))
+    return by_beginning(beginnings, right)
+
+
+def by_beginning(beginnings: Sequence[str], right: Sequence[float]) -> dict[str, Any]:
+    """The share that is right of sentences, and its interval, which draws their beginnings."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for beginning, value in zip(beginnings, right, strict=True):
+        found[beginning].append(value)
+    shares = [{"correct": sum(values) / len(values)} for values in found.values()]
     score, interval = score_of(shares, "accuracy")
-    return {"score": score, "interval": interval, "n": len(rows), "beginnings": len(shares)}
+    return {"score": score, "interval": interval, "n": len(right), "beginnings": len(shares)}
 
 
 def _nearest(
