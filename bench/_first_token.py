@@ -53,13 +53,17 @@ def of_engine(engine: BatchedEngine, times: int) -> tuple[float, float]:
     return _medians({"without": lambda: ask(0), "behind": lambda: ask(HEAD)}, times)
 
 
+def gateway_of(engine: BatchedEngine, workspace: Path, head: str = "") -> Gateway:
+    """A gateway to an engine, with one template that begins with `head`."""
+    deployment = Deployment.of_folders(engine, "bench")
+    return Gateway(deployment, OneTemplate(head), workspace, Serving(), Keys(workspace / FILE))
+
+
 def over_http(engine: BatchedEngine, workspace: Path, times: int) -> tuple[float, float]:
     """The same as a client of the server sees it, whose texts are tokenised and rendered there."""
     head = _text(engine, HEAD, random.Random(7))
     chance = random.Random(8)
-    keys = Keys(workspace / FILE)
-    deployment = Deployment.of_folders(engine, "bench")
-    gateway = Gateway(deployment, OneTemplate(head), workspace, Serving(), keys)
+    gateway = gateway_of(engine, workspace, head)
 
     def ask(client: httpx.Client, templated: bool) -> float:
         asked = _text(engine, ASKED, chance)

@@ -23,6 +23,7 @@ from _adapters import make_adapters, make_base, signed
 from _asking import rates, serve, workload
 from _curves import draw
 from _first_token import of_engine, over_http
+from _over_http import shares
 from _peers import Job, PeftMixed, continuous, generate
 from _quality import learn, loss_of, said, windows
 from _world import prepare
@@ -102,6 +103,7 @@ class Bench:
         self.what_bfloat16_costs(engine, fast)
         self.template(fast if self.device else engine)
         self.against_generate(engine, fast)
+        self.over_http(fast if self.device else engine)
         fast.close()
         engine.close()
 
@@ -141,6 +143,14 @@ class Bench:
         self.told |= {f"{name}_per_s": rate for name, rate in found.items()}
         for name, (ours, theirs) in ratios.items():
             self.told[f"ratio_to_{name}"] = round(found[ours] / found[theirs], 2)
+
+    def over_http(self, engine: BatchedEngine) -> None:
+        """The mixed workload as clients get it, who share the processor with the server."""
+        jobs = workload(self.given.requests, [BASE], 9)
+        found = shares(engine, self.top / "workspace", jobs, self.given.rounds)
+        self.told |= {f"{name}_per_s": rate for name, rate in found.items()}
+        for name in ("http", "http_streamed"):
+            self.told[f"{name}_to_engine"] = round(found[name] / found["engine_alone"], 3)
 
     def what_bfloat16_costs(self, engine: BatchedEngine, fast: BatchedEngine) -> None:
         texts = windows(self.tokens)

@@ -162,12 +162,32 @@ def test_cosines_that_are_all_equal_rank_nothing():
 
 def test_sections_that_all_pairs_agree_on_have_an_exact_interval():
     """Five pairs that are all right do not show that every pair would be (Clopper & Pearson)."""
-    words = [[f"a{n}", "b", "c", "d"] for n in range(5) for _ in range(3)]
+    words = [[f"a{n}", "b", f"c{n}", "d"] for n in range(5) for _ in range(3)]
     rows = [{"section": "s", "kind": "semantic", "words": w, "unknown": []} for w in words]
     right = analogies.score([{**row, "correct": True} for row in rows])["all"]
     wrong = analogies.score([{**row, "correct": False} for row in rows])["all"]
     assert right["interval"] == pytest.approx([0.025 ** (1 / 5), 1.0])
     assert wrong["interval"] == pytest.approx([0.0, 1 - 0.025 ** (1 / 5)])
+
+
+def test_intervals_of_analogies_cover_what_other_pairs_would_give():
+    """Drawn by their first pairs alone they were half as wide, since a pair that is not understood
+    spoils the questions on whose either side it stands.
+    """
+    good, covered, worlds = 0.7, 0, 60  # a question is right where both of its pairs are good
+    for seed in range(worlds):
+        random = np.random.default_rng(seed)
+        fine = random.random(24) < good
+        rows = [
+            {
+                **{"section": "s", "kind": "semantic", "unknown": []},
+                **{"words": [f"a{n}", f"b{n}", f"a{m}", f"b{m}"], "correct": fine[n] and fine[m]},
+            }
+            for n, m in permutations(range(len(fine)), 2)
+        ]
+        low, high = analogies.score(rows)["all"]["interval"]
+        covered += low <= good**2 <= high
+    assert covered / worlds > 0.85
 
 
 def test_gensim_opens_both_forms(trained: Path):

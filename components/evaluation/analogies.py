@@ -14,7 +14,7 @@ import numpy as np
 
 from components import world_words
 from components.documents import require_utf8
-from components.evaluation.metrics import bootstrap_interval, score_of
+from components.evaluation.metrics import CONFIDENCE, RESAMPLES, score_of
 from components.models.word_vectors import WordVectors
 
 SECTION = ":"  # begins a line that names what follows
@@ -162,8 +162,7 @@ def score(records: Iterable[dict]) -> dict:
     """The share of correct answers, overall, by kind and by section; unknown ones are counted.
 
     `score` and `interval` are of the questions whose words are all known, None where there are
-    none; `n` how many those are, `unknown` the others. Questions that share a pair are no
-    independent examples, so the interval draws pairs.
+    none; `n` how many those are, `unknown` the others.
     """
     groups: dict[str, list[dict]] = defaultdict(list)
     sections: dict[str, list[dict]] = defaultdict(list)
@@ -176,21 +175,36 @@ def score(records: Iterable[dict]) -> dict:
 
 
 def _score(records: Sequence[dict]) -> dict:
-    by_pair: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for record in records:
-        if not record["unknown"]:
-            by_pair[record["section"], *record["words"][:2]].append(record["correct"])
-    sums = np.array([(sum(found), len(found)) for found in by_pair.values()], np.float64)
-    known = int(sums[:, 1].sum()) if len(sums) else 0
-    counts = {"n": known, "unknown": len(records) - known}
+    known = [record for record in records if not record["unknown"]]
+    counts = {"n": len(known), "unknown": len(records) - len(known)}
     if not known:
         return {"score": None, "interval": None, **counts}
-    share = float(sums[:, 0].sum() / known)
-    return {"score": share, "interval": _interval(sums, share), **counts}
+    share = sum(record["correct"] for record in known) / len(known)
+    return {"score": share, "interval": _interval(known, share), **counts}
 
 
-def _interval(sums: np.ndarray, share: float) -> list[float]:
-    """sums: of each pair its correct questions and all of them, [pairs, 2]."""
-    if share in (0.0, 1.0):  # all pairs agree, so the bootstrap has nothing to draw: exact instead
-        return score_of([{"correct": share}] * len(sums), "accuracy")[1]
-    return [*bootstrap_interval(sums, score=lambda total: total[..., 0] / total[..., 1])]
+def _interval(known: Sequence[dict], share: float) -> list[float]:
+    """Questions are no independent examples: each asks of two pairs, and a pair stands in many, on
+    either side. So pairs are drawn, and a question counts as often as its first pair times as often
+    as its second (the pigeonhole bootstrap, Owen 2007).
+    """
+    numbers: dict[tuple[str, ...], int] = {}
+
+    def number(record: dict, pair: Sequence[str]) -> int:
+        return numbers.setdefault((record["section"], *pair), len(numbers))
+
+    first, second = np.array(
+        [(number(r, r["words"][:2]), number(r, r["words"][2:])) for r in known]
+    ).T
+    if share in (0.0, 1.0):  # nothing to draw: exact, of so many questions as can share no pair
+        return score_of([{"correct": share}] * max(1, len(numbers) // 2), "accuracy")[1]
+    correct = np.array([record["correct"] for record in known], np.float64)
+    random, scores = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        drawn = random.integers(len(numbers), size=len(numbers))
+        times = np.bincount(drawn, minlength=len(numbers))
+        counts = times[first] * times[second]
+        if counts.any():
+            scores.append(counts @ correct / counts.sum())
+    tail = (1 - CONFIDENCE) / 2
+    return [float(end) for end in np.quantile(scores, [tail, 1 - tail])]
