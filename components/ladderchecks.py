@@ -8,6 +8,8 @@ from components.mistakes import Mistake, known, suggestion
 from components.schema import Catalogue
 
 OF_WORDS = ("whitespace", "words")  # kinds of tokenizers
+OF_THE_WORLD = ("ratio", "alignment")  # figures that need the truth, which generated text knows
+OF_REAL_TEXT = ("senses_right",)  # the world's sentences are decided before the word
 
 
 def rungs(catalogue: Catalogue) -> Iterator[Mistake]:
@@ -116,6 +118,18 @@ def _expected(catalogue: Catalogue, name: str, ladder: Ladder) -> Iterator[Mista
                 yield Mistake((*place, part), said + suggestion(rung_name, ladder.rungs))
                 continue
             rung = catalogue.rungs.get(rung_name)
-            if rung and not any(fnmatchcase(expected.by, figure) for figure in rung.figures):
+            figures = _figures(catalogue, rung) if rung else ("*",)
+            if not any(fnmatchcase(expected.by, figure) for figure in figures):
                 said = f"rung '{rung_name}' has no figure '{expected.by}'"
-                yield Mistake((*place, "by"), said + suggestion(expected.by, rung.figures))
+                yield Mistake((*place, "by"), said + suggestion(expected.by, figures))
+
+
+def _figures(catalogue: Catalogue, rung: Rung) -> list[str]:
+    """What is measured of `rung` on the data set that it reads."""
+    dataset = catalogue.datasets.get(rung.corpus)
+    unknown = OF_REAL_TEXT if dataset and dataset.format == "world" else OF_THE_WORLD
+    if getattr(rung.model, "attention", None) == "none":
+        unknown = (*unknown, "alignment")
+    if getattr(rung.model, "classifier", None) is None:
+        unknown = (*unknown, "accuracy", "accuracy_untaught")
+    return [figure for figure in rung.figures if figure not in unknown]

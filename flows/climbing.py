@@ -8,7 +8,8 @@ from components.ladder.ground import Ground
 from components.lineage import write_json
 from flows.work import Stage, Work
 
-CODE = ("training", "models", "ladder", "tokens.py")  # what a checkpoint of a rung depends on
+# what a checkpoint of a rung depends on
+CODE = ("training", "models", "ladder", "tokens.py", "word_text.py")
 TORCH = ("torch", "transformers", "tokenizers")
 
 

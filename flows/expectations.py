@@ -38,6 +38,6 @@ def sentence(one: dict[str, Any]) -> str:
 
 def _figure(found: dict[str, Any]) -> str:
     if found["score"] is None:
-        return "nothing that could be asked"
+        return "nothing that could be measured"
     low, high = found["interval"]
     return f"{found['score']:.4g} [{low:.4g}, {high:.4g}]"

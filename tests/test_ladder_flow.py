@@ -67,7 +67,7 @@ def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(
     assert len(pictures) == page.count("<figure>") > PAGES
     measured = read_json(workspace / "artifacts" / "measures" / "lstm-1" / "metrics.json")
     assert re.search(r"lstm [\d.]+ GFLOPs in \d+ s", page)
-    assert re.search(r"best of short trials: rnn 0\.00\d of 0\.003 \([\d.]+\), 0\.006", page)
+    assert re.search(r"best of those tried: rnn 0\.00\d of 0\.003 \([\d.]+\), 0\.006", page)
     low, high = measured["perplexity_per_word"]["interval"]
     assert f"{measured['perplexity_per_word']['score']:.1f} [{low:.1f}, {high:.1f}]" in page
 
@@ -144,6 +144,11 @@ def test_mistakes_in_a_ladder_are_named():
             "you mean 'analogies'? known: analogies, wordsim",
         ),
         (
+            "bert",
+            lambda r: r["model"]["classifier"].update(learning_rate=[0.001, 0.002]),
+            "rates of a classifier are not tried; name one",
+        ),
+        (
             "lstm",
             lambda r: r.update(files={"wordsim": "x"}),
             "rungs.lstm.files.wordsim: family lstm is measured by no file called 'wordsim'",
@@ -164,6 +169,12 @@ def test_an_expectation_speaks_of_figures_that_both_rungs_have():
     assert "rung 'lstm' has no figure 'masked_accuracy'" in said and "rung 'bert'" not in said
     said = mistaken(expects(better="glove", than="one_hot", by="analogies.all"))
     assert "rung 'one_hot' has no figure" in said and "rung 'glove'" not in said
+    said = mistaken(expects(better="glove", than="skip_gram", by="analogies.family"))
+    assert "has no figure 'analogies.family'; did you mean" in said, "it is analogies.sections.*"
+    said = mistaken(expects(better="additive", than="seq2seq", by="alignment"))
+    assert "rung 'seq2seq' has no figure 'alignment'" in said and "rung 'additive'" not in said
+    said = mistaken(expects(better="bert", than="lstm", by="senses_right"))
+    assert "rung 'bert' has no figure 'senses_right'" in said, "the world's words stand before it"
 
 
 def test_every_family_of_a_group_has_its_stages():

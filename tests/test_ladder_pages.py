@@ -11,7 +11,7 @@ from components.ladder.block import CONTRADICTED, FIGURES, HELD, OPEN, Expectati
 from components.ladder.climb import Climb
 from components.lineage import write_json, write_jsonl
 from components.metric_names import LOWER_IS_BETTER
-from components.report.ladder import bert, beyond, expected
+from components.report.ladder import bert, beyond, codes, expected
 from components.report.ladder.beyond import fitted
 from components.report.ladder.expected import judged
 from components.report.ladder.seeds import over_seeds
@@ -60,6 +60,46 @@ def test_what_a_seed_could_not_be_asked_is_not_told_apart(tmp_path, seeds):
     expects = (Expectation(better="one", than="other", by="wordsim.pairs"),)
     page = expected.page(Climb("ladder", tmp_path, {}, seeds, (), expects))
     assert page.tables[0].rows[0][-2:] == ("–", OPEN)
+
+
+def test_what_was_not_measured_ends_no_book(tmp_path):
+    """Alignments are none on real text; by them the whole book ended with a TypeError."""
+    figure = {"score": 0.4, "interval": [0.3, 0.5]}
+    for name, told in (("one", {"alignment": None}), ("other", {"alignment": figure})):
+        (tmp_path / "measures" / f"{name}-1").mkdir(parents=True)
+        write_json(tmp_path / "measures" / f"{name}-1" / "metrics.json", told)
+    asked = ("alignment", "wordsim.misspelt")
+    expects = tuple(Expectation(better="one", than="other", by=by) for by in asked)
+    climb = Climb("ladder", tmp_path, {}, 1, (), expects)
+    assert [one["verdict"] for one in expected.verdicts(climb)] == [OPEN, OPEN]
+
+
+def decoder(corpus: str, vocabulary: str, width: int = 8) -> Rung:
+    model = {"family": "decoder", "layers": 1, "width": width, "heads": 1, "context": 8}
+    block = {"corpus": corpus, "vocabulary": vocabulary, "model": model}
+    return Rung.model_validate({**block, "training": {"learning_rate": 0.1}})
+
+
+def test_sizes_are_those_of_one_decoder_on_the_same_tokens(tmp_path):
+    """One GPT with four vocabularies was fitted with a law of sizes, and left GPT's page."""
+    kinds = {f"by_{kind}": decoder("c", kind) for kind in ("bpe", "wordpiece", "unigram", "words")}
+    seeds = {f"again_{n}": decoder("d", "v") for n in range(4)}
+    sizes = {f"size_{width}": decoder("e", "v", width) for width in (8, 16, 24, 32)}
+    assert beyond.swept(Climb("ladder", tmp_path, {**kinds, **seeds}, 1, ())) == []
+    climb = Climb("ladder", tmp_path, {**kinds, **sizes}, 1, ())
+    assert beyond.swept(climb) == list(sizes)
+
+
+def test_codes_of_no_word_that_is_asked_about_have_no_pictures(tmp_path):
+    folder = tmp_path / "measures" / "one_hot-1"
+    folder.mkdir(parents=True)
+    sizes = {"dimensions": 10, "tokens": 100, "code_bytes": 400, "dense_bytes": 4000}
+    told = {**sizes, "distance": 1.4, "cosine": 0, "sparsity": 0.9, "codes": {}}
+    write_json(folder / "metrics.json", {**told, "nearest_codes": {}})
+    model = {"family": "one_hot"}
+    rung = Rung.model_validate({"corpus": "c", "vocabulary": "v", "model": model})
+    page = codes.page(Climb("ladder", tmp_path, {"one_hot": rung}, 1, ()))
+    assert page.pictures == [] and page.tables[0].rows == []
 
 
 def test_an_expectation_is_held_only_where_the_intervals_do_not_meet():
@@ -153,9 +193,7 @@ def test_the_law_shows_how_much_seeds_differ(tmp_path, seeds):
     rungs = {}
     for number, width in enumerate((8, 16, 24, 32)):
         name = f"size_{width}"
-        model = {"family": "decoder", "layers": 1, "width": width, "heads": 1, "context": 8}
-        block = {"corpus": "c", "vocabulary": "v", "model": model}
-        rungs[name] = Rung.model_validate({**block, "training": {"learning_rate": 0.1}})
+        rungs[name] = decoder("c", "v", width)
         for seed in range(1, seeds + 1):
             trained, measures = (tmp_path / k / f"{name}-{seed}" for k in ("rungs", "measures"))
             for folder in (trained, measures):

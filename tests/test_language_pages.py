@@ -58,6 +58,24 @@ def test_whether_models_had_as_much_is_said_beside_their_order(tmp_path, lstm, s
     assert {5000: "lstm 600 MFLOPs", 9000: "lstm 1.08 GFLOPs"}[lstm] in page.cost
 
 
+def test_models_of_two_texts_are_not_compared(tmp_path):
+    climb = climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})
+    other = climb.rungs["lstm"].model_copy(update={"corpus": "d"})
+    page = neural.page(replace(climb, rungs={**climb.rungs, "lstm": other}))
+    assert "The least perplexed on c is ngram: " in page.finding
+    assert "The least perplexed on d is lstm: " in page.finding
+    assert [row[1] for row in page.tables[0].rows] == ["c", "d"]
+    assert "within one text alone" in page.tables[0].caption
+
+
+def test_contexts_of_several_lengths_end_no_book(tmp_path):
+    climb = climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})
+    far = [{"score": score, "interval": [score, score]} for score in (1.0, 0.5, 0.25)]
+    longer = {"distances": [1, 2, 3], "gradient": far, "memory": far}
+    write_json(tmp_path / "measures" / "ngram-1" / "reach.json", longer)
+    assert "2 tokens back is left: ngram 0.5, lstm 0.5." in neural.page(climb).finding
+
+
 def test_a_trainings_seconds_are_told_where_this_workspace_made_it(tmp_path):
     climb = climb_of(tmp_path, {"ngram": 5000, "lstm": 5000})
     page = neural.page(replace(climb, seconds={"lstm-1": 61.7}))
@@ -85,7 +103,7 @@ def test_the_learning_rates_that_were_tried_are_told_with_what_they_came_to(tmp_
     page = neural.page(climb_of(tmp_path, {"ngram": 5000, "lstm": 5000}))
     tried = "0.02 of 0.01 (5.100), 0.02 (4.900), 0.3 (diverged)"
     assert page.cost.endswith(
-        f"Learning rates, the best of short trials: ngram {tried}; lstm {tried}."
+        f"Learning rates, the best of those tried: ngram {tried}; lstm {tried}."
     )
 
 

@@ -73,17 +73,25 @@ def ground(folders: Path, vocabulary: str, work: Path) -> Ground:
 
 def test_a_spelling_is_that_of_a_smoothed_bigram():
     speller = Speller(["ab", "ab", "b"])
-    begin, a, b = 3 + 257, 2 + 257, 3 + 257  # how often each was left, smoothed
+    begin, a, b = 3 + 258, 2 + 258, 3 + 258  # how often each was left, smoothed
     expected = (2 + 1) / begin * (2 + 1) / a * (3 + 1) / b
     assert speller.nats("ab") == pytest.approx(-math.log(expected))
-    assert Speller([]).nats("xyz") == pytest.approx(4 * math.log(257)), "a byte like any other"
-    assert speller.nats("é") == pytest.approx(-math.log(1 / begin * (1 / 257) * (1 / 257)))
+    assert Speller([]).nats("xyz") == pytest.approx(4 * math.log(258)), "a byte like any other"
+    assert speller.nats("é") == pytest.approx(-math.log(1 / begin * (1 / 258) * (1 / 258)))
 
 
 def test_only_what_the_vocabulary_lacks_is_spelled(folders: Path):
     engine = open_engine(folders / "large")
     texts = ["the river zzz, Ωmega zzz", "the <unk> river"]
-    assert list(unknown_words(engine, texts)) == [["zzz", "Ωmega", "zzz"], []]
+    assert list(unknown_words(engine, texts)) == [["zzz", "Ωmega", "zzz"], ["<unk>"]]
+
+
+def test_what_an_unknown_token_stands_for_adds_up_to_one_at_most():
+    """A text's own `<unk>` cost nothing more, and every other word shared the token with it."""
+    speller = Speller(["<unk>"] * 3 + ["ab"])
+    assert speller.nats("<unk>") == pytest.approx(-math.log((3 + 1) / (4 + 258)))
+    short = [bytes([byte]).decode() for byte in range(128)]
+    assert math.exp(-speller.nats("<unk>")) + sum(math.exp(-speller.nats(w)) for w in short) < 1
 
 
 def test_it_learns_from_the_words_that_training_lacks(tmp_path: Path, folders: Path):
@@ -106,7 +114,7 @@ def test_a_vocabulary_that_lacks_words_gains_nothing_by_it(folders: Path, artifa
     for record, words in zip(records, unknown_words(engine, texts), strict=True):
         spelled = sum(map(speller.nats, words))
         assert record["nats"] - record["named"] == pytest.approx(spelled, abs=1e-3)
-        assert record["unknown"] == len(words)
+        assert record["unknown"] == sum(word != "<unk>" for word in words)
 
 
 def test_the_page_says_what_was_measured(artifacts: Path):

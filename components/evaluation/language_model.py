@@ -47,10 +47,10 @@ def evaluate_language_model(
     return figures
 
 
-def sample(file: Path) -> list[dict]:
-    """Rows of a split, evenly spaced: all of a small one."""
+def sample(file: Path, characters: int = CHARACTERS) -> list[dict]:
+    """Rows of a split, evenly spaced, of about `characters`: all of a small one."""
     lengths = [len(row["text"]) for row in read_jsonl(file)]
-    every = max(1, math.ceil(len(lengths) / DOCUMENTS), math.ceil(sum(lengths) / CHARACTERS))
+    every = max(1, math.ceil(len(lengths) / DOCUMENTS), math.ceil(sum(lengths) / characters))
     return [row for n, row in enumerate(read_jsonl(file)) if n % every == 0]
 
 

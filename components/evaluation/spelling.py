@@ -5,6 +5,8 @@ more words its vocabulary lacks, the better its figures look. Where each such wo
 the token, p(word) = p(unknown) x p(spelling), it is a model of any text (Mielke & Eisner 2019,
 section 4, with a simpler speller), and its perplexity per word and bits per byte compare with those
 of any other. What a tokenizer drops stays free: white space, and case where it reads lower case.
+A text may write the token itself, as WikiText-2's does where its authors took a word out: that is
+one more word that stands behind it.
 """
 
 import math
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
 BATCH = 256  # documents encoded at once
 EDGE = 256  # before a word's first byte and behind its last one
-SYMBOLS = 257  # bytes and the edge
+WRITTEN = 257  # the whole of a word that is the unknown token's own name
+SYMBOLS = 258
 
 
 class Speller:
@@ -46,7 +49,7 @@ class Speller:
 
 
 def _pairs(word: str) -> Iterator[tuple[int, int]]:
-    return pairwise([EDGE, *word.encode(), EDGE])
+    return pairwise([EDGE, WRITTEN] if word == UNKNOWN else [EDGE, *word.encode(), EDGE])
 
 
 def speller_of(engine: "tokenizers.Tokenizer", train: Path) -> Speller:
@@ -56,13 +59,11 @@ def speller_of(engine: "tokenizers.Tokenizer", train: Path) -> Speller:
 
 
 def unknown_words(engine: "tokenizers.Tokenizer", texts: Iterable[str]) -> Iterator[Sequence[str]]:
-    """For each text the pieces that `engine` lacks, as often as they stand there.
-
-    The `<unk>` of a text that writes it, as WikiText-2's does, is a word like others.
+    """For each text what its unknown tokens stand for, as often as they stand there: the pieces
+    that `engine` lacks, and UNKNOWN where the text writes that.
     """
     number, waiting = engine.token_to_id(UNKNOWN), iter(texts)
     while batch := list(islice(waiting, BATCH)):
         for text, found in zip(batch, engine.encode_batch(batch), strict=True):
             spans = [s for s, own in zip(found.offsets, found.ids, strict=True) if own == number]
-            pieces = [text[begin:end] for begin, end in spans]
-            yield [piece for piece in pieces if piece != UNKNOWN]
+            yield [text[begin:end] for begin, end in spans]

@@ -28,7 +28,10 @@ GROUPS = {
 }
 # by group, what `metrics.json` has with a score and an interval; `*` is a name out of a file
 FIGURES = {
-    "embedding": ("analogies.*", "wordsim.*"),
+    "embedding": (
+        *("analogies.all", "analogies.semantic", "analogies.syntactic", "analogies.sections.*"),
+        "wordsim.*",
+    ),
     "language": (
         *("perplexity_per_word", "bits_per_byte", "perplexity_named", "ratio"),
         *("senses_left", "senses_right"),

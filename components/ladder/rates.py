@@ -1,4 +1,4 @@
-"""Which learning rate a rung trains with: of several, the one whose short trial ends best."""
+"""Which learning rate a rung trains with: of several, the one whose trial ends best."""
 
 import math
 import shutil
@@ -53,7 +53,7 @@ def settled(
 
 @dataclass(frozen=True)
 class _Trial:
-    """A short training at one rate, in a folder of its own that outlives the stage."""
+    """A training at one rate, in a folder of its own that outlives the stage."""
 
     rung: Rung
     rate: float

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.block import Block
 from components.ladder.training import Training
@@ -27,6 +27,16 @@ class Bert(Block):
     context: int = Field(ge=8)
     dropout: float = Field(default=0.1, ge=0, lt=1)
     classifier: Training | None = None
+
+    @field_validator("classifier")
+    @classmethod
+    def _one_rate(cls, value: Training | None) -> Training | None:
+        if value is not None and len(value.rates) > 1:
+            raise ValueError(
+                f"learning_rate: {value.learning_rate}: rates of a classifier are not tried; name "
+                "one"
+            )
+        return value
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "Bert":

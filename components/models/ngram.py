@@ -8,9 +8,9 @@ from components.models.blocks import NGramBlock
 
 
 class NGram(nn.Module):
-    """y = U tanh(H x), where x are the vectors of the last n - 1 tokens, one behind the other
+    """y = U W tanh(H x), where x are the vectors of the last n - 1 tokens, one behind the other
     (Bengio et al. 2003, section 2, without the direct connections). U is the table of vectors
-    itself (Press & Wolf 2017).
+    itself (Press & Wolf 2017), and W brings the hidden layer to their width.
     """
 
     def __init__(self, block: NGramBlock, vocabulary: int, end: int) -> None:

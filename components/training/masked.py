@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CHOSEN = 0.15  # of the tokens are to be told
 HIDDEN, REPLACED = 0.8, 0.1  # of those: behind the mask, and as another token; the rest stay
-HELD_OUT = 64  # windows that the loss curve is drawn from
+HELD_OUT = 4096  # hidden tokens that the loss curve is drawn from, and a rate chosen by
 
 
 def chosen_of(context: int) -> int:
@@ -92,7 +92,8 @@ class Masked(Small):
 
     def _hidden(self, held_out: np.ndarray) -> list[tuple[Tensor, ...]]:
         """The same tokens are hidden every time, so that losses compare."""
-        cut = spaced(held_out, self.windows.context, HELD_OUT)
+        context = self.windows.context
+        cut = spaced(held_out, context, -(-HELD_OUT // chosen_of(context)))
         generator = torch.Generator().manual_seed(0)
         batches = [cut[first : first + self.rows] for first in range(0, len(cut), self.rows)]
         return [hide(self._opened(batch), self.mask, generator) for batch in batches]

@@ -76,7 +76,7 @@ def page(climb: Climb) -> Page | None:
             _pronouns(folders[0]),
             *near.table(measured, near.OF_TOKENS),
         ],
-        cost=cost(climb, climb.of("bert")),
+        cost=f"{cost(climb, climb.of('bert'))} Of pretraining; classifiers come on top.",
         following="An encoder fills gaps and judges texts, but it does not write. What if the "
         "other half of the Transformer, the decoder, is all that is kept?",
     )

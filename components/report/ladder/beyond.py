@@ -21,21 +21,24 @@ FEWEST = 4  # sizes of a law with three constants
 HEIGHT = 3.6  # inches
 
 
-def swept(climb: Climb) -> dict[str, list[str]]:
-    """Decoders that read one corpus in several sizes, from the smallest, by corpus."""
-    found: dict[str, list[str]] = {}
+def swept(climb: Climb) -> list[str]:
+    """Decoders of enough sizes that read one corpus as the same tokens: the first that do."""
+    alike: dict[tuple[str, str], list[str]] = {}
     for name in climb.of("decoder"):
-        found.setdefault(climb.rungs[name].corpus, []).append(name)
-    return {corpus: names for corpus, names in found.items() if len(names) >= FEWEST}
+        rung = climb.rungs[name]
+        alike.setdefault((rung.corpus, rung.vocabulary), []).append(name)
+    for names in alike.values():
+        if len({climb.rungs[name].model.model_dump_json() for name in names}) >= FEWEST:
+            return names
+    return []
 
 
 def page(climb: Climb) -> Page | None:
     """None where no corpus is read by enough sizes."""
-    sweeps = swept(climb)
-    if not sweeps:
+    names = sorted(swept(climb), key=lambda name: _parameters(climb, name))
+    if not names:
         return None
-    corpus, names = next(iter(sweeps.items()))
-    names = sorted(names, key=lambda name: _parameters(climb, name))
+    corpus = climb.rungs[names[0]].corpus
     sizes = [_parameters(climb, name) for name in names]
     trained = climb.trained("decoder")
     last = np.array([_last(trained[name]) for name in names])  # (sizes, 3)

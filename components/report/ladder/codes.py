@@ -29,24 +29,31 @@ def page(climb: Climb) -> Page | None:
         f"nothing: any two of the {words:,} words are {told['distance']:.3f} apart, with a cosine "
         f"of {told['cosine']:g}, and they take {times:,.0f} times the room, {told['sparsity']:.3%} "
         "of it zeros.",
-        pictures=[
-            Picture(
-                "codes",
-                _codes(told["codes"]),
-                "Codes are given by frequency, so the nearest code is that of a word about as "
-                "frequent, whatever it means.",
-            ),
-            Picture(
-                "one_hot",
-                _one_hot(list(told["codes"])[:SHOWN]),
-                "The same words as one-hot vectors; the places of all other words are left out.",
-            ),
-        ],
+        pictures=_pictures(told["codes"]),
         tables=[_neighbours(told), _sizes(told)],
         cost="Cost: the words are counted once; nothing is trained.",
         following="Which words are like king? Neither encoding can say. Vectors that are learned "
         "from the words around can.",
     )
+
+
+def _pictures(codes: dict[str, int]) -> list[Picture]:
+    """None where the text has none of the words that are asked about."""
+    if not codes:
+        return []
+    return [
+        Picture(
+            "codes",
+            _codes(codes),
+            "Codes are given by frequency, so the nearest code is that of a word about as "
+            "frequent, whatever it means.",
+        ),
+        Picture(
+            "one_hot",
+            _one_hot(list(codes)[:SHOWN]),
+            "The same words as one-hot vectors; the places of all other words are left out.",
+        ),
+    ]
 
 
 def _neighbours(told: dict[str, Any]) -> Table:
@@ -82,7 +89,7 @@ def _codes(codes: dict[str, int]) -> "Figure":
     axes.set_xscale("symlog", linthresh=10)
     axes.xaxis.set_major_formatter(canvas.short)
     axes.set(xlabel="code: 0 is the most frequent word", yticks=[], ylim=(-1, 3))
-    axes.set_xlim(-1, 1.6 * max(codes.values(), default=1))
+    axes.set_xlim(-1, 1.6 * max(codes.values()))
     axes.spines["left"].set_visible(False)
     axes.scatter(list(codes.values()), [0] * len(codes), color=canvas.BLUE, zorder=3)
     for number, (word, code) in enumerate(sorted(codes.items(), key=lambda pair: pair[1])):

@@ -9,7 +9,7 @@ from components.lineage import read_json
 from components.metric_names import LOWER_IS_BETTER
 from components.report.ladder.measured import shown
 from components.report.ladder.page import Page, Table
-from components.report.ladder.seeds import over_seeds
+from components.report.ladder.seeds import UNMEASURED, over_seeds
 
 
 def page(climb: Climb) -> Page | None:
@@ -57,23 +57,15 @@ def _row(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def figure(climb: Climb, rung: str, by: str) -> dict[str, Any]:
-    """The figure `by` of `rung`, over its seeds.
-
-    Raises:
-        ValueError: the rung has no such figure; the message names those that it has.
+    """The figure `by` of `rung`, over its seeds; without a score where that was not measured, as
+    of a file with another name: all else is done by now, and its book is written.
     """
     found = []
     for folder in climb.measures(rung):
         value: Any = read_json(folder / "metrics.json")
         for part in by.split("."):
-            if not isinstance(value, Mapping) or part not in value:
-                known = sorted(value) if isinstance(value, Mapping) else []
-                raise ValueError(
-                    f"expects: rung {rung} has no figure '{by}': at '{part}' there are "
-                    f"{', '.join(known) or 'no names'}"
-                )
-            value = value[part]
-        found.append(value)
+            value = value.get(part) if isinstance(value, Mapping) else None
+        found.append(value or UNMEASURED)
     return over_seeds(found)
 
 

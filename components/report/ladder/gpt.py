@@ -10,7 +10,7 @@ from components.report.ladder.page import Page, Picture
 
 def page(climb: Climb) -> Page | None:
     """None where the ladder has no decoder that stands for itself."""
-    sizes = [name for names in swept(climb).values() for name in names]
+    sizes = swept(climb)
     decoders = [name for name in climb.of("decoder") if name not in sizes]
     if not decoders:
         return None

@@ -93,7 +93,7 @@ def _tuned(climb: Climb, names: Sequence[str]) -> str:
         tried = read_json(climb.models(name)[0] / "rates.json")
         if tried:
             told.append(f"{name} {_best(tried)} of {_rates(tried)}")
-    return f" Learning rates, the best of short trials: {'; '.join(told)}." if told else ""
+    return f" Learning rates, the best of those tried: {'; '.join(told)}." if told else ""
 
 
 def _best(tried: Sequence[Mapping[str, Any]]) -> str:

@@ -1,7 +1,8 @@
 """The page of n-gram, RNN and LSTM: what comes next, and how long they remember."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from components.ladder.climb import Climb
 from components.lineage import read_json
@@ -20,14 +21,12 @@ def page(climb: Climb) -> Page | None:
     if not measured:
         return None
     perplexity = {name: figures(found, "perplexity_per_word") for name, found in measured.items()}
-    best, doubt = first(perplexity, lower=True)
     return Page(
         title="Neural language models",
         what="A language model says how probable each next word is. The n-gram model sees a few "
         "words (Bengio et al. 2003); the RNN and the LSTM carry all that they have read in one "
         "state (Mikolov et al. 2010, Hochreiter & Schmidhuber 1997).",
-        finding=f"The least perplexed is {best}: {shown(perplexity[best], '%.1f')} a word.{doubt} "
-        + _far(measured),
+        finding=f"{_least(climb, perplexity)} {_far(measured)}",
         pictures=[
             Picture(
                 "language_perplexity",
@@ -70,6 +69,25 @@ def page(climb: Climb) -> Page | None:
     )
 
 
+def _texts(climb: Climb, names: Iterable[str]) -> dict[str, list[str]]:
+    """The rungs that were measured on each data set's test text."""
+    texts: dict[str, list[str]] = {}
+    for name in names:
+        texts.setdefault(climb.rungs[name].corpus, []).append(name)
+    return texts
+
+
+def _least(climb: Climb, perplexity: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which rung is least perplexed, on each text: figures of two compare no models."""
+    texts, told = _texts(climb, perplexity), []
+    for text, names in texts.items():
+        best, doubt = first({name: perplexity[name] for name in names}, lower=True)
+        where = f" on {text}" if len(texts) > 1 else ""
+        least = shown(perplexity[best], "%.1f")
+        told.append(f"The least perplexed{where} is {best}: {least} a word.{doubt}")
+    return " ".join(told)
+
+
 def _counts(measured: Mapping[str, Sequence[Path]], key: str) -> list[float]:
     """A number of things of each rung, such as parameters; its seeds have as many."""
     return [read_json(found[0] / "metrics.json")[key] for found in measured.values()]
@@ -89,7 +107,8 @@ def _between(values: Sequence[float]) -> str:
 
 def _far(measured: Mapping[str, Sequence[Path]]) -> str:
     """What is left of each model's gradient far back, in words."""
-    distances = read_json(next(iter(measured.values()))[0] / "reach.json")["distances"]
+    each = [read_json(found[0] / "reach.json")["distances"] for found in measured.values()]
+    distances = min(each, key=len)  # of the shortest context; all begin alike
     place = max(n for n, distance in enumerate(distances) if distance <= FAR)
     left = []
     for name, found in measured.items():
@@ -104,7 +123,7 @@ def _far(measured: Mapping[str, Sequence[Path]]) -> str:
 
 def table(climb: Climb, names: list[str]) -> Table:
     """Perplexity and bits of the test split, for models of any vocabulary."""
-    rows = []
+    rows, several = [], len(_texts(climb, names)) > 1
     known = all(has(climb.measures(name), "ratio") for name in names)
     for name in names:
         found = climb.measures(name)
@@ -112,6 +131,7 @@ def table(climb: Climb, names: list[str]) -> Table:
         rows.append(
             (
                 name,
+                *([climb.rungs[name].corpus] if several else []),
                 climb.rungs[name].model.family,
                 climb.rungs[name].vocabulary,
                 count(found, "parameters"),
@@ -123,13 +143,22 @@ def table(climb: Climb, names: list[str]) -> Table:
                 shown(figures(found, "perplexity_named"), "%.1f"),
             )
         )
-    head = ("rung", "family", "vocabulary", "parameters", "tokens read", "perplexity per word")
+    text = ["text"] if several else []
+    head = ("rung", *text, "family", "vocabulary", "parameters", "tokens read")
+    same = "Figures compare within one text alone." if several else "On the same test text."
     ratio = ["nats, times the best possible"] if known else []
     truth = "The best possible model is the grammar that wrote the text. " if known else ""
     return Table(
-        (*head, "bits per byte", *ratio, "unknown", "perplexity, unknown named only"),
+        (
+            *head,
+            "perplexity per word",
+            "bits per byte",
+            *ratio,
+            "unknown",
+            "perplexity, unknown named only",
+        ),
         rows,
-        f"On the same test text. {truth}Unknown: the share of test tokens that the vocabulary "
+        f"{same} {truth}Unknown: the share of test tokens that the vocabulary "
         "lacks. Such a word is named 'unknown' and then spelled, byte by byte, by a bigram of the "
         "unknown words of the training text, so that models of any vocabulary compare. Named only: "
         "without the spelling, as in published figures of a closed vocabulary; compare it for "

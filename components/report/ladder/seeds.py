@@ -7,6 +7,8 @@ import numpy as np
 
 from components.evaluation.metrics import CONFIDENCE
 
+UNMEASURED = {"score": None, "interval": None}
+
 
 def over_seeds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The `score` and `interval` of the same figure, one a seed, as one.
@@ -16,7 +18,7 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     of questions with unknown words alone.
     """
     if any(one["score"] is None or one["interval"] is None for one in found):
-        return {"score": None, "interval": None}
+        return dict(UNMEASURED)
     if len(found) == 1:
         return {"score": found[0]["score"], "interval": list(found[0]["interval"])}
     from scipy.stats import t
