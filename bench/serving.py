@@ -5,9 +5,9 @@ Peers are transformers' `generate` in batches of 16, its continuous batching, an
 some steps, so that what bfloat16 costs can be told; adapters have random weights. `--json FILE`
 writes the table, `--plots DIR` draws throughput over requests at once and over adapters.
 
-What takes long is asked for: `--adapters 1000` registers as many and compares with 32 of them,
-`--large` repeats the mix at 124 M parameters. `--device cuda` is the same on a GPU, where adapters
-are served in bfloat16 and peers run in both precisions.
+`--quick` leaves out what takes long: a thousand registered adapters beside 32 of them, and the mix
+at 124 M parameters. `--device cuda` is the same on a GPU, where adapters are served in bfloat16 and
+peers run in both precisions.
 """
 
 import argparse
@@ -39,6 +39,7 @@ LARGE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
 FEED_FORWARD = {256: 704, 768: 2048}
 CONTEXT = 1024
 ROWS = 16
+MIXED, REGISTERED = 32, 1000  # adapters of a mix, and those that a server knows at most
 
 
 def config_of(sizes: Mapping[str, int], vocabulary: int) -> LlamaConfig:
@@ -75,7 +76,8 @@ class Bench:
         if self.device:
             rounded = LlamaForCausalLM.from_pretrained(self.base, dtype=torch.bfloat16)
             self.rounded = rounded.to(self.device).eval()
-        self.adapters = dict(make_adapters(self.base, top / "adapters", given.adapters))
+        registered = MIXED if given.quick else REGISTERED
+        self.adapters = dict(make_adapters(self.base, top / "adapters", registered))
 
     def engine(
         self,
@@ -177,13 +179,13 @@ class Bench:
 
     def mixed(self, engine: BatchedEngine, requests: int, longest: int) -> dict[str, float]:
         """The base alone, and 32 adapters of all kinds, on like requests."""
-        names = list(engine.shelf.versions())[:32]
+        names = list(engine.shelf.versions())[:MIXED]
         base, mixed = (workload(requests, models, 3, longest) for models in ([BASE], names))
         contestants = {
             "base": lambda: serve(engine, base),
             "mixed_32": lambda: serve(engine, mixed),
         }
-        if len(engine.shelf.versions()) > 32:
+        if len(engine.shelf.versions()) > MIXED:
             chance = random.Random(4)
             every = list(engine.shelf.versions())
             spread = [(chance.choice(every), ids, limit) for _, ids, limit in mixed]
@@ -204,7 +206,7 @@ class Bench:
         """The same at 124 M parameters; a processor has fewer and shorter answers to give."""
         base = self.top / "large"
         make_base(base, self.top / "world" / "tokenizer", config_of(LARGE, 50257))
-        adapters = dict(make_adapters(base, self.top / "large_adapters", 32))
+        adapters = dict(make_adapters(base, self.top / "large_adapters", MIXED))
         engine = self.engine(adapters, base=base)
         found = self.mixed(engine, *((self.given.requests, 128) if self.device else (2 * ROWS, 32)))
         engine.close()
@@ -247,8 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--requests", type=int, default=256)
-    parser.add_argument("--adapters", type=int, default=32)
-    parser.add_argument("--large", action="store_true", help="also at 124 M parameters")
+    parser.add_argument("--quick", action="store_true", help="32 adapters, 5.8 M parameters alone")
     parser.add_argument("--steps", type=int, default=60, help="that the base learns for")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--first-tokens", type=int, default=40)
@@ -258,7 +259,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(Path(name), given)
         parts = [bench.beside_generate, bench.against_peft, bench.adapters_of_all_kinds]
-        parts += [bench.large] if given.large else []
+        parts += [] if given.quick else [bench.large]
         parts += [bench.curves] if given.plots else []
         for part in parts:
             known, started = set(bench.told), time.perf_counter()
