@@ -344,12 +344,14 @@ def test_only_a_lack_of_room_is_told_as_one(folders, engine_of, monkeypatch):
     assert not isinstance(raised.value, RequestError)
 
 
-def test_a_base_that_was_changed_is_not_served(kinds, tmp_path):
+@pytest.mark.parametrize("kind", [BatchedEngine, TransformersEngine])
+def test_a_base_that_was_changed_is_not_served(kinds, tmp_path, kind):
+    """transformers' engine answered under the old content hash."""
     base = tmp_path / "base"
     shutil.copytree(kinds["base"], base)
     (base / "config.json").write_text((base / "config.json").read_text() + " ")
     with pytest.raises(ValueError, match=r"are not those that its lineage\.json names"):
-        BatchedEngine(base, {})
+        kind(base, {})
 
 
 def test_a_caller_who_leaves_frees_blocks_and_adapter(kinds, engine_of):

@@ -16,10 +16,10 @@ from components.inference.product import FLOAT32
 from components.inference.request import Request, TooLarge
 from components.inference.threads import dismiss_crew
 from components.inference.weights import load
-from components.lineage import file_hash, folder_hash
+from components.lineage import file_hash
 from components.serving.choosing import Chosen
 from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
-from components.serving.proof import SAME, Refused, about_base, prove_acts, prove_golden
+from components.serving.proof import SAME, Refused, prove_acts, prove_golden, proven_base
 from components.serving.scoring import Served, classify
 from components.serving.shelf import Held, Home, Shelf, Version
 from components.serving.taking import taken
@@ -54,12 +54,8 @@ class BatchedEngine(Speaking):
                 products of that precision.
         """
         self.base, limits = base, limits or Limits()
-        self._about = about_base(base)
+        self._about = proven_base(base)
         content = self._about["content"]
-        if folder_hash(base) != content:
-            raise ValueError(
-                f"the files of {base} are not those that its lineage.json names; run 'dvc repro'"
-            )
         weights = load(base, precision, device)
         self.texts = Texts(base)
         self._config = config_of(base)

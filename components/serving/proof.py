@@ -42,6 +42,20 @@ def about_base(folder: Path) -> dict[str, Any]:
     }
 
 
+def proven_base(folder: Path) -> dict[str, Any]:
+    """As `about_base`, of a folder whose files are those that its lineage names.
+
+    Raises:
+        OSError, ValueError: it is no folder that a stage made, or was changed since.
+    """
+    about = about_base(folder)
+    if folder_hash(folder) != about["content"]:
+        raise ValueError(
+            f"the files of {folder} are not those that its lineage.json names; run 'dvc repro'"
+        )
+    return about
+
+
 def about_adapter(folder: Path) -> dict[str, Any]:
     """As `about_base`, of an adapter. described: what its adapter.json says.
 

@@ -20,7 +20,7 @@ from components.evaluation.classification import label_probabilities
 from components.lineage import file_hash
 from components.models import llama
 from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
-from components.serving.proof import ACTS, about_adapter, about_base, prove_bytes, prove_golden
+from components.serving.proof import ACTS, about_adapter, prove_bytes, prove_golden, proven_base
 from components.serving.texts import Speaking, Texts
 
 PROBE = "The"
@@ -36,14 +36,17 @@ class TransformersEngine(Speaking):
         """Load everything, and prove that each trained adapter changes what the base says.
 
         An adapter that belongs to another base, or does nothing, is `unavailable`.
+
+        Raises:
+            ValueError: the base's files are not what its lineage says.
         """
         self.base = base
+        self._about: dict[str, dict[str, Any]] = {BASE: proven_base(base)}
         self.texts = Texts(base)
         self.tokenizer = self.texts.tokenizer
         self._turn = threading.Lock()  # the line may be another engine's, whose base has moved
         self._models = {BASE: llama.load(base)}
         self._methods: dict[str, Method] = {}
-        self._about: dict[str, dict[str, Any]] = {BASE: about_base(base)}
         self._unavailable: dict[str, str] = {}
         for name, folder in (adapters or {}).items():
             self.add(name, folder)
