@@ -282,12 +282,20 @@ def test_an_answer_is_a_choice_and_no_part_of_one(address, given):
     assert found["message"]["content"] in texts
 
 
-def test_a_choice_that_has_no_room_is_refused(address):
-    asked = {**TEXT, "choices": ["a", " film" * 99]}
-    error = refused(post(address, "completions", **asked))
-    assert (
-        error["param"] == "choices" and "the longest of choices has 99 tokens" in error["message"]
-    )
+def test_a_choice_that_has_no_room_is_refused(address, gateway):
+    """One that had room as the tokenizer cuts it was cut short where the model wrote its letters
+    one by one.
+    """
+    engine = gateway.current.now.engine
+    text = " film" * 4
+    assert len(engine.encode(text)) == 4
+    asked = {**TEXT, "choices": [text], "prompt": [5] * (engine.room("base") - len(text) - 1)}
+    found = post(address, "completions", **asked).json()["choices"][0]
+    assert found["text"] == text and found["finish_reason"] == "stop"
+    error = refused(post(address, "completions", **{**asked, "prompt": [5, *asked["prompt"]]}))
+    assert error["param"] == "choices" and error["code"] == "context_length_exceeded"
+    assert "the longest of choices has 20 bytes" in error["message"]
+    assert "there is room for 20 tokens" in error["message"]
 
 
 def test_a_choice_may_have_any_character(address):

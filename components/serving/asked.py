@@ -80,7 +80,7 @@ def sampling_of(
     room = engine.room(inner)
     left = min(room - prompt, limits.output_tokens)
     is_chat = isinstance(body, ChatRequest)
-    wanted = _longest_choice(engine, body.choices, left) if body.choices else body.max_tokens
+    wanted = _longest_choice(body.choices, left) if body.choices else body.max_tokens
     if is_chat and not body.choices:
         wanted = body.max_completion_tokens or wanted or left
     if left < max(wanted, 1):
@@ -107,18 +107,18 @@ def sampling_of(
     )
 
 
-def _longest_choice(engine: Engine, choices: list[str], left: int) -> int:
+def _longest_choice(choices: list[str], left: int) -> int:
     """The tokens of an answer that is one of `choices`, whatever max_tokens is.
 
-    They may be cut finer than the tokenizer would, into bytes at most; one more says that the
-    answer ends.
+    A model may cut them finer than the tokenizer would, into bytes at most; one more token says
+    that the answer ends. A choice that has no room for all of these could be cut short.
     """
-    need = max(len(engine.encode(text)) for text in choices)
+    need = 1 + max(len(text.encode()) for text in choices)
     if need > left:
         raise RequestError(
-            f"the longest of choices has {need} tokens, and there is room for {max(left, 0)} "
-            "behind the prompt",
+            f"the longest of choices has {need - 1} bytes, each of which may be a token, and one "
+            f"more ends the answer; there is room for {max(left, 0)} tokens behind the prompt",
             "choices",
             "context_length_exceeded",
         )
-    return min(left, 1 + max(len(text.encode()) for text in choices))
+    return need
