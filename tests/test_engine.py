@@ -182,6 +182,22 @@ def test_a_schema_holds_an_answer_to_json_of_it(kinds, engine_of):
         next(engine.generate(BASE, [1], Sampling(5, json_schema='{"type": "nothing"}')))
 
 
+def test_a_schema_that_leads_too_far_is_told(kinds, engine_of):
+    """llguidance gave up behind the bracket, and that was the answer, as if it were whole."""
+    engine = engine_of(kinds, [])
+    one_of = [
+        {"type": "object", "properties": {f"key{n}": {}}, "required": [f"key{n}"]}
+        for n in range(2500)
+    ]
+    schema = json.dumps({"type": "array", "items": {"anyOf": one_of}, "minItems": 1})
+    running = engine.generate(BASE, engine.encode("the film"), GREEDY)
+    first = next(running)
+    with pytest.raises(RequestError, match="to its end: Parser Error: Current row has") as told:
+        list(engine.generate(BASE, [1], Sampling(40, 0.0, json_schema=schema)))
+    assert told.value.param == "response_format" and "\n" not in str(told.value)
+    assert [token.logprob for token in (first, *running)] == said(engine, BASE)
+
+
 @pytest.fixture(scope="module")
 def judged(kinds, tmp_path_factory):
     """Evaluation folders by adapter, with their golden prompts."""

@@ -25,7 +25,7 @@ from transformers.generation import (
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import Unsupported, shape_of
 from components.inference.choice_kernel import uniform
-from components.inference.request import Choosing, Reading, Request
+from components.inference.request import Choosing, GaveUp, Made, Reading, Request
 from components.inference.rows import Chooser
 from components.inference.store import Store
 from components.inference.weights import load
@@ -297,6 +297,39 @@ def test_a_reading_that_fails_fails_alone(batcher_of):
     broken = batcher.submit(Request([1, 2], Reading([1], lambda features: features @ 3)))
     assert isinstance(broken.answers.get(timeout=30), Exception)
     assert len(answer_of(running)) == 60
+
+
+class Failing:
+    """Lets any token come, and fails at the fifth call of `mask` or `take`."""
+
+    def __init__(self, where: str) -> None:
+        self.where, self.calls = where, 0
+
+    def mask(self, words: np.ndarray) -> None:
+        words[:] = -1
+        self._act("mask")
+
+    def take(self, token: int) -> None:
+        self._act("take")
+
+    def _act(self, name: str) -> None:
+        self.calls += name == self.where
+        if self.calls == 5:
+            raise GaveUp("too large")
+
+
+@pytest.mark.parametrize("where", ["mask", "take"])
+def test_a_constraint_that_fails_fails_alone(batcher_of, where):
+    batcher, _ = batcher_of(FAMILIES["llama"])
+    with batcher.turn:  # both are there before the first step
+        running = batcher.submit(Request([1], Choosing(60, -1)))
+        held = batcher.submit(Request([1, 2], Choosing(60, -1, constraint=Failing(where))))
+    for _ in range(4):
+        assert isinstance(held.answers.get(timeout=30), Made)
+    with pytest.raises(GaveUp, match="too large"):
+        answer_of(held)
+    assert len(answer_of(running)) == 60
+    assert len(batcher._free) == 4 and batcher.pool.available() == batcher.pool.blocks
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import torch
 from components.inference.backend import Limits, decoder_of
 from components.inference.decoder import Step
 from components.inference.request import Choosing, Made, Reading, Request, TooLarge
-from components.inference.rows import Chooser, Row, begin, keep, next_key
+from components.inference.rows import Chooser, Row, begin, failure, finish, keep, next_key, places
 from components.inference.weights import Weights
 
 
@@ -176,7 +176,7 @@ class Batcher:
             if soft is not None:
                 vectors.append((place, soft))
             if isinstance(row.request.wanted, Reading):
-                read += [place + n - start for n in _places(row, start, stop)]
+                read += [place + n - start for n in places(row, start, stop)]
             elif stop == row.request.length:
                 finished.append(place + stop - start - 1)
             place += stop - start
@@ -225,14 +225,14 @@ class Batcher:
             row.read = stop
             self._read[row.number] = stop
             if isinstance(row.request.wanted, Reading):
-                count = len(_places(row, start, stop))
+                count = len(places(row, start, stop))
                 of_row = features[first : first + count]
                 row.features.append(of_row.to("cpu", torch.float32, copy=True))
                 first += count
         for row in [row for row, _, stop in chunks if stop == row.request.length]:
             self._reading.remove(row)
             if isinstance(row.request.wanted, Reading):
-                self._end(row, _finished(row))
+                self._end(row, finish(row))
             else:
                 writing = np.append(self._writing, np.int32(row.number))
                 # rows with one delta side by side: it is read once for all of them
@@ -241,32 +241,48 @@ class Batcher:
 
     def _write(self, numbers: np.ndarray, hidden: torch.Tensor) -> None:
         """Choose a token for each of those rows and hand it over."""
+        numbers, hidden = self._masked(numbers, hidden)
         chooser, count = self.chooser, len(numbers)
+        if not count:
+            return
         logits = chooser.logits(count)
         self.decoder.say(hidden, logits)
-        rows = [self.rows[number] for number in numbers.tolist()]
-        for row in rows:
-            if row.request.wanted.constraint is not None:
-                row.request.wanted.constraint.mask(chooser.masks[row.number])
         chooser.choose(numbers)
         tokens, logprobs = chooser.tokens[:count], chooser.logprobs[:count].tolist()
         self._next[numbers] = tokens
         self._read[numbers] += 1
         self.written += count
-        for place, (row, token, logprob) in enumerate(
-            zip(rows, tokens.tolist(), logprobs, strict=True)
-        ):
-            wanted = row.request.wanted
-            if token == wanted.end:
-                self._end(row, None)
-                continue
-            others = _alternatives(logits[place], wanted.top) if wanted.top else {}
-            row.request.answers.put(Made(token, logprob, others))
-            row.made += 1
-            if wanted.constraint is not None:
-                wanted.constraint.take(token)
-            if row.made == wanted.limit:
-                self._end(row, None)
+        chosen = zip(numbers.tolist(), tokens.tolist(), logprobs, strict=True)
+        for place, (number, token, logprob) in enumerate(chosen):
+            row = self.rows[number]
+            top = row.request.wanted.top
+            others = _alternatives(logits[place], top) if top else {}
+            self._tell(row, Made(token, logprob, others))
+
+    def _masked(self, numbers: np.ndarray, hidden: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
+        """Those rows, each with the tokens that may come; without those whose constraint fails."""
+        for number in numbers.tolist():
+            row = self.rows[number]
+            held = row.request.wanted.constraint
+            if held is not None and (error := failure(held.mask, self.chooser.masks[number])):
+                self._end(row, error)
+        left = [place for place, number in enumerate(numbers.tolist()) if number in self.rows]
+        return (numbers, hidden) if len(left) == len(numbers) else (numbers[left], hidden[left])
+
+    def _tell(self, row: Row, made: Made) -> None:
+        """Hand a row its token; it ends with the last one."""
+        wanted = row.request.wanted
+        if made.token == wanted.end:
+            self._end(row, None)
+            return
+        held = wanted.constraint
+        if held is not None and (error := failure(held.take, made.token)):
+            self._end(row, error)
+            return
+        row.request.answers.put(made)
+        row.made += 1
+        if row.made == wanted.limit:
+            self._end(row, None)
 
     def _end(self, row: Row, last: object) -> None:
         """A row is free again. last: what its request is told at the end."""
@@ -277,20 +293,6 @@ class Batcher:
         self.pool.leave(row.blocks)
         self._free.append(row.number)
         row.request.answers.put(last)
-
-
-def _places(row: Row, start: int, stop: int) -> list[int]:
-    """The positions of a reading between `start` and `stop` whose features are asked for."""
-    shift = row.request.virtual.count
-    return [n + shift for n in row.request.wanted.places if start <= n + shift < stop]
-
-
-def _finished(row: Row) -> object:
-    """What a reading comes to; an exception where that fails, which is its own affair."""
-    try:
-        return row.request.wanted.finish(torch.cat(row.features))
-    except Exception as error:
-        return error
 
 
 def _alternatives(logits: torch.Tensor, top: int) -> dict[int, float]:

@@ -9,6 +9,8 @@ import llguidance.numpy
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
+from components.inference.request import GaveUp
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -45,6 +47,14 @@ class Grammar:
 
     def mask(self, words: np.ndarray) -> None:
         llguidance.numpy.fill_next_token_bitmask(self._matcher, words[None], 0)
+        self._require_sound()
 
     def take(self, token: int) -> None:
         self._matcher.consume_token(token)
+        self._require_sound()
+
+    def _require_sound(self) -> None:
+        """llguidance tells nobody that it met a limit of its own: it lets the answer end there."""
+        if self._matcher.is_error():
+            reason, *_ = self._matcher.get_error().splitlines()  # the rest is its state
+            raise GaveUp(f"no answer can be held to this to its end: {reason}")

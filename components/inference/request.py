@@ -23,8 +23,16 @@ class TooLarge(ValueError):
     """A request needs more room than there is in all."""
 
 
+class GaveUp(ValueError):
+    """An answer cannot be held to its constraint any further."""
+
+
 class Constraint(Protocol):
-    """What an answer may be: a mask of tokens for each step."""
+    """What an answer may be: a mask of tokens for each step.
+
+    Raises:
+        GaveUp: from then on it cannot say what may come.
+    """
 
     def mask(self, words: np.ndarray) -> None:
         """Set the bit of each token that may come next, in `words`, int32."""

@@ -1,6 +1,8 @@
 """The rows of a batch: who stands where, and how far each has been read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ from components.inference.blocks import Pool
 from components.inference.choice_kernel import CHOOSE
 from components.inference.request import Choosing, Request
 from components.inference.threads import Bound
+
+Given = TypeVar("Given")
 
 
 @dataclass
@@ -103,6 +107,29 @@ def keep(pool: Pool, row: Row, start: int, stop: int) -> None:
     for number, (count, key) in beginning.ends.items():
         if start < number * BLOCK + count <= stop:
             pool.keep_copy(key, row.blocks[number])
+
+
+def places(row: Row, start: int, stop: int) -> list[int]:
+    """The positions of a reading between `start` and `stop` whose features are asked for."""
+    shift = row.request.virtual.count
+    return [n + shift for n in row.request.wanted.places if start <= n + shift < stop]
+
+
+def finish(row: Row) -> object:
+    """What a reading comes to; an exception where that fails, which is its own affair."""
+    try:
+        return row.request.wanted.finish(torch.cat(row.features))
+    except Exception as error:
+        return error
+
+
+def failure(act: Callable[[Given], None], given: Given) -> Exception | None:
+    """What a constraint's `mask` or `take` fails with, which is its row's own affair."""
+    try:
+        act(given)
+    except Exception as error:
+        return error
+    return None
 
 
 class Chooser:

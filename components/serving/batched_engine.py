@@ -13,11 +13,11 @@ from components.inference.adapter import Adapter
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import config_of
 from components.inference.product import FLOAT32
-from components.inference.request import Request, TooLarge
+from components.inference.request import GaveUp, Request, TooLarge
 from components.inference.threads import dismiss_crew
 from components.inference.weights import load
 from components.lineage import file_hash
-from components.serving.choosing import Chosen
+from components.serving.choosing import Chosen, impossible
 from components.serving.engine import BASE, NOBODY, Caller, RequestError, Sampling, Token
 from components.serving.proof import SAME, Refused, prove_acts, prove_golden, proven_base
 from components.serving.scoring import Served, classify
@@ -204,7 +204,10 @@ class BatchedEngine(Speaking):
                 "token follows: give a prompt of one token at least",
                 "prompt",
             )
-        yield from taken(held.batcher, self.begin(held, ids, sampling, caller), caller.gone)
+        try:
+            yield from taken(held.batcher, self.begin(held, ids, sampling, caller), caller.gone)
+        except GaveUp as error:
+            raise impossible(error, sampling) from error
 
     def begin(
         self, held: Held, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY

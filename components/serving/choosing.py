@@ -47,5 +47,9 @@ class Chosen:
                 return constraint.Grammar(self._words, constraint.one_of(sampling.choices))
             return constraint.Grammar(self._words, constraint.json_of(sampling.json_schema))
         except ValueError as error:
-            field = "choices" if sampling.choices else "response_format"
-            raise RequestError(str(error), field) from error
+            raise impossible(error, sampling) from error
+
+
+def impossible(error: ValueError, sampling: Sampling) -> RequestError:
+    """Why no answer is what `sampling` holds it to, with the field that says so."""
+    return RequestError(str(error), "choices" if sampling.choices else "response_format")
