@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -13,7 +14,8 @@ from components.adapters.training import train_adapter
 from components.evaluation import evaluate_adapter
 from components.evaluation.language_model import evaluate_language_model
 from components.inference.checkpoint import Unsupported
-from components.lineage import read_json, read_jsonl
+from components.inference.constraint import Grammar, one_of, vocabulary_of
+from components.lineage import read_json, read_jsonl, write_json
 from components.models import llama
 from components.models.brought import bring
 from components.reporter import Silent
@@ -138,6 +140,43 @@ def test_it_is_judged_as_a_language_model(base, tmp_path):
     (corpus / "report.json").write_text(counts, encoding="utf-8")
     figures = evaluate_language_model(base, corpus, out, Silent())
     assert 1 < figures["bits_per_byte"] < 20
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_any_end_that_the_base_states_ends_an_answer(folders, tmp_path, family):
+    """Llama 3's chat models have several; they wrote on behind all but the tokenizer's."""
+    source, out = make_family(family, tmp_path / "source", folders["tokenizer"]), tmp_path / "base"
+    tokenizer, prompt = AutoTokenizer.from_pretrained(source), "the film"
+    ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer(prompt)["input_ids"]]])
+    asked = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
+    made = llama.load(source).generate(ids, **asked)[0, ids.shape[1] :].tolist()
+    ends = [tokenizer.eos_token_id, made[3]]
+    stated = source / "generation_config.json"
+    write_json(stated, read_json(stated) | {"eos_token_id": ends})
+    out.mkdir()
+    bring(source, out, Silent())
+    expected = llama.load(out).generate(ids, **asked)[0, ids.shape[1] :].tolist()
+    assert expected[-1] == made[3] and len(expected) < 8
+    engine = engine_of(signed(out))
+    read = engine.encode(prompt)
+    found = [token.id for token in engine.generate("base", read, Sampling(8, 0.0))]
+    assert [*found, made[3]] == expected
+    if family == "llama":
+        held = Sampling(9, 1.0, seed=1, choices=("good",))
+        found = [token.id for token in engine.generate("base", read, held)]
+        assert tokenizer.decode(found) == "good"
+    engine.close()
+
+
+def test_either_end_may_follow_a_choice(folders):
+    tokenizer = AutoTokenizer.from_pretrained(folders["tokenizer"])
+    size, beyond = len(tokenizer), len(tokenizer) + 9  # which a configuration may state
+    known = vocabulary_of(tokenizer, size, {0, 3, beyond})
+    held, (token,) = Grammar(known, one_of(["a"])), tokenizer("a")["input_ids"]
+    held.take(token)
+    words = np.zeros(-(-size // 32), np.int32)
+    held.mask(words)
+    assert [n for n in range(size) if words[n // 32] >> (n % 32) & 1] == [0, 3]
 
 
 def test_transformers_serves_with_products_that_are_settled(folders, monkeypatch):

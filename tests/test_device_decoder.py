@@ -19,7 +19,7 @@ from components.inference.rows import Chooser
 from components.inference.threads import set_crew
 from components.inference.weights import Weights, assemble
 from tests import mixes
-from tests.test_inference import FAMILIES, answer_of
+from tests.test_inference import FAMILIES, NEVER, answer_of
 
 TENSORS = pytest.param(torch.device("cpu"), id="tensors")
 LIMITS = Limits(rows=6, chunk=30, pool_bytes=1 << 20, adapters=8)
@@ -170,7 +170,7 @@ def test_greedy_tokens_are_those_of_the_kernels(family, device):
     prompts.append([*prompts[3][:40], 5])  # begins like another
     for where in (None, device):
         batcher = Batcher(weights_of(family, where), LIMITS, threading.Lock())
-        asked = [batcher.submit(Request(ids, Choosing(20, end=-1))) for ids in prompts]
+        asked = [batcher.submit(Request(ids, Choosing(20, NEVER))) for ids in prompts]
         said.append([[made.token for made in answer_of(request)] for request in asked])
         batcher.close()
     assert said[0] == said[1]

@@ -56,6 +56,7 @@ FAMILIES = {
         **SIZES, rope_parameters=THETA | {"rope_type": "yarn", "factor": 2.0}
     ),
 }  # fmt: skip
+NEVER: frozenset[int] = frozenset()  # no token ends an answer
 LIMITS = Limits(rows=4, chunk=12, pool_bytes=1 << 19)
 
 
@@ -95,7 +96,7 @@ def test_greedy_tokens_and_logits_are_those_of_transformers(batcher_of, family):
     random = np.random.default_rng(1)
     prompts = [random.integers(0, 300, size).tolist() for size in (1, 7, 30, 60, 33, 16)]
     prompts.append([*prompts[3][:40], 5])  # begins like another
-    asked = [batcher.submit(Request(ids, Choosing(20, end=-1))) for ids in prompts]
+    asked = [batcher.submit(Request(ids, Choosing(20, NEVER))) for ids in prompts]
     for ids, request in zip(prompts, asked, strict=True):
         with torch.no_grad():
             made = model.generate(
@@ -169,7 +170,7 @@ def test_a_scaling_that_changes_with_the_request_is_refused(batcher_of):
 )
 def test_tokens_are_drawn_from_the_distribution_of_transformers(settings):
     """At the same point of the cumulated distribution; so exactly, not on average."""
-    chosen = Choosing(1, -1, **({"temperature": 1.0} | settings))
+    chosen = Choosing(1, NEVER, **({"temperature": 1.0} | settings))
     processors = LogitsProcessorList()
     if chosen.penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(chosen.penalty))
@@ -207,7 +208,7 @@ def test_a_text_does_not_depend_on_its_neighbours(batcher_of):
     asked = []
     for number in range(24):
         ids = random.integers(0, 300, random.integers(1, 50)).tolist()
-        how = Choosing(int(random.integers(1, 30)), -1, 1.0, 0.9, 40, 0.01, 1.1, seed=number)
+        how = Choosing(int(random.integers(1, 30)), NEVER, 1.0, 0.9, 40, 0.01, 1.1, seed=number)
         asked.append((ids, how))
     together = [batcher.submit(Request(*one)) for one in asked]
     mixed = [[token.token for token in answer_of(request)] for request in together]
@@ -220,7 +221,7 @@ def test_a_text_does_not_depend_on_its_neighbours(batcher_of):
 
 def test_alternatives_are_the_likeliest_tokens(batcher_of):
     batcher, model = batcher_of(FAMILIES["llama"])
-    found = answer_of(batcher.submit(Request([3, 4], Choosing(1, -1, top=3))))[0]
+    found = answer_of(batcher.submit(Request([3, 4], Choosing(1, NEVER, top=3))))[0]
     with torch.no_grad():
         expected = model(torch.tensor([[3, 4]])).logits[0, -1].log_softmax(0).topk(3)
     assert list(found.alternatives) == expected.indices.tolist()
@@ -233,7 +234,7 @@ PROMPT = list(range(40))
 def read_of(batcher: Batcher, **asked) -> int:
     """How many positions of `PROMPT` had to be computed."""
     before = batcher.pool.misses
-    answer_of(batcher.submit(Request(PROMPT, Choosing(2, -1), **asked)))
+    answer_of(batcher.submit(Request(PROMPT, Choosing(2, NEVER), **asked)))
     return batcher.pool.misses - before
 
 
@@ -258,7 +259,7 @@ def test_a_templates_head_is_computed_once_for_all_tenants(batcher_of):
 def test_simultaneous_requests_wait_for_the_one_that_reads_their_beginning(batcher_of):
     batcher, _ = batcher_of(FAMILIES["llama"])
     with batcher.turn:  # all are there before the first step
-        asked = [batcher.submit(Request(PROMPT, Choosing(3, -1))) for _ in range(4)]
+        asked = [batcher.submit(Request(PROMPT, Choosing(3, NEVER))) for _ in range(4)]
     found = [[token.token for token in answer_of(request)] for request in asked]
     assert found == found[:1] * 4
     assert batcher.pool.misses <= 40 + 3 * 8
@@ -269,7 +270,7 @@ def test_a_full_pool_makes_requests_wait_and_forgets_what_none_uses(batcher_of):
     batcher, model = batcher_of(FAMILIES["llama"], Limits(rows=4, chunk=64, pool_bytes=6 * block))
     random = np.random.default_rng(4)
     prompts = [random.integers(0, 300, 40).tolist() for _ in range(9)]  # three blocks each
-    asked = [batcher.submit(Request(ids, Choosing(8, -1))) for ids in prompts]
+    asked = [batcher.submit(Request(ids, Choosing(8, NEVER))) for ids in prompts]
     for ids, request in zip(prompts, asked, strict=True):
         made = model.generate(
             torch.tensor([ids]), attention_mask=torch.ones(1, 40, dtype=torch.long),
@@ -278,12 +279,12 @@ def test_a_full_pool_makes_requests_wait_and_forgets_what_none_uses(batcher_of):
         assert [token.token for token in answer_of(request)] == made[0, 40:].tolist()
     assert batcher.pool.evictions and batcher.pool.available() == batcher.pool.blocks == 6
     with pytest.raises(ValueError, match="90 tokens and 20 to write need 7 blocks; the pool has 6"):
-        batcher.submit(Request(list(range(90)), Choosing(20, -1)))
+        batcher.submit(Request(list(range(90)), Choosing(20, NEVER)))
 
 
 def test_a_request_that_is_let_go_frees_its_blocks(batcher_of):
     batcher, _ = batcher_of(FAMILIES["llama"])
-    running = batcher.submit(Request([1], Choosing(90, -1)))
+    running = batcher.submit(Request([1], Choosing(90, NEVER)))
     running.answers.get(timeout=30)
     batcher.cancel(running)
     while running.answers.get(timeout=30) is not None:
@@ -293,7 +294,7 @@ def test_a_request_that_is_let_go_frees_its_blocks(batcher_of):
 
 def test_a_reading_that_fails_fails_alone(batcher_of):
     batcher, _ = batcher_of(FAMILIES["llama"])
-    running = batcher.submit(Request([1], Choosing(60, -1)))
+    running = batcher.submit(Request([1], Choosing(60, NEVER)))
     broken = batcher.submit(Request([1, 2], Reading([1], lambda features: features @ 3)))
     assert isinstance(broken.answers.get(timeout=30), Exception)
     assert len(answer_of(running)) == 60
@@ -322,8 +323,8 @@ class Failing:
 def test_a_constraint_that_fails_fails_alone(batcher_of, where):
     batcher, _ = batcher_of(FAMILIES["llama"])
     with batcher.turn:  # both are there before the first step
-        running = batcher.submit(Request([1], Choosing(60, -1)))
-        held = batcher.submit(Request([1, 2], Choosing(60, -1, constraint=Failing(where))))
+        running = batcher.submit(Request([1], Choosing(60, NEVER)))
+        held = batcher.submit(Request([1, 2], Choosing(60, NEVER, constraint=Failing(where))))
     for _ in range(4):
         assert isinstance(held.answers.get(timeout=30), Made)
     with pytest.raises(GaveUp, match="too large"):
@@ -334,15 +335,15 @@ def test_a_constraint_that_fails_fails_alone(batcher_of, where):
 
 @pytest.mark.parametrize(
     ("ids", "wanted"),
-    [([1], Choosing(1, -1, top_k=2**63)), (list(range(90)), Choosing(40, -1))],
+    [([1], Choosing(1, NEVER, top_k=2**63)), (list(range(90)), Choosing(40, NEVER))],
     ids=["no such number", "longer than any row"],
 )
 def test_a_request_that_cannot_enter_fails_alone(batcher_of, ids, wanted):
     """One with `top_k` of 2**63 once ended every row, and lost those that waited behind it."""
     batcher, _ = batcher_of(FAMILIES["llama"])
     with batcher.turn:  # all are there before the first step
-        running = batcher.submit(Request([1], Choosing(60, -1)))
-        alike = [batcher.submit(Request(PROMPT, Choosing(3, -1))) for _ in range(2)]
+        running = batcher.submit(Request([1], Choosing(60, NEVER)))
+        alike = [batcher.submit(Request(PROMPT, Choosing(3, NEVER))) for _ in range(2)]
         bad = batcher.submit(Request(ids, wanted))
     assert isinstance(bad.answers.get(timeout=30), Exception)
     assert len(answer_of(running)) == 60
@@ -355,7 +356,7 @@ def test_a_number_that_is_no_token_never_reaches_a_step(batcher_of):
     batcher, _ = batcher_of(FAMILIES["llama"])
     for number in (-1, 300):
         with pytest.raises(ValueError, match=f"{number} is no token: the vocabulary has 300"):
-            batcher.submit(Request([1, number], Choosing(1, -1)))
+            batcher.submit(Request([1, number], Choosing(1, NEVER)))
 
 
 def test_a_request_for_the_whole_pool_gives_up_the_end_that_is_kept(batcher_of):
@@ -363,7 +364,7 @@ def test_a_request_for_the_whole_pool_gives_up_the_end_that_is_kept(batcher_of):
     block = Store.bytes_of_block(shape_of(FAMILIES["llama"]))
     batcher, _ = batcher_of(FAMILIES["llama"], Limits(rows=2, chunk=64, pool_bytes=4 * block))
     assert read_of(batcher, shared=21) == 40
-    whole = Request(PROMPT[:30], Choosing(35, -1), shared=21)
+    whole = Request(PROMPT[:30], Choosing(35, NEVER), shared=21)
     assert whole.blocks == batcher.pool.blocks
     assert len(answer_of(batcher.submit(whole))) == 35
     assert batcher.pool.available() == batcher.pool.blocks
@@ -372,7 +373,7 @@ def test_a_request_for_the_whole_pool_gives_up_the_end_that_is_kept(batcher_of):
 def test_closing_fails_what_has_not_ended(batcher_of):
     batcher, _ = batcher_of(FAMILIES["llama"])
     with batcher.turn:
-        running = batcher.submit(Request([1], Choosing(90, -1)))
+        running = batcher.submit(Request([1], Choosing(90, NEVER)))
         threading.Thread(target=batcher.close).start()
     with pytest.raises(RuntimeError, match="the engine was closed"):
         answer_of(running)

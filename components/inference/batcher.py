@@ -272,7 +272,7 @@ class Batcher:
     def _tell(self, row: Row, made: Made) -> None:
         """Hand a row its token; it ends with the last one."""
         wanted = row.request.wanted
-        if made.token == wanted.end:
+        if made.token in wanted.ends:
             self._end(row, None)
             return
         held = wanted.constraint

@@ -1,7 +1,7 @@
 """What an answer may be: one of given strings, or JSON of a schema; by llguidance's grammars."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import llguidance.hf
@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-def vocabulary_of(tokenizer: "PreTrainedTokenizerFast", size: int) -> LLTokenizer:
-    """The tokens' bytes, as grammars need them. size: of the model's output, maybe padded."""
-    return llguidance.hf.from_tokenizer(tokenizer, n_vocab=size)
+def vocabulary_of(
+    tokenizer: "PreTrainedTokenizerFast", size: int, ends: Collection[int]
+) -> LLTokenizer:
+    """The tokens' bytes, as grammars need them.
+
+    size: of the model's output, maybe padded. ends: the tokens that may end an answer.
+    """
+    known = [end for end in sorted(ends) if 0 <= end < size]  # another one is an error there
+    return llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=known)
 
 
 def one_of(strings: Sequence[str]) -> str:

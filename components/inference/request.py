@@ -43,14 +43,14 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True)
 class Choosing:
-    """How tokens are chosen. limit: how many at most; end: the token that ends the answer.
+    """How tokens are chosen. limit: how many at most; ends: the tokens that end the answer.
 
     temperature 0 is greedy. top_k 0, top_p 1, min_p 0 and penalty 1 leave the distribution as it
     is. seed: of this request's own generator; top: alternatives that are told with each token.
     """
 
     limit: int
-    end: int
+    ends: frozenset[int]
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0

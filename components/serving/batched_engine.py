@@ -64,7 +64,7 @@ class BatchedEngine(Speaking):
         home = Home(base, content, weights, self.batcher, limits)
         self.shelf = Shelf(home, adapter_bytes, self._prove)
         self.alone = Held(Adapter(), self.batcher, 0, (home.root(),))
-        self._chosen = Chosen(self.texts.tokenizer, weights.shape.vocabulary)
+        self._chosen = Chosen(self.texts, weights.shape.vocabulary)
         for name, folder in (adapters or {}).items():
             self.add(name, folder, (evaluations or {}).get(name))
         dismiss_crew()  # which has read the weights

@@ -2,21 +2,19 @@
 
 import secrets
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.inference import constraint
 from components.inference.request import Choosing
 from components.serving.engine import RequestError, Sampling
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from components.serving.texts import Texts
 
 
 class Chosen:
     """Makes a `Choosing` of a `Sampling`."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", vocabulary: int) -> None:
-        self.tokenizer, self.vocabulary = tokenizer, vocabulary
+    def __init__(self, texts: Texts, vocabulary: int) -> None:
+        self.texts, self.vocabulary = texts, vocabulary
         self._words: Any = None  # what constraints read; made when the first is asked for
         self._turn = threading.Lock()
 
@@ -26,7 +24,7 @@ class Chosen:
         """
         return Choosing(
             sampling.max_tokens,
-            self.tokenizer.eos_token_id,
+            self.texts.ends,
             sampling.temperature,
             sampling.top_p,
             sampling.top_k,
@@ -41,7 +39,9 @@ class Chosen:
         if not sampling.choices and sampling.json_schema is None:
             return None
         with self._turn:
-            self._words = self._words or constraint.vocabulary_of(self.tokenizer, self.vocabulary)
+            self._words = self._words or constraint.vocabulary_of(
+                self.texts.tokenizer, self.vocabulary, self.texts.ends
+            )
         try:
             if sampling.choices:
                 return constraint.Grammar(self._words, constraint.one_of(sampling.choices))

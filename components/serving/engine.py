@@ -150,7 +150,7 @@ class Engine(Protocol):
     def generate(
         self, model: str, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
     ) -> Iterator[Token]:
-        """Tokens one by one, the end token not among them. Closing the iterator stops the work."""
+        """Tokens one by one, none that ends an answer. Closing the iterator stops the work."""
 
     def classify(
         self, model: str, texts: Sequence[str], caller: Caller = NOBODY

@@ -6,9 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from jinja2 import TemplateError
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from components.adapters.encoding import as_text
+from components.lineage import read_json
 from components.serving.engine import RequestError
 from components.serving.pieces import Pieces
 
@@ -16,10 +17,11 @@ FIXED = 1024  # texts whose tokens are remembered
 
 
 class Texts:
-    """The tokenizer of a base."""
+    """The tokenizer of a base. ends: the tokens that end an answer."""
 
     def __init__(self, base: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(base)
+        self.ends = _ends(base, self.tokenizer)
         # chats have their own: whether control tokens count is a state of the tokenizer
         self._for_chats = AutoTokenizer.from_pretrained(base)
         self.pieces = Pieces(self.tokenizer)
@@ -48,6 +50,17 @@ class Texts:
                 f"the base's chat template refuses these messages: {error}", "messages"
             ) from error
         return encoded["input_ids"]
+
+
+def _ends(base: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokenizer's end of a text, and those that the base states for its answers.
+
+    Chat models end a turn with another token than a document, as Llama 3's do, or with either.
+    """
+    file = base / "generation_config.json"
+    stated = read_json(file).get("eos_token_id") if file.is_file() else None
+    listed = stated if isinstance(stated, list) else [stated]
+    return frozenset({tokenizer.eos_token_id, *listed} - {None})
 
 
 class Speaking:

@@ -173,7 +173,7 @@ class TransformersEngine(Speaking):
             for _ in range(sampling.max_tokens):
                 logits, cache = _next(served, known, cache)
                 token = _choose(logits, sampling, random)
-                if token.id == self.tokenizer.eos_token_id:
+                if token.id in self.texts.ends:
                     return
                 yield token
                 known = torch.cat([known, torch.tensor([[token.id]])], 1)
