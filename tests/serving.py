@@ -9,6 +9,7 @@ from pathlib import Path
 from components.inference.batcher import Limits
 from components.serving.batched_engine import BatchedEngine
 from components.serving.deployment import Deployment
+from components.serving.engine import Engine
 from components.serving.gateway import Gateway
 from components.serving.inspection import Outlook
 from components.serving.keys import FILE, Keys
@@ -26,7 +27,7 @@ def make_gateway(
     always: bool = False,
     rows: int = 1,
 ) -> Gateway:
-    """A gateway to the `base` of `folders` and the adapters among them.
+    """A gateway to the `base` of `folders` and the adapters among them, on kindling's own engine.
 
     rows: requests at work at once; with one, a second is in line.
     """
@@ -34,6 +35,17 @@ def make_gateway(
     adapters = {name: folders[name] for name in (*ADAPTERS, *sorted(kinds)) if name in kinds}
     engine = BatchedEngine(folders["base"], adapters, limits=Limits(rows=rows))
     engine.warm()
+    return gateway_to(engine, adapters, workspace, limits, always)
+
+
+def gateway_to(
+    engine: Engine,
+    adapters: Mapping[str, Path],
+    workspace: Path,
+    limits: Serving | None = None,
+    always: bool = False,
+) -> Gateway:
+    """A gateway to `engine`, which serves `adapters`."""
     keys = Keys(workspace / FILE, always)
     deployment = Deployment.of_folders(engine, "tiny")
     return Gateway(deployment, FolderTemplates(adapters), workspace, limits or Serving(), keys)

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -23,6 +24,7 @@ from components.serving import batched_engine, transformers_engine
 from components.serving.engine import Sampling
 from components.serving.engines import engine_of
 from components.training import machine
+from tests.serving import gateway_to, listening
 from tests.tiny_models import ADAPTERS, block_of, signed
 
 FAMILIES = ("llama", "gpt2", "qwen2", "qwen3")
@@ -140,6 +142,48 @@ def test_it_is_judged_as_a_language_model(base, tmp_path):
     (corpus / "report.json").write_text(counts, encoding="utf-8")
     figures = evaluate_language_model(base, corpus, out, Silent())
     assert 1 < figures["bits_per_byte"] < 20
+
+
+BEGUN = (  # as Llama 3's and Mistral's
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CHATML = (  # as Qwen's, whose tokenizer knows no beginning
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SAID = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Was it good?"}]
+
+
+@pytest.mark.parametrize(
+    ("family", "template"),
+    [("llama", BEGUN), ("gpt2", BEGUN), ("qwen2", CHATML), ("gpt2", CHATML)],
+)
+def test_a_chat_is_read_as_transformers_reads_it(folders, tmp_path, family, template):
+    """It had two beginnings, or the end of a turn before its first."""
+    source, out = make_family(family, tmp_path / "source", folders["tokenizer"]), tmp_path / "base"
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.chat_template = template
+    if template == BEGUN:
+        tokenizer.bos_token = "<|system|>"
+    else:
+        tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+        tokenizer.eos_token = "<|im_end|>"
+    tokenizer.save_pretrained(source)
+    out.mkdir()
+    bring(source, out, Silent())
+    ids = tokenizer.apply_chat_template(SAID, add_generation_prompt=True)["input_ids"]
+    with torch.no_grad():
+        logits = llama.load(out)(torch.tensor([ids])).logits[0, -1]
+    asked = {"model": "base", "messages": SAID, "max_tokens": 1, "temperature": 0}
+    engine = engine_of(signed(out))
+    with listening(gateway_to(engine, {}, tmp_path)) as address:
+        where = f"{address}/v1/chat/completions"
+        found = httpx.post(where, json={**asked, "logprobs": True, "top_logprobs": 5}).json()
+    engine.close()
+    told = [one["logprob"] for one in found["choices"][0]["logprobs"]["content"][0]["top_logprobs"]]
+    assert told == pytest.approx(logits.log_softmax(0).topk(5).values.tolist(), abs=1e-4)
+    assert found["usage"]["prompt_tokens"] == len(ids)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -6,6 +6,12 @@ from components.lineage import write_json
 from components.reporter import Reporter
 
 WEIGHTS = "*.safetensors"
+TOLD = "brought.json"
+
+
+def is_brought(base: Path) -> bool:
+    """Whether `bring` made that folder; otherwise the base was trained here."""
+    return (base / TOLD).is_file()
 
 
 def bring(source: Path, out: Path, report: Reporter) -> dict[str, float]:
@@ -46,7 +52,7 @@ def bring(source: Path, out: Path, report: Reporter) -> dict[str, float]:
     parameters = model.num_parameters()
     context = model.config.max_position_embeddings
     family = model.config.model_type
-    write_json(out / "brought.json", {"family": family, "parameters": parameters})
+    write_json(out / TOLD, {"family": family, "parameters": parameters})
     report.params({"family": family, "context": context, "parameters": parameters})
     return {"parameters": float(parameters), "context": float(context)}
 

@@ -56,6 +56,12 @@ def _tokens(engine: Engine, numbers: list[int]) -> list[int]:
     return numbers
 
 
+def opened(engine: Engine, body: Generation, ids: list[int]) -> bool:
+    """Whether the prompt `ids` is a chat alone that begins as its template says."""
+    is_chat = isinstance(body, ChatRequest) and body.messages and not body.template
+    return bool(is_chat and ids and engine.chat_opens)
+
+
 def shared(engine: Engine, ids: list[int], template: Template | None) -> int:
     """How many tokens the prompt `ids` begins with that are the template's fixed head alone."""
     if not template:

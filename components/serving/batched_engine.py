@@ -218,7 +218,8 @@ class BatchedEngine(Speaking):
             RequestError: there is no room for so many tokens, or no such answer.
         """
         virtual = held.adapter.members[0]
-        opening = [] if virtual.count else [self.texts.tokenizer.bos_token_id]
+        opens = not (virtual.count or caller.opened)
+        opening = [self.texts.tokenizer.bos_token_id] if opens else []
         request = Request(
             [*opening, *ids],
             self._chosen(sampling),

@@ -54,11 +54,14 @@ class Caller:
 
     tenant: equal beginnings of prompts are computed once within a tenant, and never across. shared:
     so many tokens of the prompt's beginning are nobody's secret, as the fixed head of a template,
-    and are computed once for all. gone: says when they wait no more, so that the work stops then.
+    and are computed once for all. opened: the prompt has a beginning of its own, as a chat may have
+    by its template, and the end of another document is not put before it. gone: says when they wait
+    no more, so that the work stops then.
     """
 
     tenant: str = ""
     shared: int = 0
+    opened: bool = False
     gone: Gone = field(default_factory=Gone, compare=False)
 
 
@@ -139,6 +142,15 @@ class Engine(Protocol):
 
         Raises:
             RequestError: there is no template, or it refuses these messages.
+        """
+
+    @property
+    def chat_opens(self) -> bool:
+        """Whether `chat` gives all that the model is to read.
+
+        So it is with a base that was brought along: its template writes the beginning that it was
+        trained with, or none. One that was trained here read each document behind the end of
+        another, which our template leaves to the engine.
         """
 
     def memory(self, model: str) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from components.serving import answers
-from components.serving.asked import SEEDS, prompt_of, sampling_of, shared
+from components.serving.asked import SEEDS, opened, prompt_of, sampling_of, shared
 from components.serving.deployment import Deployment
 from components.serving.engine import Caller, Token
 from components.serving.gateway import Gateway
@@ -53,7 +53,8 @@ class Answer:
         gateway.require("serving.prompt_tokens", length, most, "the prompt", "tokens")
         self.sampling = sampling_of(self.engine, self.inner, body, length, gateway.limits)
         fixed = shared(self.engine, self.ids, self.template)
-        self.caller = Caller(key.sha256 if key else "", fixed)
+        begun = opened(self.engine, body, self.ids)
+        self.caller = Caller(key.sha256 if key else "", fixed, begun)
         self.head = self._head()
 
     def _head(self) -> dict[str, Any]:

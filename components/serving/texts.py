@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from components.adapters.encoding import as_text
 from components.lineage import read_json
+from components.models.brought import is_brought
 from components.serving.engine import RequestError
 from components.serving.pieces import Pieces
 
@@ -17,11 +18,11 @@ FIXED = 1024  # texts whose tokens are remembered
 
 
 class Texts:
-    """The tokenizer of a base. ends: the tokens that end an answer."""
+    """The tokenizer of a base. ends: the tokens that end an answer; chat_opens: see `Engine`."""
 
     def __init__(self, base: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(base)
-        self.ends = _ends(base, self.tokenizer)
+        self.ends, self.chat_opens = _ends(base, self.tokenizer), is_brought(base)
         # chats have their own: whether control tokens count is a state of the tokenizer
         self._for_chats = AutoTokenizer.from_pretrained(base)
         self.pieces = Pieces(self.tokenizer)
@@ -87,3 +88,8 @@ class Speaking:
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """See `Engine.chat`."""
         return self.texts.chat(messages)
+
+    @property
+    def chat_opens(self) -> bool:
+        """See `Engine.chat_opens`."""
+        return self.texts.chat_opens

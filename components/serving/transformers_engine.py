@@ -137,7 +137,7 @@ class TransformersEngine(Speaking):
     def generate(
         self, model: str, ids: Sequence[int], sampling: Sampling, caller: Caller = NOBODY
     ) -> Iterator[Token]:
-        """See `Engine.generate`. Nothing is kept of a request, so who asks changes nothing.
+        """See `Engine.generate`. Nothing is kept of a request, so its tenant changes nothing.
 
         Raises:
             RequestError: the prompt is empty where it may not be, or tokens are to be chosen in a
@@ -151,17 +151,20 @@ class TransformersEngine(Speaking):
                     name,
                 )
         with self._turn:
-            yield from self._generate(model, ids, sampling)
+            served = self._models[model]
+            first = [] if caller.opened else opening(served, self.tokenizer)
+            yield from self._generate(served, [*first, *ids], sampling)
 
-    def _generate(self, model: str, ids: Sequence[int], sampling: Sampling) -> Iterator[Token]:
-        served = self._models[model]
+    def _generate(
+        self, served: "torch.nn.Module", ids: Sequence[int], sampling: Sampling
+    ) -> Iterator[Token]:
         random = torch.Generator()
         if sampling.seed is not None:
             random.manual_seed(sampling.seed)
         else:
             random.seed()
         # long even where it is empty, as it may be behind a soft prompt
-        known = torch.tensor([[*opening(served, self.tokenizer), *ids]], dtype=torch.long)
+        known = torch.tensor([ids], dtype=torch.long)
         if not known.numel() and is_prefix(served):
             raise RequestError(
                 "the prompt is empty, and the model's prefix holds keys and values, from which no "
