@@ -186,8 +186,9 @@ def engine_of(
     """Small enough that rows, blocks and adapters' memory run short all the time."""
     limits = Limits(rows=5, chunk=12, pool_bytes=1 << 18, adapters=6)
     adapters = {name: folders[name] for name in models if name != BASE}
+    room = 400_000 + (0 if device is None else limits.pool_bytes)  # one decoder, whose pool counts
     return BatchedEngine(
-        folders["base"], adapters, limits=limits, adapter_bytes=400_000, device=device
+        folders["base"], adapters, limits=limits, adapter_bytes=room, device=device
     )
 
 

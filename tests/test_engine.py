@@ -157,6 +157,17 @@ def test_memory_is_what_an_adapter_takes_beside_the_base(kinds, engine_of):
     assert copies.memory("lora") > (kinds["base"] / "model.safetensors").stat().st_size
 
 
+@pytest.mark.parametrize("device", [None, torch.device("cpu")], ids=["kernels", "tensors"])
+def test_the_pool_of_a_decoder_of_its_own_counts_where_it_takes_memory(folders, engine_of, device):
+    """On a GPU each took `pool_bytes` beside the budget."""
+    engine = engine_of(folders, ["full"], limits=Limits(pool_bytes=1 << 20), device=device)
+    with engine._using("full") as (version, held):
+        pool = held.batcher.pool.store._held.nbytes
+        assert held.batcher is not engine.batcher and pool > 1 << 19
+        counted = held.adapter.bytes + (0 if device is None else pool)
+        assert engine.shelf.bytes_of(version) == counted
+
+
 def test_choices_hold_an_answer_to_one_of_them(kinds, engine_of):
     engine = engine_of(kinds, ["lora"])
     for choices in (("good", "bad"), (" a plot", " a film", 'say "x"')):

@@ -50,7 +50,22 @@ def decoder_of(weights: Weights, limits: Limits) -> AnyDecoder:
         store = Store(shape, max(limits.pool_bytes // Store.bytes_of_block(shape), 1))
         slots = Slots(shape.layers, limits.adapters)
         return Decoder(weights, Pool(store, limits.rows, shape.context), slots, most)
-    size = DeviceStore.bytes_of_block(shape, weights.embeddings.dtype)
-    held = DeviceStore(weights, max(limits.pool_bytes // size, 1))
-    pool = Pool(held, limits.rows, shape.context)
+    pool = Pool(DeviceStore(weights, _blocks(weights, limits)), limits.rows, shape.context)
     return DeviceDecoder(weights, pool, DeviceSlots(weights, limits.adapters, limits.rows), most)
+
+
+def pool_bytes(weights: Weights, limits: Limits) -> int:
+    """What the pool of a decoder of `weights` takes from its beginning.
+
+    On the processor nothing: its pages take memory when they are used.
+    """
+    if weights.device is None:
+        return 0
+    size = DeviceStore.bytes_of_block(weights.shape, weights.embeddings.dtype)
+    return (_blocks(weights, limits) + 1) * size  # the spare one too
+
+
+def _blocks(weights: Weights, limits: Limits) -> int:
+    """How many blocks a pool on a device has."""
+    size = DeviceStore.bytes_of_block(weights.shape, weights.embeddings.dtype)
+    return max(limits.pool_bytes // size, 1)

@@ -17,6 +17,7 @@ import torch
 
 from components.inference import adapter as adapters
 from components.inference.adapter import Adapter
+from components.inference.backend import pool_bytes
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import Unsupported
 from components.inference.threads import dismiss_crew
@@ -199,8 +200,11 @@ class Shelf:
             with self._changed:
                 self._make_room(version, on_disk, gone)
             read = adapters.read(version.folder, home.folder, home.weights)
+            need = read.bytes  # more than on disk, where bfloat16 became float32
+            if read.own is not None:
+                need += pool_bytes(read.own, home.limits)
             with self._changed:
-                self._make_room(version, read.bytes, gone)  # more, where bfloat16 became float32
+                self._make_room(version, need, gone)
                 held = self._hold(version, read)
                 self.loads += 1
             self._prove(version, held)
