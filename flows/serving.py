@@ -12,6 +12,7 @@ from components.serving import keys as api_keys
 from components.serving import logs
 from components.serving.engine import BASE, RequestError
 from components.serving.limits import Serving
+from flows import settings
 
 RETRY_SECONDS = 5.0  # when lineage that DVC keeps to itself is worth asking for again
 
@@ -55,6 +56,7 @@ def serve(
     if keys.required() and not keys.all():
         raise ServeError(_without_key(host, keys.path))
     _require_port(host, port)
+    settings.make_haste()
     logs.install()  # adapters are loaded from here on, and what is wrong with them is logged
     gateway, outlook, watcher = assemble(workspace, pipeline, alias, base, adapters, keys)
     _listen(gateway, outlook, watcher, host, port)

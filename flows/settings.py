@@ -34,6 +34,12 @@ QUIET = {
 # seconds for Prefect's own server to come up: 20 are too few on a machine that is busy
 PATIENCE = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 
+# for a server, whose clients wait: MLflow's own seven tries at a registry that is away take minutes
+HASTE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
+
 
 @cache
 def home(workspace: Path) -> Path:
@@ -69,6 +75,12 @@ def apply(workspace: Path, threads: int | None = None) -> None:
         os.environ["PATH"] = os.pathsep.join([binaries, path])
     if threads is not None:
         _bound(threads)
+
+
+def make_haste() -> None:
+    """Let this process give a registry up soon that is away, where the user has not said when."""
+    for key, value in HASTE.items():
+        os.environ.setdefault(key, value)
 
 
 def _bound(threads: int) -> None:

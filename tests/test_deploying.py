@@ -1,5 +1,8 @@
 """Aliases that move while the registry fails: what is served stays, and nothing is lost."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,13 +25,17 @@ from flows import deploying
 class Client:
     """MLflow's client of a store with the bases 1 and 2, adapters of each, and a prompt.
 
-    away: what it does not answer about.
+    away: what it does not answer about. go: it answers once that is set. asked: about what.
     """
 
     def __init__(self) -> None:
         self.base, self.adapters, self.away = 1, {"lora": 1, "ia3": 1}, set()
+        self.go, self.asked, self.wording = threading.Event(), [], "{{text}} it was"
+        self.go.set()
 
     def _require(self, name: str) -> None:
+        self.asked.append(name)
+        self.go.wait(60)
         if name in self.away:
             raise MlflowException("database is locked")
 
@@ -50,7 +57,7 @@ class Client:
         return [SimpleNamespace(version="1")]
 
     def get_prompt_version(self, name: str, version: str) -> SimpleNamespace:
-        return SimpleNamespace(version="1", template="{{text}} it was", aliases=[CHAMPION])
+        return SimpleNamespace(version="1", template=self.wording, aliases=[CHAMPION])
 
     def get_registered_model(self, name: str) -> SimpleNamespace:
         self._require(name)
@@ -121,6 +128,29 @@ def test_templates_that_were_read_stay_while_the_registry_is_away(store, client,
     with pytest.raises(RequestError, match="was not read yet") as refused:
         find(templates, "other", None)
     assert refused.value.code == "registry_unavailable"
+
+
+def test_a_registry_that_hangs_is_asked_by_one_thread_and_waited_for_so_long(
+    store, client, monkeypatch
+):
+    """Every request waited for it, which may take minutes, in a thread of its own."""
+    for name, seconds in (("FRESH", 0), ("AGAIN", 0.2), ("FIRST", 0.4)):
+        monkeypatch.setattr(f"components.serving.templates.{name}_SECONDS", seconds)
+    templates = RegistryTemplates(store, ["ask", "other"])
+    known = find(templates, "ask", None)
+    client.asked.clear()
+    client.go.clear()
+    client.wording, begun = "{{text}} so it is", time.monotonic()
+    with ThreadPoolExecutor(40) as clients:
+        found = list(clients.map(lambda _: find(templates, "ask", None), range(80)))
+    assert found == [known] * 80 and client.asked == ["ask"]
+    with pytest.raises(RequestError, match="was not read yet"):
+        find(templates, "other", None)
+    assert time.monotonic() - begun < 30
+    client.go.set()
+    deadline = time.monotonic() + 30
+    while find(templates, "ask", None) == known:
+        assert time.monotonic() < deadline, "what the registry says now is never seen"
 
 
 def test_two_wordings_of_one_prompt_are_two_versions_of_it(tmp_path):

@@ -1,6 +1,7 @@
 """What the server grants and to whom: keys, rates, limits, and how it goes away."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -28,7 +29,7 @@ from components.serving.engines import engine_of
 from components.serving.gateway import Gateway
 from components.serving.keys import FILE, KeyFileError, Keys, Rates
 from components.serving.limits import Serving
-from components.serving.templates import FolderTemplates
+from components.serving.templates import FolderTemplates, RegistryTemplates
 from flows import serving
 from flows.cli import app
 from tests.conftest import make_workspace
@@ -385,6 +386,59 @@ def test_tokens_of_an_answer_that_was_cut_off_are_counted(gateway, address, held
     read = len(gateway.current.now.engine.encode("the"))
     assert f'kindling_tokens_total{{direction="in",model="base"}} {float(read)}' in figures
     assert 'kindling_tokens_total{direction="out",model="base"} 2.0' in figures
+
+
+class Hanging:
+    """A registry that is away, and answers once `go` is set."""
+
+    def __init__(self):
+        self.go = threading.Event()
+
+    def prompt_versions(self, name):
+        self.go.wait(60)
+        return []
+
+
+def test_a_registry_that_hangs_is_waited_for_within_the_time(gateway, address):
+    """It was waited for as long as MLflow tries, which is minutes."""
+    registry = Hanging()
+    gateway.templates = RegistryTemplates(registry, ["ask"])
+    late = ask(address, template={"id": "ask"}, timeout=30)
+    assert late.status_code == 504 and late.json()["error"]["code"] == "timeout"
+    assert gateway.line.requests == 0
+    registry.go.set()
+
+
+def test_a_registry_that_hangs_leaves_other_endpoints_alone(folders, tmp_path, monkeypatch):
+    """Forty requests that named a template took every thread, and even /health hung."""
+    monkeypatch.setattr("components.serving.templates.FIRST_SECONDS", 60)
+    gateway = make_gateway({"base": folders["base"]}, tmp_path, Serving(queue=100))
+    registry = Hanging()
+    gateway.templates = RegistryTemplates(registry, ["ask"])
+    with listening(gateway) as address:
+        asked = [in_thread(address, template={"id": "ask"}, timeout=60) for _ in range(60)]
+        until(lambda: gateway.line.requests == 60)
+        for path in ("health", "v1/models"):
+            assert httpx.get(f"{address}/{path}", timeout=20).status_code == 200
+        assert ask(address).status_code == 200  # it names no template
+        assert gateway.line.requests == 60
+        registry.go.set()
+        for thread, told in asked:
+            thread.join(60)
+            assert told[0].status_code == 404  # there is none
+
+
+def test_the_command_gives_a_registry_up_soon(tmp_path, monkeypatch):
+    """MLflow tries seven times, with two minutes for each; what a user has set stays."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+    monkeypatch.setattr(serving, "assemble", lambda *_: (None, None, None))
+    monkeypatch.setattr(serving, "_listen", lambda *_: None)
+    monkeypatch.setattr(serving.logs, "install", lambda: None)
+    serving.serve(tmp_path, "tiny", "127.0.0.1", 0, "champion", None, [])
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
 
 
 def test_a_stream_that_nobody_reads_holds_nobody_up(gateway, address):

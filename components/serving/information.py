@@ -23,7 +23,7 @@ def health_route(gateway: Gateway) -> APIRouter:
     @router.get(
         "/health", response_model=replies.Health, responses={503: {"model": replies.Health}}
     )
-    def health() -> Any:
+    async def health() -> Any:  # of no thread, all of which may be at work
         """Whether the server takes requests; 503 while it is going away."""
         draining = gateway.line.draining
         told = {

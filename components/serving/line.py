@@ -4,8 +4,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeVar
+
+import anyio
+from anyio import to_thread
 
 from components.serving.engine import RequestError
 from components.serving.gone import Gone
@@ -26,6 +29,7 @@ class Line:
         self._at_once, self._longest = at_once, longest
         self._free = asyncio.Semaphore(at_once)
         self._threads = ThreadPoolExecutor(at_once, "engine")
+        self._beside = anyio.CapacityLimiter(at_once + longest)
         self._at_work: set[asyncio.Queue] = set()
         self._in_line: set[asyncio.Timeout] = set()
         self._mean_seconds = 0.0
@@ -53,6 +57,18 @@ class Line:
         finally:
             self.requests -= 1
 
+    async def prepared(self, make: Callable[[], Item], deadline: float) -> Item:
+        """What `make` gives, in a thread: there is one for every place in line, so that nobody
+        waits for another's, and endpoints that have no place keep theirs.
+
+        deadline: in the event loop's time; a thread that comes to it is left to its work.
+
+        Raises:
+            RequestError: it came to the deadline, or the server stops.
+        """
+        async with self._in_time(deadline):
+            return await to_thread.run_sync(make, abandon_on_cancel=True, limiter=self._beside)
+
     async def run(
         self, start: Callable[[Gone], Iterator[Item]], deadline: float
     ) -> AsyncIterator[Item]:
@@ -68,7 +84,7 @@ class Line:
             RequestError: it came to the deadline, or the server stops.
         """
         loop = asyncio.get_running_loop()
-        await self._turn(deadline - loop.time())
+        await self._turn(deadline)
         made: asyncio.Queue = asyncio.Queue()
         gone = Gone()
         self._at_work.add(made)
@@ -86,22 +102,32 @@ class Line:
             alarm.cancel()
             self._at_work.discard(made)
 
-    async def _turn(self, seconds: float) -> None:
+    async def _turn(self, deadline: float) -> None:
         """Wait until the engine is free, and take it."""
         if self._stopped:
             raise _going()
-        patience = asyncio.timeout(seconds)
         self.waiting += 1
+        try:
+            async with self._in_time(deadline):
+                await self._free.acquire()
+        finally:
+            self.waiting -= 1
+        self.running += 1
+
+    @asynccontextmanager
+    async def _in_time(self, deadline: float) -> AsyncIterator[None]:
+        """Wait for what is in the block no longer than to the deadline, or until `stop`."""
+        patience = asyncio.timeout_at(deadline)
         self._in_line.add(patience)
         try:
             async with patience:
-                await self._free.acquire()
+                yield
         except TimeoutError:
+            if not patience.expired():
+                raise
             raise (_going() if self._stopped else _late()) from None
         finally:
             self._in_line.discard(patience)
-            self.waiting -= 1
-        self.running += 1
 
     def require_time(self, deadline: float) -> None:
         """Refuse to go on behind the deadline, in the event loop's time.

@@ -1,9 +1,10 @@
 """Prompt templates by name, version and alias, for requests that name one."""
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,8 @@ from components.serving.engine import RequestError
 
 log = logging.getLogger("kindling.server")
 FRESH_SECONDS = 2.0  # an alias that moves is seen within this time
+FIRST_SECONDS = 10.0  # for the registry to tell a template of which nothing was read yet
+AGAIN_SECONDS = 1.0  # for it to tell one again, before what it told last is used
 
 
 @dataclass(frozen=True)
@@ -74,42 +77,81 @@ def find(templates: Templates, name: str, version: int | str | None) -> Template
     )
 
 
+@dataclass
+class _Reading:
+    """One question to the registry. found: what it says; None where it does not answer."""
+
+    began: float = field(default_factory=time.monotonic)
+    ended: threading.Event = field(default_factory=threading.Event)
+    found: list[Template] | None = None
+
+
 class RegistryTemplates:
-    """Templates of MLflow's prompt registry, read again when they are some seconds old."""
+    """Templates of MLflow's prompt registry, read again when they are some seconds old.
+
+    A registry that is away may answer after minutes, and every request has a thread that waits. So
+    a thread of its own asks, one for each name, and who wants to know waits for it so long and no
+    longer.
+    """
 
     def __init__(self, registry: Registry, names: Sequence[str]) -> None:
         self._registry, self._names = registry, tuple(names)
+        self._lock = threading.Lock()
         self._read: dict[str, tuple[float, list[Template]]] = {}
+        self._readings: dict[str, _Reading] = {}  # those at work
 
     def names(self) -> Sequence[str]:
         return self._names
 
     def versions(self, name: str) -> Sequence[Template]:
+        """What the registry says; what it said before where it does not answer.
+
+        Raises:
+            RequestError: it does not answer, and has said nothing before.
+        """
         if name not in self._names:
             return []
-        read, found = self._read.get(name, (0.0, []))
-        if time.monotonic() - read > FRESH_SECONDS or not found:
-            found = self._fetched(name, found)
-            self._read[name] = (time.monotonic(), found)
-        return found
+        read, before = self._read.get(name, (0.0, []))
+        if before and time.monotonic() - read <= FRESH_SECONDS:
+            return before
+        reading = self._reading(name)
+        patience = AGAIN_SECONDS if before else FIRST_SECONDS
+        reading.ended.wait(reading.began + patience - time.monotonic())
+        if reading.found is not None:
+            return reading.found
+        if before:
+            return before
+        raise RequestError(
+            f"the registry does not answer, and template '{name}' was not read yet",
+            "template.id",
+            "registry_unavailable",
+            FRESH_SECONDS,
+        )
 
-    def _fetched(self, name: str, before: list[Template]) -> list[Template]:
-        """What the registry says; what it said `before` where it does not answer."""
+    def _reading(self, name: str) -> _Reading:
+        """The reading at work, which all who wait share; a new one where there is none."""
+        with self._lock:
+            if (reading := self._readings.get(name)) is None:
+                reading = _Reading()
+                # a daemon: the process must not wait for a registry at its end
+                threading.Thread(target=self._fetch, args=(name, reading), daemon=True).start()
+                self._readings[name] = reading
+            return reading
+
+    def _fetch(self, name: str, reading: _Reading) -> None:
         try:
-            return [
+            reading.found = [
                 Template(name, int(v.version), v.template, tuple(sorted(v.aliases or ())))
                 for v in self._registry.prompt_versions(name)
             ]
         except Exception as error:  # of any store: a network, a database, a disk
             log.warning("the prompt registry does not answer", exc_info=error)
-            if before:
-                return before
-            raise RequestError(
-                f"the registry does not answer, and template '{name}' was not read yet",
-                "template.id",
-                "registry_unavailable",
-                FRESH_SECONDS,
-            ) from None
+        with self._lock:
+            _, before = self._read.get(name, (0.0, []))
+            found = before if reading.found is None else reading.found
+            self._read[name] = time.monotonic(), found
+            del self._readings[name]
+        reading.ended.set()
 
 
 class FolderTemplates:

@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.concurrency import run_in_threadpool
 
 from components.serving import replies
 from components.serving.deployment import Deployment
@@ -91,20 +90,27 @@ async def _generated(gateway: Gateway, body: Generation, request: Request) -> An
 async def _whole(
     gateway: Gateway, body: Generation, request: Request, until: float
 ) -> dict[str, Any]:
-    state = request.state
     with gateway.admitted() as deployment:
-        answer = await run_in_threadpool(Answer, gateway, deployment, body, state.story, state.key)
+        answer = await _prepared(gateway, deployment, body, request, until)
         return await answer.whole(until)
+
+
+async def _prepared(
+    gateway: Gateway, deployment: Deployment, body: Generation, request: Request, until: float
+) -> Answer:
+    """An answer before its first token. The template that it names may have to be waited for."""
+    state = request.state
+    make = partial(Answer, gateway, deployment, body, state.story, state.key)
+    return await gateway.line.prepared(make, until)
 
 
 async def _events(
     gateway: Gateway, body: Generation, request: Request, until: float
 ) -> AsyncIterator[str]:
     """The lines of a stream, none after `until`; its place is free when the engine is done."""
-    state = request.state
     with ExitStack() as place:
         deployment = place.enter_context(gateway.admitted())
-        answer = await run_in_threadpool(Answer, gateway, deployment, body, state.story, state.key)
+        answer = await _prepared(gateway, deployment, body, request, until)
         async with aclosing(answer.stream(until, place.close)) as lines:
             async for line in lines:
                 gateway.line.require_time(until)
@@ -112,7 +118,7 @@ async def _events(
 
 
 async def _classified(gateway: Gateway, body: ClassifyRequest, request: Request) -> dict[str, Any]:
-    story, texts = request.state.story, body.texts
+    story, texts, until = request.state.story, body.texts, deadline(gateway)
     with gateway.admitted() as deployment:
         key = request.state.key
         deployment.known(body.model, key)
@@ -121,14 +127,16 @@ async def _classified(gateway: Gateway, body: ClassifyRequest, request: Request)
         gateway.require("serving.texts", len(texts), gateway.limits.texts, "input", "texts")
         if body.model != BASE:
             inner, most = deployment.inner(body.model), gateway.limits.prompt_tokens
-            await run_in_threadpool(require_labels, deployment.engine, inner, texts, most)
+            fitting = partial(require_labels, deployment.engine, inner, texts, most)
+            await gateway.line.prepared(fitting, until)
         found = []
         labels = partial(_labels, deployment, body.model, texts, caller)
-        work = gateway.line.run(labels, deadline(gateway))
+        work = gateway.line.run(labels, until)
         async with aclosing(work) as parts:
             async for part in parts:
                 found += part
-        story.fingerprint = await run_in_threadpool(gateway.fingerprint, deployment, body.model)
+        marked = partial(gateway.fingerprint, deployment, body.model)
+        story.fingerprint = await gateway.line.prepared(marked, until)
     story.answer = gateway.fingerprints.answer_id("cls", story.fingerprint)
     results = [{"label": max(p, key=p.__getitem__), "probabilities": p} for p in found]
     story.asked, story.answered = {"input": texts}, [each["label"] for each in results]
