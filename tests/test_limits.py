@@ -477,10 +477,31 @@ def narrow(monkeypatch):
 
     def connection_made(self, transport):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        transport.set_write_buffer_limits(1024)
         real(self, transport)
 
     monkeypatch.setattr(listener.PatientProtocol, "connection_made", connection_made)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_reads_nothing_is_dropped(narrow, gateway, monkeypatch, stream):
+    """Its connection was closed, which waits for what is left to be sent, and counted for ever."""
+    monkeypatch.setattr(listener, "WRITE_SECONDS", 0.3)
+    asked = {"stream": stream, "max_tokens": 30, "temperature": 2, "seed": 1}
+    with running(gateway) as (address, server), slow_reader(address, **asked):
+        connections = server.server_state.connections
+        until(lambda: any(each.flow.write_paused for each in list(connections)))
+        until(lambda: not connections)
+
+
+def test_who_reads_slowly_is_not_dropped(narrow, gateway, address, monkeypatch):
+    monkeypatch.setattr(listener, "WRITE_SECONDS", 2)
+    read, begun = b"", time.monotonic()
+    with slow_reader(address, stream=False, max_tokens=30, temperature=2, seed=1) as lazy:
+        while part := lazy.recv(1000):
+            read += part
+            time.sleep(0.1)
+    assert time.monotonic() - begun > 2
+    assert len(json.loads(read.partition(b"\r\n\r\n")[2])["choices"]) == 3
 
 
 def test_a_slow_reader_takes_no_place_and_no_more_than_the_time(narrow, gateway, address):

@@ -16,14 +16,8 @@ from components.serving.keys import Key
 from components.serving.story import Story
 
 READ_SECONDS = 30  # for a client to send its body
-WRITE_SECONDS = 30  # for a client to take a piece of its answer
-CLIENT_LEFT = 499  # as nginx names it; nobody reads it but figures and log
 OPEN = re.compile(r"^/(health|openapi\.json|playground)(/|$)")  # without a key
 REQUEST_ID = re.compile(r"^[\w.:-]{1,64}$")
-
-
-class _Gone(Exception):
-    """The client takes nothing any more."""
 
 
 class Edge:
@@ -42,8 +36,6 @@ class Edge:
         noted = _noted(send, story)
         try:
             await self._answer(scope, receive, noted, headers)
-        except _Gone:
-            story.status = CLIENT_LEFT
         except Exception:
             story.refused = "broken"
             log.exception("an answer failed", extra={"told": {"request": story.request}})
@@ -124,17 +116,13 @@ class Edge:
 
 
 def _noted(send: Send, story: Story) -> Send:
-    """`send` that notes the status, names the request, and gives a client up that does not read."""
+    """`send` that notes the status, and names the request."""
 
     async def noted(message: Message) -> None:
         if message["type"] == "http.response.start":
             story.status, story.begun = message["status"], True
             MutableHeaders(scope=message)["X-Request-Id"] = story.request
-        try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await send(message)
-        except TimeoutError:
-            raise _Gone from None
+        await send(message)
 
     return noted
 

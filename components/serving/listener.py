@@ -15,16 +15,19 @@ from components.serving.gateway import Gateway
 from components.serving.logs import log
 
 HEADER_SECONDS = 10  # for a request to come: its header, or what is left of one that was refused
+WRITE_SECONDS = 30  # in which a client must take something of what waits for it
 CROWDED_SECONDS = 1  # until a connection too many may try again
 CLOSING_SECONDS = 3  # for what is written already to reach its client
 
 
 class PatientProtocol(H11Protocol):
-    """Closes a connection on which no request comes, and refuses one too many.
+    """Closes a connection on which no request comes, drops one whose client reads nothing, and
+    refuses one too many.
 
     uvicorn has a timer of its own between requests, but any byte stops it. A body that comes after
     its request was refused is read all the same, for so long: closed at once, the connection would
-    be reset, and the refusal with it.
+    be reset, and the refusal with it. A connection that is closed while something waits to be sent
+    stays open until it is sent, for ever where nobody reads: such a one is aborted.
     """
 
     def __init__(self, most: int, **given: Any) -> None:
@@ -32,9 +35,12 @@ class PatientProtocol(H11Protocol):
         super().__init__(**given)
         self._most = most
         self._patience: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        # writing is paused whenever the system takes no more: `pause_writing` begins to wait then
+        transport.set_write_buffer_limits(0)
         if len(self.connections) > self._most:
             transport.write(_one_too_many(self._most))
             transport.close()
@@ -52,7 +58,32 @@ class PatientProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_watching()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        self._stop_watching()
+        super().resume_writing()
+
+    def _watch_reader(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(WRITE_SECONDS, self._require_reader, left)
+
+    def _stop_watching(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _require_reader(self, before: int) -> None:
+        """before: bytes that waited to be sent; while they do, uvicorn writes no more of them."""
+        if self.transport.get_write_buffer_size() < before:
+            self._watch_reader()
+        else:
+            self.transport.abort()
 
     def _is_at_work(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

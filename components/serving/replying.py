@@ -9,10 +9,11 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from components.serving.edge import CLIENT_LEFT
 from components.serving.engine import RequestError
 from components.serving.errors import STATUS, error_body, log
 from components.serving.story import Story
+
+CLIENT_LEFT = 499  # as nginx names it; nobody reads it but figures and log
 
 
 async def attended(request: Request, work: Callable[[], Awaitable[Any]]) -> Any:
