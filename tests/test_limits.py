@@ -27,6 +27,7 @@ from components.serving.batched_engine import ADAPTER_BYTES, BatchedEngine
 from components.serving.deployment import Deployment
 from components.serving.engines import engine_of
 from components.serving.gateway import Gateway
+from components.serving.inspection import Outlook
 from components.serving.keys import FILE, KeyFileError, Keys, Rates
 from components.serving.limits import Serving
 from components.serving.templates import FolderTemplates, RegistryTemplates
@@ -155,6 +156,27 @@ def test_another_tenants_model_looks_like_none(gateway, address):
         response = httpx.post(f"{address}/v1/{path}", json=body, headers=headers)
         assert response.status_code == 404, path
     assert httpx.get(f"{address}/metrics", headers=headers).status_code == 403
+
+
+def test_lineage_names_no_model_of_another_tenant(gateway, tmp_path):
+    """The record of an answer holds the versions of all models that were served."""
+    now = gateway.current.now
+    versions = {"base": 1, "lora": 2, "zero_shot": 3}
+    gateway.current.replace(Deployment(now.engine, now.identity, now.names, versions))
+    alice, bob = gateway.keys.add("alice", ["lora"], None), gateway.keys.add("bob", None, None)
+
+    def lineage(identity):
+        record = gateway.fingerprints.record(identity.removeprefix("fp_"))
+        return {"kind": "answer", "record": record, "chain": []}
+
+    def told(key, answer):
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.get(f"{address}/v1/lineage/{answer}", headers=headers).json()["record"]
+
+    with listening(gateway, Outlook(lineage=lineage)) as address:
+        answer = ask(address, key=alice, model="lora", max_tokens=1).json()["id"]
+        assert told(bob, answer)["versions"] == versions
+        assert told(alice, answer) == told(bob, answer) | {"versions": {"base": 1, "lora": 2}}
 
 
 @pytest.mark.parametrize("path", ["classify", "completions"])

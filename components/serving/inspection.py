@@ -15,6 +15,7 @@ from components.serving.errors import documented
 from components.serving.fingerprints import digest_of
 from components.serving.gateway import Gateway
 from components.serving.inside import Inside
+from components.serving.keys import Key
 from components.serving.replying import attended
 from components.serving.work import deadline
 
@@ -124,7 +125,18 @@ def _lineage(gateway: Gateway, outlook: Outlook, identity: str, request: Request
     model = ((record or {}).get("adapter") or (record or {}).get("base") or {}).get("name", "")
     if outlook.lineage is None or record is None or (key and not key.allows(model)):
         raise RequestError(f"no answer of this server has the id '{identity}'", "id", "not_found")
-    return {**outlook.lineage(f"fp_{digest}"), "id": identity}
+    return {**_known_to(key, outlook.lineage(f"fp_{digest}")), "id": identity}
+
+
+def _known_to(key: Key | None, told: dict[str, Any]) -> dict[str, Any]:
+    """Lineage without the names of models that `key` may not use: a record holds the versions of
+    all that were served.
+    """
+    record = told.get("record", {})
+    if key is None or "versions" not in record:
+        return told
+    versions = {n: v for n, v in record["versions"].items() if n == BASE or key.allows(n)}
+    return {**told, "record": {**record, "versions": versions}}
 
 
 def _file(name: str) -> Response:
