@@ -25,10 +25,14 @@ SETTLING_SECONDS = 0.5  # a promotion moves one alias after another
 
 @dataclass(frozen=True)
 class Pointed:
-    """The registered versions behind an alias: of the base, and of the adapters that fit it."""
+    """The registered versions behind an alias: of the base, and of the adapters that fit it.
+
+    misfits: why each other adapter does not.
+    """
 
     base: int
     adapters: Mapping[str, int]
+    misfits: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,19 @@ class Registered:
                 f"'kindling register {self.pipeline}', or 'kindling run {self.pipeline}' if "
                 "nothing was made yet"
             )
-        adapters = {}
+        base, adapters, misfits = int(found.version), {}, {}
         for name in load(self.workspace, check_files=False).adapters_of(self.pipeline):
             version = self.store.alias(f"{self.pipeline}.{name}", self.alias)
-            if version is not None and int(version.tags["kindling.base"]) == int(found.version):
+            if version is None:
+                continue
+            if (own := int(version.tags["kindling.base"])) == base:
                 adapters[name] = int(version.version)
-        return Pointed(int(found.version), adapters)
+            else:
+                misfits[name] = (
+                    f"version {version.version} was trained on version {own} of the base, and "
+                    f"version {base} is served; run 'kindling run {self.pipeline}'"
+                )
+        return Pointed(base, adapters, misfits)
 
     def look(self, now: Deployment) -> Deployment | None:
         """What to serve instead of `now`, loaded; None where there is nothing else."""
@@ -116,7 +127,7 @@ class Registered:
         return engine_of(base, serving=load(self.workspace).serving)
 
     def _deployment(self, engine: Engine, pointed: Pointed) -> Deployment:
-        names, refused = {}, {}
+        names, refused = {}, dict(pointed.misfits)
         self._missed = False
         for name, version in pointed.adapters.items():
             inner = f"{name}@{version}"

@@ -84,7 +84,7 @@ def assemble(
         return gateway, outlook, None
     source = Registered(workspace, pipeline, alias)
     deployment = source.deploy(source.pointed())
-    if alias == CHAMPION and not deployment.versions.keys() - {BASE}:
+    if alias == CHAMPION and not deployment.names and not deployment.refused:
         print(f"no adapter of {pipeline} was promoted; serving the base (--alias candidate: all)")
     templates = RegistryTemplates(source.store, names)
     gateway = Gateway(deployment, templates, workspace, limits, keys)

@@ -25,11 +25,13 @@ from flows import deploying
 class Client:
     """MLflow's client of a store with the bases 1 and 2, adapters of each, and a prompt.
 
-    away: what it does not answer about. go: it answers once that is set. asked: about what.
+    bases: of adapters that were trained on another. away: what it does not answer about. go: it
+    answers once that is set. asked: about what.
     """
 
     def __init__(self) -> None:
         self.base, self.adapters, self.away = 1, {"lora": 1, "ia3": 1}, set()
+        self.bases: dict[str, int] = {}
         self.go, self.asked, self.wording = threading.Event(), [], "{{text}} it was"
         self.go.set()
 
@@ -45,7 +47,7 @@ class Client:
         versions = {"base": self.base, **self.adapters}
         if called not in versions:
             raise MlflowException("no such model", RESOURCE_DOES_NOT_EXIST)
-        tags = {"kindling.base": str(self.base)}
+        tags = {"kindling.base": str(self.bases.get(called, self.base))}
         return SimpleNamespace(version=str(versions[called]), tags=tags)
 
     def get_model_version(self, name: str, version: str) -> SimpleNamespace:
@@ -227,6 +229,19 @@ def test_an_adapter_that_could_not_be_had_is_tried_again(source, client, store, 
     assert list(now.models()) == ["base", "lora"] and list(now.refused) == ["ia3"]
     monkeypatch.setattr(store, "folder", lambda *_: pytest.fail("it was refused for good"))
     assert source.look(now) is None
+
+
+def test_an_adapter_of_another_base_is_unavailable_and_says_why(source, client):
+    """It vanished: 404, as if there had never been one of its name."""
+    client.bases = {"ia3": 7}
+    now = source.deploy(source.pointed())
+    assert list(now.models()) == ["base", "lora"] and now.versions == {"base": 1, "lora": 1}
+    with pytest.raises(RequestError, match="version 1 was trained on version 7 of the base") as no:
+        now.known("ia3")
+    assert no.value.code == "model_unavailable"
+    assert source.look(now) is None
+    client.bases = {}
+    assert list(source.look(now).models()) == ["base", "lora", "ia3"]
 
 
 def test_an_adapter_that_no_library_can_read_keeps_no_other_from_being_served(
