@@ -50,7 +50,7 @@ async def load(address: str, connections: int) -> dict:
     url = httpx.URL(address)
     silent = [socket.create_connection((url.host, url.port)) for _ in range(connections // 10)]
     for connection in silent:
-        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le")
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Le")
     said: Counter = Counter()
     seconds: list[float] = []
     # none is used twice: one that the server has just closed would look like a fault

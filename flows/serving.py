@@ -1,6 +1,5 @@
 """`kindling serve`: find what is to be served, in the registry or in folders, and start."""
 
-import ipaddress
 import socket
 from functools import partial
 from pathlib import Path
@@ -52,7 +51,7 @@ def serve(
             f"--base {base}: no such folder; give one such as artifacts/{pipeline}/base, or leave "
             "--base out to serve what is registered"
         )
-    keys = api_keys.Keys(workspace / api_keys.FILE, always=not _is_loopback(host))
+    keys = api_keys.Keys(workspace / api_keys.FILE, always=not api_keys.is_loopback(host))
     if keys.required() and not keys.all():
         raise ServeError(_without_key(host, keys.path))
     _require_port(host, port)
@@ -180,7 +179,7 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def _without_key(host: str, file: Path) -> str:
-    if not _is_loopback(host):
+    if not api_keys.is_loopback(host):
         return (
             f"--host {host} lets other machines ask, and there is no API key; make one with "
             "'kindling keys add NAME', or leave --host out"
@@ -189,15 +188,6 @@ def _without_key(host: str, file: Path) -> str:
         "the last API key was revoked, so nobody could ask; make one with 'kindling keys add "
         f"NAME', or remove {file} to let everybody on this machine ask"
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _require_port(host: str, port: int) -> None:

@@ -261,7 +261,8 @@ def test_the_server_generates_with_its_template_and_does_not_classify(velan, tmp
         adapter, checkpoints=adapter, identity="x", report=Silent(),
     )  # fmt: skip
     served = {"unlabelled": signed(adapter)}
-    client = TestClient(create_app(make_gateway({"base": velan["base"], **served}, tmp_path)))
+    gateway = make_gateway({"base": velan["base"], **served}, tmp_path)
+    client = TestClient(create_app(gateway), "http://localhost")
     refused = client.post("/v1/classify", json={"model": "unlabelled", "input": "the dog"})
     assert refused.status_code == 400
     assert "writes texts and has no labels" in refused.json()["error"]["message"]

@@ -38,7 +38,7 @@ def connect(served) -> socket.socket:
 def begin(connection: socket.socket, length: bytes, body: bytes = b"") -> None:
     """Send a completion's head and what there is of its body. length: the header that tells it."""
     connection.sendall(
-        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         + length
         + b"\r\n\r\n"
         + body
@@ -117,7 +117,7 @@ def test_a_second_request_that_does_not_come_is_waited_for_so_long(served, monke
     with connect(served) as connection:
         connection.settimeout(5)
         for _ in range(2):
-            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answer = b""
             while not answer.endswith(b"]}"):
                 answer += connection.recv(4096)
@@ -218,7 +218,8 @@ def test_a_path_is_no_model(served, name):
 )
 def test_a_path_leads_nowhere(served, path):
     with connect(served) as connection:  # as it is: a client's library would tidy it up
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode())
         assert b" 404 " in first_line(connection)
 
 
@@ -317,6 +318,32 @@ def test_pages_of_others_cannot_ask(served):
     response = httpx.post(f"{served[0]}/v1/completions", content=body, headers=headers)
     assert response.status_code == 400
     assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize("path", ["v1/models", "health", "playground"])
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("localhost", True),
+        ("LocalHost:8000", True),
+        ("127.0.0.9:80", True),
+        ("[::1]", True),
+        ("[::1]:8000", True),
+        ("example.org", False),
+        ("example.org:8000", False),
+        ("127.0.0.1.example.org", False),
+        ("localhost.example.org:80", False),
+        ("192.0.2.7:8000", False),
+        ("[2001:db8::1]:8000", False),
+    ],
+)
+def test_pages_of_others_cannot_ask_under_a_name_that_points_here(served, host, own, path):
+    """Where no key is needed, any page could be read all of it through a name of its own site."""
+    response = httpx.get(f"{served[0]}/{path}", headers={"Host": host})
+    assert response.status_code == (200 if own else 403)
+    if not own:
+        assert response.json()["error"]["code"] == "forbidden"
+        assert host in response.json()["error"]["message"]
 
 
 def test_threads_do_not_pile_up(served):

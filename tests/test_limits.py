@@ -28,7 +28,7 @@ from components.serving.deployment import Deployment
 from components.serving.engines import engine_of
 from components.serving.gateway import Gateway
 from components.serving.inspection import Outlook
-from components.serving.keys import FILE, KeyFileError, Keys, Rates
+from components.serving.keys import FILE, KeyFileError, Keys, Rates, is_loopback
 from components.serving.limits import Serving
 from components.serving.templates import FolderTemplates, RegistryTemplates
 from flows import serving
@@ -134,6 +134,13 @@ def test_no_key_no_answer_once_there_is_one(gateway, address):
     assert ask(address).status_code == 401  # none left, which is no invitation
     gateway.keys.path.unlink()
     assert ask(address).status_code == 200
+
+
+def test_with_keys_a_server_answers_under_any_name(gateway, address):
+    """Behind a proxy it has the proxy's; and who has a key is no page of elsewhere."""
+    key = gateway.keys.add("alice", None, None)
+    headers = {"Authorization": f"Bearer {key}", "Host": "models.example.org"}
+    assert httpx.get(f"{address}/v1/models", headers=headers).status_code == 200
 
 
 def test_another_tenants_model_looks_like_none(gateway, address):
@@ -276,7 +283,7 @@ def test_other_machines_are_not_served_without_a_key(tmp_path):
         with pytest.raises(serving.ServeError, match="'kindling keys add NAME'"):
             serving.serve(tmp_path, "tiny", host, 0, "champion", None, [])
     for host in ("127.0.0.1", "127.0.0.9", "localhost", "::1"):
-        assert serving._is_loopback(host)
+        assert is_loopback(host)
 
 
 @pytest.mark.slow
@@ -485,7 +492,7 @@ def slow_reader(address, **body):
     lazy.settimeout(20)
     lazy.connect((url.host, url.port))
     lazy.sendall(
-        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         + f"Connection: close\r\nContent-Length: {len(sent)}\r\n\r\n".encode()
         + sent
     )

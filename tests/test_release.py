@@ -356,7 +356,7 @@ def served(workspace, folders):
     releases(workspace).rollback()
     keys = Keys(workspace / "keys.json")
     gateway, outlook, _ = serving.assemble(workspace, "tiny", CHAMPION, None, [], keys)
-    return TestClient(create_app(gateway, outlook))
+    return TestClient(create_app(gateway, outlook), "http://localhost")
 
 
 def test_a_served_template_is_found_by_alias(served, workspace):

@@ -364,7 +364,7 @@ def raw_request(served, **body) -> socket.socket:
     sent = json.dumps(body).encode()
     connection = socket.create_connection((address.host, address.port))
     connection.sendall(
-        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         + f"Content-Length: {len(sent)}\r\n\r\n".encode()
         + sent
     )

@@ -12,11 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from components.serving.engine import RequestError
 from components.serving.errors import failure, log, refusal
 from components.serving.gateway import Gateway
-from components.serving.keys import Key
+from components.serving.invalid import shown
+from components.serving.keys import Key, is_loopback
 from components.serving.story import Story
 
 READ_SECONDS = 30  # for a client to send its body
 OPEN = re.compile(r"^/(health|openapi\.json|playground)(/|$)")  # without a key
+PORT = re.compile(r":\d*$")  # of a Host header
 REQUEST_ID = re.compile(r"^[\w.:-]{1,64}$")
 
 
@@ -64,9 +66,13 @@ class Edge:
         """Whose request it is; None where nobody has to say.
 
         Raises:
-            RequestError: no key, an unknown one, or one that has asked too often.
+            RequestError: no key, an unknown one, or one that has asked too often; or, where nobody
+                needs one, a server of another name was asked.
         """
-        if OPEN.match(scope["path"]) or not self.gateway.keys.required():
+        if not self.gateway.keys.required():
+            _require_own_name(headers.get("host", ""))
+            return None
+        if OPEN.match(scope["path"]):
             return None
         kind, _, presented = headers.get("authorization", "").partition(" ")
         key = self.gateway.keys.find(presented.strip()) if kind.lower() == "bearer" else None
@@ -125,6 +131,21 @@ def _noted(send: Send, story: Story) -> Send:
         await send(message)
 
     return noted
+
+
+def _require_own_name(host: str) -> None:
+    """Refuse to be asked under another name than those of this machine.
+
+    A site may let its own name point here (DNS rebinding). Its pages then ask this server as their
+    own, and a browser lets them read what it says.
+    """
+    name = PORT.sub("", host).strip("[]")
+    if not is_loopback(name):
+        raise RequestError(
+            f"Host is {shown(host)}; without API keys this server is asked as localhost, 127.0.0.1 "
+            "or [::1] alone; make a key with 'kindling keys add NAME'",
+            code="forbidden",
+        )
 
 
 def _request_id(headers: Headers) -> str:

@@ -1,6 +1,7 @@
 """API keys: who may ask which models, and how often. A key is shown once and kept as its hash."""
 
 import hashlib
+import ipaddress
 import math
 import os
 import re
@@ -138,6 +139,16 @@ class Keys:
     def _write(self, keys: Sequence[Key]) -> None:
         write_json(self.path, {"keys": [key.model_dump() for key in keys]})
         os.chmod(self.path, 0o600)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address of a server is one that other machines cannot reach."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Rates:
