@@ -38,6 +38,8 @@ PATIENCE = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 HASTE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    # its queue of traces is waited for at a process's end; a server has one of its own
+    "MLFLOW_ENABLE_ASYNC_TRACE_LOGGING": "false",
 }
 
 

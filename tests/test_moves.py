@@ -1,6 +1,10 @@
 """Models that come, go and fail while others are asked: no answer mixes two versions."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -208,6 +212,7 @@ def test_the_engines_own_figures_are_told(gateway, address, monkeypatch):
 def test_requests_become_traces_for_those_who_ask(gateway, address, tmp_path, monkeypatch, texts):
     import mlflow
 
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")  # as `kindling serve` does
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'traces.db'}")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'traces.db'}")
     experiment = mlflow.create_experiment("tiny", artifact_location=str(tmp_path / "runs"))
@@ -215,10 +220,38 @@ def test_requests_become_traces_for_those_who_ask(gateway, address, tmp_path, mo
     gateway.listeners.append(tracer)
     answer = ask(address, prompt="a secret").json()
     ask(address, model="nothing")  # no answer, no trace
-    until(lambda: tracer._writer._work_queue.empty())
+    until(lambda: not tracer._waiting.unfinished_tasks)
     tracer.close()
     found = mlflow.MlflowClient().search_traces([experiment])
     assert [trace.info.tags["kindling.answer"] for trace in found] == [answer["id"]]
     span = found[0].data.spans[0]
     assert span.name == "/v1/completions" and span.attributes["status"] == 200
     assert ("a secret" in json.dumps(span.inputs)) is texts
+
+
+CLOSING = """
+from components.serving import tracing
+from components.serving.story import Story
+from flows import settings
+settings.make_haste()
+tracing.CLOSE_SECONDS = 0.3
+tracer = tracing.Tracer("1", texts=False)
+tracer(Story("r", "POST", "/v1/completions", answer="cmpl-1"))
+input()
+tracer.close()
+"""
+
+
+def test_a_store_that_hangs_keeps_no_process_from_its_end():
+    """It waited for MLflow, so a server whose store was away went on after SIGTERM."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(120)
+        store = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-c", CLOSING], stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "MLFLOW_TRACKING_URI": store}, text=True,
+        )  # fmt: skip
+        asked, _ = silent.accept()
+        with asked:
+            _, said = process.communicate("\n", timeout=60)
+    assert process.returncode == 0 and "1 traces were dropped" in said
