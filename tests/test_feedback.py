@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import httpx
 import pytest
@@ -114,6 +114,39 @@ def test_stores_of_several_processes_do_not_mix_lines(tmp_path):
     assert [process.wait(60) for process in started] == [0, 0, 0]
     found = [(record["id"], record["score"]) for record in read(path)]
     assert sorted(found) == [(str(n), score) for n in range(3) for score in range(20)]
+
+
+@pytest.fixture
+def answer(address):
+    """The id of one on which there is feedback already: a new file's folder is synced too."""
+    given = classified(address)["id"]
+    assert say(address, id=given, score=0).status_code == 200
+    return given
+
+
+def test_feedback_is_on_disk_before_it_is_acknowledged(address, answer, monkeypatch):
+    """What only the system's memory holds outlives a kill, but not a power cut."""
+    begun, go, real = threading.Event(), threading.Event(), os.fsync
+
+    def fsync(file):
+        begun.set()
+        assert go.wait(20)
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with ThreadPoolExecutor(1) as clients:
+        told = clients.submit(say, address, id=answer, score=1)
+        assert begun.wait(20) and not wait([told], timeout=0.3).done
+        go.set()
+        assert told.result(20).status_code == 200
+
+
+def test_feedback_that_a_disk_does_not_take_is_not_acknowledged(address, answer, monkeypatch):
+    def fsync(file):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert say(address, id=answer, score=1).status_code == 500
 
 
 def test_memory_is_bounded():
