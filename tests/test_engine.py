@@ -302,6 +302,18 @@ def test_changed_files_and_another_base_must_not_answer(kinds, engine_of, tmp_pa
     assert "they were changed" in copies.unavailable()["changed"]
 
 
+@pytest.mark.parametrize(
+    ("field", "how"),
+    [("response_format", {"json_schema": "{}"}), ("choices", {"choices": ("a",)})],
+)
+def test_what_a_backend_does_not_know_is_named_as_it_was_asked_for(folders, field, how):
+    """A format was refused by the name of a field that nobody had sent."""
+    copies = TransformersEngine(folders["base"])
+    with pytest.raises(RequestError, match=f"^{field}: the transformers backend") as refused:
+        next(copies.generate(BASE, [1], Sampling(5, **how)))
+    assert refused.value.param == field
+
+
 def made_anew(folder: Path, source: Path) -> None:
     """As `dvc repro` does it."""
     shutil.rmtree(folder, ignore_errors=True)

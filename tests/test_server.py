@@ -115,6 +115,20 @@ def test_chat_streams_with_usage(client):
     assert pieces[-1].usage == whole.usage
 
 
+@pytest.mark.parametrize("usage", [True, False])
+def test_every_piece_has_a_field_for_usage_where_it_was_asked_for(served, usage):
+    """The pieces before the last one lacked it, which OpenAI's have as null."""
+    body = {"model": "base", "prompt": "the", "max_tokens": 3, "temperature": 0, "stream": True}
+    asked = body | {"stream_options": {"include_usage": usage}}
+    lines = httpx.post(f"{served[0]}/v1/completions", json=asked).text.split("\n\n")
+    pieces = [json.loads(line.removeprefix("data: ")) for line in lines if '"choices"' in line]
+    if not usage:
+        assert not any("usage" in piece for piece in pieces)
+        return
+    assert [piece["usage"] for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+    assert pieces[-1]["usage"]["completion_tokens"] == 3
+
+
 def test_logprobs_are_those_of_a_forward_pass(client, folders):
     answer = client.completions.create(
         model="base", prompt="the", max_tokens=1, temperature=0, logprobs=3

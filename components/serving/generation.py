@@ -200,7 +200,7 @@ class Answer:
                 told[number] = known
                 yield self._event(number, {"content": piece}, None, logprobs)
         usage = self._ended(choices)
-        if self.body.stream_options and self.body.stream_options.include_usage:
+        if self._tells_usage():
             yield self._line({"choices": [], "usage": usage})
         yield "data: [DONE]\n\n"
 
@@ -213,7 +213,14 @@ class Answer:
     ) -> str:
         entry: dict[str, Any] = {"index": number, "finish_reason": finish, "logprobs": logprobs}
         entry |= {"delta": delta} if self.is_chat else {"text": delta.get("content", "")}
-        return self._line({"choices": [entry]})
+        # as OpenAI's: whoever is told of the usage finds the field in every piece
+        usage = {"usage": None} if self._tells_usage() else {}
+        return self._line({"choices": [entry], **usage})
+
+    def _tells_usage(self) -> bool:
+        """Whether the last piece of a stream is to say what was read and written."""
+        options = self.body.stream_options
+        return options is not None and bool(options.include_usage)
 
     def _line(self, rest: dict[str, Any]) -> str:
         kind = "chat.completion.chunk" if self.is_chat else self.kind

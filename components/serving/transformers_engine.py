@@ -24,7 +24,10 @@ from components.serving.proof import ACTS, about_adapter, prove_bytes, prove_gol
 from components.serving.texts import Speaking, Texts
 
 PROBE = "The"
-UNKNOWN = ("top_k", "min_p", "repetition_penalty", "choices", "json_schema")
+UNKNOWN = {  # ways to choose tokens, each with the field of a request that asks for it
+    **{name: name for name in ("top_k", "min_p", "repetition_penalty", "choices")},
+    "json_schema": "response_format",
+}
 
 
 class TransformersEngine(Speaking):
@@ -144,11 +147,11 @@ class TransformersEngine(Speaking):
                 way that is not known here.
         """
         plain = Sampling(sampling.max_tokens)
-        for name in UNKNOWN:
+        for name, field in UNKNOWN.items():
             if getattr(sampling, name) != getattr(plain, name):
                 raise RequestError(
-                    f"{name}: the transformers backend, which serves this base, does not know it",
-                    name,
+                    f"{field}: the transformers backend, which serves this base, does not know it",
+                    field,
                 )
         with self._turn:
             served = self._models[model]
