@@ -229,6 +229,6 @@ def pipeline(pipeline: str, workspace: str = ".", force: bool = False) -> dict[s
         released = register(where, pipeline, parent) if pipeline in catalogue.pipelines else {}
     outcome = summary.collect(where, catalogue, pipeline, stages, ran, released)
     outcome["seconds"] = round(time.monotonic() - started, 1)
-    create_markdown_artifact(summary.markdown(outcome), key=f"summary-{pipeline}".replace("_", "-"))
+    create_markdown_artifact(summary.markdown(outcome), key=summary.key(pipeline))
     expectations.require(where, pipeline)
     return outcome

@@ -143,6 +143,11 @@ def score(row: dict[str, Any]) -> str:
     return f"{row['metric']} {row['score']:.3f} \\[{low:.3f}, {high:.3f}]"
 
 
+def key(pipeline: str) -> str:
+    """What Prefect's UI files a pipeline's summaries under: it takes a-z, digits and dashes."""
+    return f"summary-{pipeline}".lower().replace("_", "-")
+
+
 def markdown(outcome: dict[str, Any]) -> str:
     """The summary for Prefect's UI."""
     lines = [f"# {outcome['pipeline']}", "", "| stage | result | seconds |", "|---|---|---|"]
