@@ -1,5 +1,6 @@
 """What a stage leaves for people: its bar while it works, its figures and pictures in MLflow."""
 
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from components.catalogue import Catalogue
 
 MOST_PARAMETERS = 100  # that MLflow takes in one call
+PLAIN = re.compile(r"[A-Za-z0-9_-]+")  # keys that may be part of a parameter's name
+REFUSED = re.compile(r"[^\w.\- :]")  # by MLflow, in a part of a tag's name
 LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal
 KEPT_FILES = (
     "lineage.json",
@@ -77,11 +80,24 @@ def commit(workspace: Path) -> str:
 
 
 def _flat(values: Mapping, prefix: str = "") -> dict[str, object]:
+    """`values` by dotted names. A mapping that a user named the keys of may stay one value: MLflow
+    refuses a parameter called `labels.+`.
+    """
     flat = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
-        flat.update(_flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+        deeper = isinstance(value, Mapping) and all(map(PLAIN.fullmatch, value))
+        flat.update(_flat(value, f"{name}.") if deeper else {name: value})
     return flat
+
+
+def _dvc_tags(hashes: Mapping[str, str]) -> dict[str, str]:
+    """A run's tags for DVC's hashes of paths: each path as a name that MLflow takes."""
+    named = {
+        "/".join("__" if p == ".." else REFUSED.sub("_", p) for p in Path(path).parts): digest
+        for path, digest in hashes.items()
+    }
+    return {f"dvc.{name}": digest for name, digest in named.items() if digest}
 
 
 def log(
@@ -103,7 +119,7 @@ def log(
     tags = {
         "kindling.content": content,
         "kindling.commit": commit(workspace),
-        **{f"dvc.{path}": digest for path, digest in {**inputs, **data}.items() if digest},
+        **_dvc_tags({**inputs, **data}),
     }
     mlflow.log_batch(
         run_id,
@@ -241,7 +257,7 @@ def log_parent(
     mlflow.log_batch(
         run_id,
         metrics=[Metric(key, value, now, 0) for key, value in told.items()],
-        tags=[RunTag(f"dvc.{path}", digest) for path, digest in data.items()],
+        tags=[RunTag(name, digest) for name, digest in _dvc_tags(data).items()],
     )
     tracking.log_datasets(mlflow, run_id, data)
     report = workspace / "artifacts" / pipeline / "report" / "index.html"

@@ -157,3 +157,19 @@ def test_a_run_says_who_began_it_and_by_which_command(tiny_workspace):
     assert (told["kindling.rung"], told["kindling.seed"]) == ("big_lstm", "2")
     whole = mlflow.get_run(parent).data.tags
     assert whole["mlflow.source.name"] == "kindling run a" and "kindling.rung" not in whole
+
+
+def test_names_that_a_user_chose_hinder_no_stage(tiny_workspace):
+    """MLflow refused labels of '+' and '-', and data beside the workspace: the stage's run failed
+    when its work was done, at each try.
+    """
+    mlflow = tracking.client(tiny_workspace)
+    run_id, _ = tracking.open_stage_run(tiny_workspace, mlflow, "dataset@a", "a", "identity")
+    block = {"labels": {"+": "good", "C++": "bad"}, "splits": {"train": "a.csv"}}
+    data = {"../../data/reviews [1]": "1", "data/b.csv": "2", "/mnt/c": "3"}
+    origin = {"inputs": {}, "block": block, "data": data}
+    evidence.log(mlflow, run_id, tiny_workspace, "dataset@a", tiny_workspace, origin, "c", 1.0)
+    told = mlflow.get_run(run_id).data
+    assert told.params == {"labels": str(block["labels"]), "splits.train": "a.csv"}
+    tags = {name: value for name, value in told.tags.items() if name.startswith("dvc.")}
+    assert tags == {"dvc.__/__/data/reviews _1_": "1", "dvc.data/b.csv": "2", "dvc._/mnt/c": "3"}
