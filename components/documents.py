@@ -35,7 +35,7 @@ def documents_of(file: Path, form: str) -> Iterator[tuple[str, dict[str, str]]]:
     `Author:` lines is dropped from Markdown.
     """
     require_utf8(file)
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:  # some editors write a byte order mark
         joined: list[str] = []
         length = 0
         for number, paragraph in _paragraphs(lines, skip_header=form == "markdown"):

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from components.corpus import build_corpus
 from components.dataset import Dataset
+from components.documents import documents_of
 from components.ingest import ingest
 from components.lineage import folder_hash, read_json, read_jsonl
 from components.readers import raw_rows
@@ -289,6 +290,23 @@ def test_formats_agree(tmp_path: Path):
         run(block(format=form, label="y", labels=LABELS), file, tmp_path / "out" / form)
         found.add(folder_hash(tmp_path / "out" / form))
     assert len(found) == 1
+
+
+def test_a_cell_may_hold_a_long_article(tmp_path: Path):
+    """Python's csv refuses more than 131,072 characters unless it is told otherwise."""
+    file, article = tmp_path / "d.csv", "word " * 40_000
+    file.write_text(f'text,y\n"{article}",0\n', encoding="utf-8")
+    (row,) = raw_rows(block(format="csv"), file, "train")
+    assert row.values["text"] == article
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_a_byte_order_mark_is_no_part_of_a_document(form: str, tmp_path: Path):
+    """Before a header it was taken for text, and so was the header."""
+    file = tmp_path / "book"
+    file.write_text("\ufeff# Title: A Tale\n\nOnce upon a time.\n", encoding="utf-8")
+    texts = [row["text"] for _, row in documents_of(file, form)]
+    assert texts == ["\n\n".join(["# Title: A Tale"] * (form == "text") + ["Once upon a time."])]
 
 
 def test_names_that_look_like_patterns_are_names(tmp_path: Path):
