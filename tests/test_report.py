@@ -195,6 +195,15 @@ def test_scores_show_the_figures_of_the_folders(artifacts):
     assert "TF-IDF 0.800" in legend and "untrained base" in legend
 
 
+def test_a_text_without_spaces_has_no_perplexity_a_word(artifacts, tmp_path):
+    place = artifacts / "demo/evaluations/base/metrics.json"
+    figures = read_json(place)
+    del figures["perplexity_per_word"]
+    write_json(place, figures)
+    page = build(artifacts, tmp_path / "out")
+    assert "1.900 nats per token.</p>" in page and "a perplexity of" not in page
+
+
 def test_a_title_of_a_long_name_stays_in_the_picture(artifacts):
     """Small pictures stand side by side, and their figure was cut off at the right."""
     source = artifacts / "demo/evaluations/lora"

@@ -9,6 +9,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from components.evaluation.compare import compare, difference
 from components.evaluation.controls import evaluate_controls
 from components.evaluation.generation import majority
+from components.evaluation.language_model import figures_of
 from components.evaluation.metrics import paired_difference, score_of, summarise
 from components.evaluation.text_scores import (
     JUDGED,
@@ -153,6 +154,16 @@ def test_perplexity_per_word_is_bits_per_byte_in_another_unit():
     size, words = 10 + 11 + 12, 6
     assert bits == pytest.approx(34.5 / math.log(2) / size)
     assert perplexity == pytest.approx(2 ** (bits * size / words))
+
+
+def test_paragraphs_without_a_space_have_finite_figures():
+    """Such a "word" costs thousands of nats: an OverflowError, or infinity, which no file takes."""
+    score, interval = score_of(texts_of([9000.0, 12000.0], words=1), "word_perplexity")
+    assert np.isfinite([score, *interval]).all()
+    record = {"nats": 9000.0, "tokens": 2000, "bytes": 6000, "words": 1}
+    assert set(figures_of([record])) == {"bits_per_byte", "nats_per_token"}
+    spoken = figures_of([record | {"words": 3000}])
+    assert spoken["perplexity_per_word"] == pytest.approx(math.exp(3))
 
 
 def write_texts(folder, nats, metric="bits_per_byte"):

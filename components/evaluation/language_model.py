@@ -6,6 +6,7 @@ from the best possible model it is.
 """
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,14 +78,18 @@ def read_documents(
 
 
 def figures_of(records: list[dict]) -> dict[str, float]:
+    """A corpus's figures; without a perplexity per word where no float holds it, as of a script
+    without spaces, whose "words" are whole paragraphs.
+    """
     nats, tokens, size, words = (
         sum(record[key] for record in records) for key in ("nats", "tokens", "bytes", "words")
     )
     figures = {
         "bits_per_byte": nats / math.log(2) / size,
         "nats_per_token": nats / tokens,
-        "perplexity_per_word": math.exp(nats / words),
     }
+    with suppress(OverflowError):
+        figures["perplexity_per_word"] = math.exp(nats / words)
     if all("exact_nats" in record for record in records):
         exact = sum(record["exact_nats"] for record in records)
         figures |= {"nats": nats, "exact_nats": exact, "ratio": nats / exact}

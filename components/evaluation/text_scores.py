@@ -22,6 +22,7 @@ NUMBER = re.compile(
     r"([+-]?)\s*\$?\s*([+-]?)(\d{1,3}(?:,\d{3})+|\d*)(\.\d+)?\.?(e[+-]?\d+)?\s*%?\.*", re.IGNORECASE
 )
 PLAIN_DIGITS = 40  # of a number that is written out, zeros before and after included
+MOST_NATS = 700.0  # of a word: e ** 709.8 is the largest float, and such perplexities are added up
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -166,8 +167,11 @@ def bits_per_byte(sums: np.ndarray) -> np.ndarray:
 
 
 def word_perplexity(sums: np.ndarray) -> np.ndarray:
-    """From the sums of nats, bytes and words: 2 ** (bits per byte x bytes per word)."""
-    return np.exp(sums[..., 0] / sums[..., 2])
+    """From the sums of nats, bytes and words: 2 ** (bits per byte x bytes per word).
+
+    Of a script without spaces a "word" is a paragraph, whose perplexity no float may hold.
+    """
+    return np.exp(np.minimum(sums[..., 0] / sums[..., 2], MOST_NATS))
 
 
 # sums of statistics [..., k] to scores [...]; metrics that are not here are means of `correct`
