@@ -11,7 +11,7 @@ from typing import Any
 
 from components.catalogue import Catalogue, load
 from components.gate import Gate, decide
-from components.lineage import content_of, read_json, value_hash
+from components.lineage import LINEAGE, content_of, read_json, value_hash
 from components.promotion import Releases
 from components.registry import CHAMPION, CONTENT, DECISION, Registry
 from components.releases import Fit, following
@@ -40,7 +40,8 @@ def release(
     Returns `{"registered": [...], "decisions": {adapter: {...}}, "release": number | None}`.
 
     Raises:
-        ValueError: an artifact is missing, or a name belongs to another workspace.
+        ValueError: an artifact is missing or does not fit those beside it, or a name belongs to
+            another workspace.
     """
     catalogue = load(workspace, check_files=False)
     with alone(workspace):
@@ -112,8 +113,7 @@ def _register_all(work: _Work) -> tuple[int, list[Candidate], list[str]]:
     store, pipeline = work.store, work.pipeline
     folder = work.workspace / "artifacts" / pipeline
     names = work.catalogue.adapters_of(pipeline)
-    for path in ["base", *(f"{k}/{n}" for n in names for k in ("adapters", "evaluations"))]:
-        content_of(folder / path)  # all must be there before anything is registered
+    _require_fit(work.workspace / "artifacts", pipeline, names)
     base, fresh = store.register_base(pipeline, folder / "base", work.run.enter)
     new = [f"{pipeline}.base version {base}"] if fresh else []
     candidates = []
@@ -125,6 +125,22 @@ def _register_all(work: _Work) -> tuple[int, list[Candidate], list[str]]:
         version, fresh = store.register_prompt(name, prompt.model_dump(mode="json"))
         new += [f"prompt {name} version {version}"] if fresh else []
     return base, candidates, new
+
+
+def _require_fit(artifacts: Path, pipeline: str, adapters: list[str]) -> None:
+    """Refuse, before anything is registered, what is missing or was made from others than stand
+    beside it: a `dvc repro` of one adapter may have made a new base, which the others do not fit.
+    """
+    for path in ["base", *(f"{k}/{n}" for n in adapters for k in ("adapters", "evaluations"))]:
+        place = artifacts / pipeline / path
+        content_of(place)
+        for source, content in read_json(place / LINEAGE)["inputs"].items():
+            own = source.startswith((f"{pipeline}/base", f"{pipeline}/adapters/"))
+            if own and content_of(artifacts / source) != content:
+                raise ValueError(
+                    f"{place} was made from another {source} ({content[:12]}) than the present "
+                    f"one; run 'dvc repro' or 'kindling run {pipeline}' first"
+                )
 
 
 def _register_adapter(
