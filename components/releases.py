@@ -1,6 +1,6 @@
 """What a release is, and which of them a rollback left: nothing here knows of MLflow."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 
 
@@ -29,16 +29,17 @@ class Fit:
 
 
 def following(
-    current: tuple[int, Release] | None, base: int, fit: Mapping[str, Fit]
+    current: tuple[int, Release] | None, base: int, fit: Mapping[str, Fit], known: Collection[str]
 ) -> tuple[Release | None, str]:
     """The release that follows (None: the current one stays), and why `fit` are held back, if so.
 
     Members of the current release on the same base stay. On another base they cannot: the release
-    moves only when each of them has a promoted successor.
+    moves only when each of them has a promoted successor. known: the adapters of the catalogue; one
+    that was dropped from it will never have a successor, and is left behind.
     """
     number, members = current if current else (0, Release(base))
     stay = members.base == base
-    behind = sorted(set(members.adapters) - set(fit))
+    behind = sorted((set(members.adapters) & set(known)) - set(fit))
     if behind and not stay:
         return None, f"{', '.join(behind)} of release {number} lack a fit on base {base}"
     adapters = dict(members.adapters) if stay else {}

@@ -55,7 +55,8 @@ def release(
             decisions = _decide_all(work, candidates)
             fit = [candidate for candidate in candidates if decisions[candidate.name]["passed"]]
             found = {c.name: Fit(c.version, *c.prompt) for c in fit}
-            next_one, held = following(releases.current(), base, found)
+            known = catalogue.adapters_of(pipeline)
+            next_one, held = following(releases.current(), base, found, known)
             for candidate in fit:
                 decisions[candidate.name] = _outcome(decisions[candidate.name], held)
             for candidate in candidates:  # first: once it is champion, nothing is decided on it

@@ -1,13 +1,15 @@
 """`kindling registry`: what is registered, and moving it by hand."""
 
 import json
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.catalogue import load, suggestion
 from components.promotion import Releases
 from components.registry import DECISION, Registry, RegistryError
-from components.releases import Release
+from components.releases import Fit, Release, following
 from flows.registry import alone, registry
 
 if TYPE_CHECKING:
@@ -112,7 +114,8 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
     """Make a release with this version of adapter `name`; return what to print.
 
     Raises:
-        RegistryError: no such version, or it was made on another base than is served.
+        RegistryError: no such version, or it was made on a base that others which are served lack
+            a fit on.
     """
     store = registry(workspace)
     found = {int(v.version): v for v in store.versions(name)}
@@ -123,27 +126,28 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
     if "kindling.base" not in found[version].tags:
         raise RegistryError(f"{name} is a base; promote an adapter, which brings its base along")
     with alone(workspace):
-        return _promoted(store, found[version], reason)
+        known = load(workspace, check_files=False).adapters
+        return _promoted(store, found[version], reason, known)
 
 
-def _promoted(store: Registry, found: "ModelVersion", reason: str) -> str:
-    """As `promote` says it."""
+def _promoted(store: Registry, found: "ModelVersion", reason: str, known: Collection[str]) -> str:
+    """As `promote` says it. known: the catalogue's adapters."""
     tags, version = found.tags, int(found.version)
     pipeline, _, adapter = found.name.partition(".")
     base = int(tags["kindling.base"])
     releases = Releases(store, pipeline)
     current = releases.current()
-    members = current[1] if current else Release(base)
-    if members.base != base:
+    fit = Fit(version, tags["kindling.prompt"], int(tags["kindling.prompt_version"]))
+    next_one, held = following(current, base, {adapter: fit}, known)
+    if held:
         raise RegistryError(
-            f"{found.name}/{version} was made on base {base}, release {current[0]} serves base "
-            f"{members.base}; 'kindling run {pipeline}' adapts the new base"
+            f"{found.name}/{version} was made on base {base}, and {held}; "
+            f"'kindling run {pipeline}' adapts the new base"
         )
-    prompts = {**members.prompts, tags["kindling.prompt"]: int(tags["kindling.prompt_version"])}
-    adapters = {**members.adapters, adapter: version}
+    made = next_one or current[1]  # it serves already, and is now promoted for another reason
     why = f"by hand: {reason}"
     decision = json.loads(tags.get(DECISION, "{}"))  # the gate's figures stay with it
     decision |= {"key": why, "passed": True, "promoted": True, "summary": f"promoted {why}"}
     store.client.set_model_version_tag(found.name, str(version), DECISION, json.dumps(decision))
-    number = releases.promote(Release(base, adapters, prompts, reason=why))
-    return f"release {number} is current: base {base}, adapters {adapters}"
+    number = releases.promote(replace(made, reason=why))
+    return f"release {number} is current: base {base}, adapters {dict(made.adapters)}"

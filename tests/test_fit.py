@@ -5,7 +5,24 @@ from pathlib import Path
 import pytest
 
 from components.lineage import LINEAGE, content_of, folder_hash, write_json
+from components.releases import Fit, Release, following
 from flows.release import _require_fit
+
+FIT = {"lora": Fit(2, "ask", 1)}
+
+
+def test_a_dropped_adapter_holds_no_new_base_back():
+    """It never had a fit on the new base, and no later base was ever served."""
+    served = Release(1, {"lora": 1, "dropped": 1}, {"ask": 1})
+    assert following((1, served), 2, FIT, ["lora", "dropped"]) == (
+        None,
+        "dropped of release 1 lack a fit on base 2",
+    )
+    moved, held = following((1, served), 2, FIT, ["lora"])
+    assert (moved.base, moved.adapters, held) == (2, {"lora": 2}, "")
+    stayed, _ = following((1, served), 1, FIT, ["lora"])
+    assert stayed.adapters == {"lora": 2, "dropped": 1}
+
 
 def sign(artifacts: Path, path: str, text: str, *inputs: str) -> None:
     """Make an artifact of one file, from the present `inputs`."""

@@ -247,6 +247,8 @@ def test_what_is_held_back_is_on_record_until_it_is_released(workspace, folders)
     before = len(runs(workspace))
     assert register(workspace)["decisions"] == told["decisions"]
     assert len(runs(workspace)) == before
+    with pytest.raises(RegistryError, match="on base 2, and zero_shot of release 2 lack a fit"):
+        shelves.promote(workspace, "tiny.lora", 2, "in a hurry")
 
     releases(workspace).rollback()  # without the companion
     assert register(workspace)["release"] == 3
