@@ -145,13 +145,18 @@ class Registry:
         tags: Mapping[str, str],
         run: Callable[[], str],
     ) -> tuple[int, bool]:
-        import mlflow
-
         content = content_of(folder)
-        self._own(f"'{name}'", self.versions(name), "pipeline")
+        versions = self.versions(name)
+        self._own(f"'{name}'", versions, "pipeline")
         known = self.with_content(name, content)
         if known is not None:
+            newest = versions[-1]
+            if known == int(newest.version) and CANDIDATE not in self.aliases_of(newest):
+                # it was killed before it came to this
+                self.client.set_registered_model_alias(name, CANDIDATE, newest.version)
             return known, False
+        import mlflow
+
         # MLflow keeps a folder's last name: make it speak
         with TemporaryDirectory() as staged, self._fluent(run()):
             parts = {"model": folder, **extra}
@@ -221,11 +226,19 @@ class Registry:
         self._own(f"prompt '{name}'", known, "prompt")
         for version in known:
             if version.tags.get(CONTENT) == content:
-                return int(version.version), False
+                number = int(version.version)
+                if version is known[-1]:
+                    self._require_candidate(name, number)
+                return number, False
         tags = {CONTENT: content, WORKSPACE: self.workspace, "kindling.answer": answer}
         made = self.client.register_prompt(name=name, template=prompt["template"], tags=tags)
         self.client.set_prompt_alias(name, CANDIDATE, int(made.version))
         return int(made.version), True
+
+    def _require_candidate(self, name: str, newest: int) -> None:
+        """Give a prompt's newest version its alias: a registration may have been killed before."""
+        if CANDIDATE not in self.client.get_prompt_version(name, newest).aliases:
+            self.client.set_prompt_alias(name, CANDIDATE, newest)
 
     def prompt_versions(self, name: str) -> list[Any]:
         """All versions of prompt `name`, oldest first; none where it is not registered."""
