@@ -282,6 +282,7 @@ def test_what_was_chosen_at_run_time_is_taken_over(tmp_path, monkeypatch):
     assert plan.choose(make_plan(), 8, no_memory, 0, checkpoints) == first
     other = plan.choose(make_plan(), 8, no_memory, 0, Checkpoints(tmp_path, "another run"))
     assert (other.micro_rows, other.precision) == (8, "bfloat16")
+    assert plan.choose(make_plan(), 8, no_memory, 0, checkpoints) == first, "the settings came back"
 
 
 def test_the_most_sequences_that_fit(tmp_path, monkeypatch):
@@ -377,6 +378,9 @@ def test_another_runs_checkpoints_neither_count_nor_go(tmp_path):
     assert new.latest() == (400, {"value": 400})
     assert [int(path.name.split("-")[1]) for path in new._files()] == [400, 300, 100]
     assert old.latest() == (900, {"value": 9}), "the settings may be set back"
+    for step in (1000, 1100):
+        old.save(step, {"value": step})
+    assert [int(path.name.split("-")[1]) for path in old._files()] == [1100, 1000, 800]
 
 
 def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(tmp_path):

@@ -76,10 +76,10 @@ class Checkpoints:
 
     def _best(self, name: str, loss: float | None) -> str | None:
         """The name of the checkpoint with the lowest validation loss, that of `name` counted in."""
-        known = self._read_own("best.json") or {}
+        known = self._read_own("best") or {}
         if loss is not None and loss < known.get("loss", float("inf")):
             known = {"name": name, "loss": loss}
-            self._write_own("best.json", known)
+            self._write_own("best", known)
         return known.get("name")
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
@@ -107,21 +107,26 @@ class Checkpoints:
 
     def remember(self, choices: dict[str, Any]) -> None:
         """Keep what was chosen at run time: a run that is begun again must choose the same."""
-        self._write_own("choices.json", choices)
+        self._write_own("choices", choices)
 
     def remembered(self) -> dict[str, Any] | None:
         """What `remember` kept for this run."""
-        return self._read_own("choices.json")
+        return self._read_own("choices")
 
     def _write_own(self, name: str, value: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / name, {"identity": self.identity, **value})
+        write_json(self._own(name), value)
 
     def _read_own(self, name: str) -> dict[str, Any] | None:
-        """What this run wrote; None where another one did, or none."""
-        path = self.folder / name
-        found = read_json(path) if path.is_file() else {}
-        return found if found.pop("identity", None) == self.identity else None
+        """What this run wrote; None where it did not."""
+        path = self._own(name)
+        return read_json(path) if path.is_file() else None
+
+    def _own(self, name: str) -> Path:
+        """A file of this run's, beside those of others: whoever goes back to earlier settings goes
+        on with what was chosen and found best by them.
+        """
+        return self.folder / f"{name}-{self._mark}.json"
 
     def _files(self) -> list[Path]:
         """This run's checkpoints, newest first."""
