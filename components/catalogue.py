@@ -72,30 +72,45 @@ def load(workspace: Path, check_files: bool = True) -> Catalogue:
         said = f"{path}: not UTF-8 text ({error}); save the file in UTF-8"
         raise CatalogueError(said) from None
     catalogue = parse(text)
-    if not check_files:
-        return catalogue
+    if check_files:
+        _require_files(workspace, catalogue)
+    return catalogue
+
+
+def pointer_of(workspace: Path, path: str) -> Path | None:
+    """The `.dvc` file that versions `path`, beside it or beside a folder above it."""
+    target = Path(path)
+    for candidate in [target, *target.parents]:
+        pointer = workspace / f"{candidate}.dvc"
+        if candidate.name and pointer.is_file():
+            return pointer
+    return None
+
+
+def _require_files(workspace: Path, catalogue: Catalogue) -> None:
+    """Insist on what `catalogue` names: it is there, or a pointer by which it can be brought."""
+
+    def lacks(path: str) -> bool:
+        return not (workspace / path).exists() and pointer_of(workspace, path) is None
+
     for name, dataset in catalogue.datasets.items():
-        target = workspace / dataset.path
-        if not target.exists() and not Path(f"{target}.dvc").exists():
+        if lacks(dataset.path):
             raise CatalogueError(
                 f"{FILE}: datasets.{name}.path: there is no {dataset.path}; put the data there, "
                 f"or its pointer {dataset.path}.dvc and run 'dvc pull {dataset.path}.dvc'"
             )
     for name, rung in catalogue.rungs.items():
         for file, path in rung.files.items():
-            pointer = any((workspace / f"{p}.dvc").exists() for p in (path, *Path(path).parents))
-            if not (workspace / path).exists() and not pointer:
+            if lacks(path):
                 raise CatalogueError(f"{FILE}: rungs.{name}.files.{file}: there is no {path}")
     for name, pipeline in catalogue.pipelines.items():
-        base = workspace / pipeline.base if pipeline.base else None
-        if base and not base.exists() and not Path(f"{base}.dvc").exists():
+        if pipeline.base and lacks(pipeline.base):
             raise CatalogueError(
                 f"{FILE}: pipelines.{name}.base: there is no folder {pipeline.base}; "
                 f"{_bring(pipeline.base)}"
             )
     if not (workspace / catalogue.root / "components").is_dir():
         raise CatalogueError(f"{FILE}: root: '{catalogue.root}' has no folder 'components'")
-    return catalogue
 
 
 def _bring(base: str) -> str:

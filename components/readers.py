@@ -101,7 +101,7 @@ def _files(block: Dataset, path: Path, split: str) -> list[Path]:
 
 def _require_there(path: Path) -> None:
     if not path.exists():
-        raise ValueError(f"{path}: no such file or folder; run 'dvc pull {path.name}.dvc'")
+        raise ValueError(f"{path}: no such file or folder; put it there, or run 'dvc pull'")
 
 
 def _file_of(split: str, path: Path, name: str) -> Path:

@@ -7,23 +7,13 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from components.catalogue import Catalogue
+from components.catalogue import Catalogue, pointer_of
 from components.dataset import Dataset
 from flows.graph import DVC, call
 
 
 class DataError(RuntimeError):
     """Data is missing or was changed; the message names the command that mends it."""
-
-
-def pointer_of(workspace: Path, path: str) -> Path | None:
-    """The `.dvc` file that versions `path`, beside it or beside a folder above it."""
-    target = Path(path)
-    for candidate in [target, *target.parents]:
-        pointer = workspace / f"{candidate}.dvc"
-        if candidate.name and pointer.is_file():
-            return pointer
-    return None
 
 
 def check(
