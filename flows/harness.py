@@ -129,7 +129,7 @@ def _parent(workspace: Path, pipeline: str) -> Iterator[Callable[[str, Figures, 
 
     def log(name: str, figures: Figures, folder: Path, file: Path) -> None:
         stage = f"harness@{name}"
-        about = {**tags, "kindling.stage": stage, "kindling.content": content_of(folder)}
+        about = {**tags, "kindling.stage": stage, "kindling.judged": content_of(folder)}
         run = mlflow.create_run(where, run_name=stage, tags={**about, tracking.PARENT: parent})
         flat = {f"{task}.{key}": v for task, one in figures.items() for key, v in one.items()}
         _log_metrics(mlflow, run.info.run_id, flat)

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from components.catalogue import load
-from flows import evidence, stage, tracking
+from components.lineage import LINEAGE, write_json
+from flows import evidence, harness, stage, trace, tracking
 from flows.evidence import MOST_PARAMETERS
 from tests.conftest import ROOT
 
@@ -173,3 +174,13 @@ def test_names_that_a_user_chose_hinder_no_stage(tiny_workspace):
     assert told.params == {"labels": str(block["labels"]), "splits.train": "a.csv"}
     tags = {name: value for name, value in told.tags.items() if name.startswith("dvc.")}
     assert tags == {"dvc.__/__/data/reviews _1_": "1", "dvc.data/b.csv": "2", "dvc._/mnt/c": "3"}
+
+
+def test_a_run_that_judges_an_artifact_is_none_that_made_it(tiny_workspace):
+    """`kindling trace` named every evaluation by the harness among the runs of an adapter."""
+    folder = tiny_workspace / "artifacts/quickstart/adapters/lora"
+    folder.mkdir(parents=True)
+    write_json(folder / LINEAGE, {"content": "c0ffee"})
+    with harness._parent(tiny_workspace, "quickstart") as log:
+        log("lora", {"taste": {"acc": 0.5}}, folder, folder / LINEAGE)
+    assert trace._Sources.of(tiny_workspace, wait=True).runs("c0ffee") == []
