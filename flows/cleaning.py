@@ -3,13 +3,14 @@
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components import locks
 from components.catalogue import load
 from flows import graph, settings, tracking
+from flows.registry import registry_lock
 from flows.tracking import PARENT, UNOWNED
 from flows.workspace import workspaces
 
@@ -29,7 +30,7 @@ def leftovers(workspace: Path) -> dict[str, list[Path]]:
         "checkpoints and half-written folders of stages that do not run": [
             path for kind in ("checkpoints", "work") for path in _idle(state / kind)
         ],
-        "evaluations made for the gate": sorted((state / "rejudged").glob("*")),
+        "evaluations made for the gate": _idle(state / "rejudged"),
         "trials of comparisons and ladders, which would be made anew": _idle(state / "trials"),
     }
 
@@ -40,12 +41,15 @@ def _idle(folder: Path) -> list[Path]:
     return [path for path in found if _parts(path) and locks.holder(_lock_of(path)) is None]
 
 
-def _lock_of(path: Path) -> Path | None:
-    """What whoever works in `path` holds; None where that is the run's lock alone."""
+def _lock_of(path: Path) -> Path:
+    """What whoever works in `path` holds."""
     if path.parent.name == "trials":
         return path / TRIAL_LOCK
-    stages = path.parent.name in ("checkpoints", "work")
-    return path.parents[1] / "locks" / path.name if stages else None
+    workspace = path.parents[2]
+    if path.parent.name == "rejudged":
+        return registry_lock(workspace)
+    stage = path.name.partition(".")[0]  # a stage may have a second folder: random@lora.adapter
+    return workspace / ".kindling" / "locks" / stage
 
 
 def _parts(path: Path) -> list[Path]:
@@ -128,7 +132,7 @@ def clean(workspace: Path, paths: list[Path], runs: list["Run"]) -> None:
 def _remove(path: Path) -> None:
     """Delete `path`, unless somebody works in it."""
     lock = _lock_of(path)
-    with suppress(locks.Held), locks.hold(lock) if lock else nullcontext():
+    with suppress(locks.Held), locks.hold(lock):
         if path.parent.name != "trials":
             shutil.rmtree(path, ignore_errors=True)
             return

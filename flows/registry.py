@@ -34,10 +34,15 @@ def require_names(workspace: Path, catalogue: Catalogue, pipeline: str) -> None:
     registry(workspace).require_own(names, catalogue.prompts)
 
 
+def registry_lock(workspace: Path) -> Path:
+    """What whoever registers and judges holds, in any workspace of the repository."""
+    return settings.home(workspace) / ".kindling" / "registry.lock"
+
+
 def alone(workspace: Path) -> AbstractContextManager[None]:
     """While this is held nobody else releases: what `current` said stays true until `promote`.
 
     Raises:
         locks.Held: somebody else did not end within minutes.
     """
-    return locks.hold(settings.home(workspace) / ".kindling" / "registry.lock", PATIENCE)
+    return locks.hold(registry_lock(workspace), PATIENCE)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import ExitStack
 from importlib import metadata
 from types import SimpleNamespace
 
@@ -98,12 +99,15 @@ def test_status_names_the_newest_registered_version_of_each_model(tiny_workspace
 
 
 def test_what_begins_while_clean_asks_keeps_its_folders(tmp_path, monkeypatch):
-    """A stage of a bare `dvc repro` lost its checkpoints, and a trial was never asked for."""
+    """A stage of a bare `dvc repro` lost its checkpoints, and a trial was never asked for. Later a
+    stage lost its second folder, and a release what it judged anew under the registry's lock.
+    """
     monkeypatch.setattr(cleaning, "forget", lambda *_: None)
     monkeypatch.setattr(cleaning, "_mates", lambda _: [])
     monkeypatch.setattr(graph, "call", lambda *_: "")
     state = tmp_path / ".kindling"
-    names = ("checkpoints/base@a", "checkpoints/base@b", "work/base@b", "trials/a", "trials/b")
+    busy = ("checkpoints/base@b", "work/base@b", "work/random@b.adapter", "rejudged/b", "trials/b")
+    names = ("checkpoints/base@a", "trials/a", *busy)
     places = {name: state / name for name in names}
     for folder in places.values():
         (folder / "checkpoints").mkdir(parents=True)
@@ -114,10 +118,14 @@ def test_what_begins_while_clean_asks_keeps_its_folders(tmp_path, monkeypatch):
     def listed() -> list:
         return [path for found in cleaning.leftovers(tmp_path).values() for path in found]
 
-    with hold(state / "locks" / "base@b"), hold(places["trials/b"] / "lock"):
+    held = [state / "locks" / name for name in ("base@b", "random@b")]
+    held += [registry.registry_lock(tmp_path), places["trials/b"] / "lock"]
+    with ExitStack() as stack:
+        for lock in held:
+            stack.enter_context(hold(lock))
         assert listed() == [places["checkpoints/base@a"], places["trials/a"]]
         cleaning.clean(tmp_path, list(places.values()), [])
-    assert listed() == [places[name] for name in ("checkpoints/base@b", "work/base@b", "trials/b")]
+    assert listed() == [places[name] for name in busy]
     left = [path.name for path in places["trials/a"].iterdir()]
     assert left == ["lock"], "who waits for it must meet the next one there"
     cleaning.clean(tmp_path, listed(), [])
