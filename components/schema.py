@@ -165,11 +165,15 @@ class Catalogue(Block):
         return [f"{kind}@{pipeline}" for kind in kinds]
 
     def _comparison_stages(self, name: str) -> list[str]:
-        block = self.comparisons[name]
-        entries = list(block.entries(name))
-        finals = [entry.final(seed) for entry in entries for seed in range(1, block.seeds + 1)]
-        stages = [f"search@{entry.key}" for entry in entries]
-        return [*stages, *(f"final@{key}" for key in finals), f"comparison@{name}"]
+        stages = [f"search@{entry.key}" for entry in self.comparisons[name].entries(name)]
+        finals = [f"final@{key}" for key in self.finals_of(name)]
+        return [*stages, *finals, f"comparison@{name}"]
+
+    def finals_of(self, comparison: str) -> list[str]:
+        """The final trainings of `comparison`: each entry from each seed."""
+        block = self.comparisons[comparison]
+        seeds = range(1, block.seeds + 1)
+        return [entry.final(seed) for entry in block.entries(comparison) for seed in seeds]
 
     def vocabularies_of(self, ladder: str) -> list[str]:
         """The vocabularies that `ladder` shows: those of its rungs, and those it names."""

@@ -38,12 +38,16 @@ def places(catalogue: Catalogue, stage: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _several(catalogue: Catalogue, name: str) -> dict[str, list[str]]:
-    """What stands for each of many in the inputs of a stage of pipeline or ladder `name`."""
+    """What stands for each of many in the inputs of a stage of pipeline, comparison or ladder
+    `name`.
+    """
     tasks = catalogue.tasks_of(name) if name in catalogue.pipelines else []
     climbed = name in catalogue.ladders
     rungs = catalogue.ladders[name].rungs if climbed else []
     return {
         "each_task": tasks,
+        "each_adapter": catalogue.adapters_of(name),
+        "each_final": catalogue.finals_of(name) if name in catalogue.comparisons else [],
         "each_training": [key(*training) for training in keys(rungs, catalogue.seeds)],
         "each_vocabulary": catalogue.vocabularies_of(name) if climbed else [],
     }

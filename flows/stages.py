@@ -209,6 +209,7 @@ _SCORES = ("scikit-learn", "sacrebleu")
 _TRAINING = ("training", "models", "adapters", "prompts.py", "tokens.py")
 _COMPARED = (*_TRAINING, "evaluation", "comparison")
 _OF_ADAPTER = ("{pipeline}/base", "tasks/{task}")
+_OF_REPORT = ("{name}/base", "{name}/evaluations/{each_adapter}", "{name}/controls/{each_adapter}")
 STAGES: dict[str, Stage] = {
     "dataset": Stage(_dataset, "datasets/{name}", libraries=("datasets",)),
     "task": Stage(_task, "tasks/{name}", ("datasets/{dataset}",)),
@@ -238,9 +239,9 @@ STAGES: dict[str, Stage] = {
         _JUDGED,
         code=_TRAINING,
     ),
-    "report": Stage(_report, "{name}/report", libraries=("sacrebleu",), gathers=True),
+    "report": Stage(_report, "{name}/report", _OF_REPORT, ("sacrebleu",), gathers=True),
     "brought": Stage(_brought, "{name}/base", libraries=_TORCH),
-    "brought_report": Stage(_report, "{name}/report", libraries=("sacrebleu",), gathers=True),
+    "brought_report": Stage(_report, "{name}/report", _OF_REPORT, ("sacrebleu",), gathers=True),
     "search": Stage(
         _search, "comparisons/{comparison}/searches/{name}", _OF_ADAPTER, _JUDGED, code=_COMPARED
     ),
@@ -252,7 +253,11 @@ STAGES: dict[str, Stage] = {
         code=_COMPARED,
     ),
     "comparison": Stage(
-        _comparison, "comparisons/{name}/result", ("tasks/{task}",), _JUDGED, gathers=True
+        _comparison,
+        "comparisons/{name}/result",
+        ("comparisons/{name}/finals/{each_final}", "controls/{task}", "tasks/{task}"),
+        _JUDGED,
+        gathers=True,
     ),
     "contamination": Stage(
         _contamination, "{name}/contamination", ("{name}/corpus", "tasks/{each_task}")

@@ -36,10 +36,10 @@ class Work:
 @dataclass(frozen=True)
 class Stage:
     """run: the work. output, inputs: artifact folders, `{name}`, `{pipeline}`, `{task}`,
-    `{dataset}` and `{corpus}` standing for those of the block, `{each_task}`, `{each_training}` and
-    `{each_vocabulary}` for all of a pipeline's or ladder's. libraries: those whose version shapes
-    the result. code: what a checkpoint depends on, below `components/`. gathers: it reads whatever
-    the other stages of its pipeline made.
+    `{dataset}` and `{corpus}` standing for those of the block, `{each_task}`, `{each_adapter}`,
+    `{each_final}`, `{each_training}` and `{each_vocabulary}` for all of a pipeline's, comparison's
+    or ladder's. libraries: those whose version shapes the result. code: what a checkpoint depends
+    on, below `components/`. gathers: it reads whatever the other stages of its pipeline made.
     """
 
     run: Callable[[Work], dict[str, float]]

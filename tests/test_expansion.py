@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from components.catalogue import load, parse
 from flows import expansion
 from flows.places import places
+from flows.side_by_side import needs
 from flows.stages import STAGES
 from tests.conftest import CATALOGUE, ROOT
 from tests.test_comparison import WAYS
@@ -49,6 +50,21 @@ def test_dvc_reads_the_stages_that_the_catalogue_has(text, tiny_workspace, monke
     expansion.require_current(tiny_workspace, catalogue)
     expansion.renew(tiny_workspace, catalogue, said.append)
     assert len(said) == 1
+
+
+def test_what_gathers_results_is_made_from_them():
+    """Lineage ended there: `trace` led from a comparison or a report to no base and no data."""
+    catalogue = parse(COMPARED)
+    name = next(iter(catalogue.comparisons))
+    finals = {f"comparisons/{name}/finals/{key}" for key in catalogue.finals_of(name)}
+    task = catalogue.comparisons[name].task
+    read = {*finals, f"controls/{task}", f"tasks/{task}"}
+    assert len(finals) > 1 and set(places(catalogue, f"comparison@{name}")[1]) == read
+    adapters = catalogue.adapters_of("quickstart")
+    judged = {f"quickstart/{k}/{a}" for a in adapters for k in ("evaluations", "controls")}
+    assert set(places(catalogue, "report@quickstart")[1]) == {"quickstart/base", *judged}
+    for stages in map(catalogue.stages_of, catalogue.pipelines):
+        needs(catalogue, stages)  # each of them is made by a stage of the same run
 
 
 def test_every_stage_has_a_template():

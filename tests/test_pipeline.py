@@ -229,7 +229,7 @@ def test_what_a_change_makes_stale(copied):
     assert stale(copied) == {"dataset"}
     catalogue = copied / "pipelines.yaml"
     catalogue.write_text(catalogue.read_text().replace("rank: 2", "rank: 4"))
-    assert stale(copied) == {"dataset", "adapter", "random"}
+    assert stale(copied) == {"dataset", "adapter", "random", "report"}
 
 
 def test_back_to_an_earlier_setting_all_is_as_it_was(copied):
