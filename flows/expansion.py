@@ -19,6 +19,7 @@ from components.schema import Catalogue
 GRAPH = Path(__file__).with_name("graph.yaml")
 MORE = Path(__file__).with_name("graph_more.yaml")
 FILE = "dvc.yaml"
+ROOT = "${root}/"  # before a file of the code, in either graph
 HEAD = "# Written by kindling from pipelines.yaml: any command of it, such as 'kindling status',\n"
 HEAD += "# writes it anew when the catalogue has changed. Do not edit.\n"
 
@@ -52,6 +53,18 @@ def expanded(catalogue: Catalogue) -> str | None:
             }
     document["stages"] = {kind: stage for kind, stage in stages.items() if stage["foreach"]}
     return HEAD + _text(document)
+
+
+def code_of(catalogue: Catalogue, stage: str) -> list[str]:
+    """The files below `root` that the graph has for `stage`."""
+    kind, _ = stage.split("@")
+    stages: dict[str, Any] = {}
+    for path in (GRAPH, MORE):
+        stages |= YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
+    block = catalogue.block(stage)
+    method = block.get("adapter", block).get("method", "")
+    deps = [dep for dep in stages[kind]["do"]["deps"] if dep.startswith(ROOT)]
+    return [dep.removeprefix(ROOT).replace("${item.method}", method) for dep in deps]
 
 
 def _of_pipelines(catalogue: Catalogue) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
     from flows.tracking import Tracker
 
 LOCK_WAIT_SECONDS = 20  # an orphan on its leash is gone long before
+
+
+@dataclass(frozen=True)
+class State:
+    """What a stage is made from and by. origin: for its lineage. threads: where they shape its last
+    bits. code: the hash of each file that DVC knows it by.
+    """
+
+    origin: dict
+    threads: int | None
+    code: dict[str, str]
 
 
 def _origin(catalogue: Catalogue, stage: str, inputs: dict[str, str], versions: dict) -> str:
@@ -53,28 +65,52 @@ def run(workspace: Path, stage: str) -> None:
     """Run `stage` of `workspace` and put its result in place, whole or not at all.
 
     Raises:
-        ValueError: wrong catalogue, stage, input or library version.
+        ValueError: wrong catalogue, stage, input or library version, or they changed meanwhile.
         Held: the stage is at work in another process.
     """
     catalogue = load(workspace, check_files=False)
     expansion.require_current(workspace, catalogue)
     cluster.require(catalogue.compute)
-    output, inputs = places(catalogue, stage)
+    output, _ = places(catalogue, stage)
     _settle(stage)
     with locks.hold(workspace / ".kindling" / "locks" / stage, wait=LOCK_WAIT_SECONDS):
-        versions = installed(STAGES[stage.split("@")[0]].libraries)
-        hashes = {p: lineage.content_of(workspace / "artifacts" / p) for p in inputs}
-        origin = {
-            "stage": stage,
-            "inputs": hashes,
-            "block": catalogue.block(stage),
-            "versions": versions,
-            **_data(workspace, catalogue, stage),
-        }
-        made_from = _origin(catalogue, stage, hashes, versions)
-        identity = lineage.value_hash([stage, catalogue.block(stage), made_from])
-        marks = identity, made_from  # of a checkpoint and of a trial: whose they are
-        _run_tracked(workspace, catalogue, stage, marks, origin, output)
+        begun = _state(workspace, catalogue, stage)
+        _run_tracked(workspace, catalogue, stage, begun, output)
+
+
+def _state(workspace: Path, catalogue: Catalogue, stage: str) -> State:
+    entry = STAGES[stage.split("@")[0]]
+    _, inputs = places(catalogue, stage)
+    origin = {
+        "stage": stage,
+        "inputs": {p: lineage.content_of(workspace / "artifacts" / p) for p in inputs},
+        "block": catalogue.block(stage),
+        "versions": installed(entry.libraries),
+        **_data(workspace, catalogue, stage),
+    }
+    threads = catalogue.compute.threads_of(stage) if entry.code else None
+    root = workspace / catalogue.root
+    code = {file: lineage.file_hash(root / file) for file in expansion.code_of(catalogue, stage)}
+    return State(origin, threads, code)
+
+
+def _require_unchanged(workspace: Path, begun: State) -> None:
+    """Refuse a result of what is no longer so: DVC looks at what a stage reads when that has ended,
+    and would note the new state as the one that the result was made from.
+    """
+    stage = begun.origin["stage"]
+    if _state(workspace, load(workspace, check_files=False), stage) != begun:
+        raise ValueError(
+            f"pipelines.yaml, the code or the inputs changed while {stage} was made, so its result "
+            "is that of another state; run it again, or set them back first: it then goes on from "
+            "its checkpoints"
+        )
+
+
+def _marks(catalogue: Catalogue, stage: str, origin: dict) -> tuple[str, str]:
+    """Whose a checkpoint, and whose a trial of `stage` is."""
+    made_from = _origin(catalogue, stage, origin["inputs"], origin["versions"])
+    return lineage.value_hash([stage, origin["block"], made_from]), made_from
 
 
 def _settle(stage: str) -> None:
@@ -88,8 +124,7 @@ def _run_tracked(
     workspace: Path,
     catalogue: Catalogue,
     stage: str,
-    marks: tuple[str, str],
-    origin: dict,
+    begun: State,
     output: str,
 ) -> None:
     """Do the work under an MLflow run, which ends as FINISHED or FAILED."""
@@ -98,6 +133,7 @@ def _run_tracked(
     started = time.monotonic()
     mlflow = tracking.client(workspace)
     pipeline = pipeline_of(catalogue, stage)
+    origin, marks = begun.origin, _marks(catalogue, stage, begun.origin)
     run_id, told = tracking.open_stage_run(workspace, mlflow, stage, pipeline, marks[0])
     tracker = tracking.Tracker(mlflow, run_id, evidence.bar(stage), told)
     checkpoints = checkpoints_of(workspace, stage)
@@ -112,6 +148,7 @@ def _run_tracked(
         tracker.metrics(new)
         seconds = round(time.monotonic() - started, 2)
         evidence.log(mlflow, run_id, workspace, stage, target, origin, content, seconds)
+        _require_unchanged(workspace, begun)
     if settings.parent_run() is None:
         evidence.tell_parent(mlflow, run_id, stage, figures)
     tracking.run_note(workspace, stage).unlink(missing_ok=True)
