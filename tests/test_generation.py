@@ -329,6 +329,16 @@ def test_texts_are_judged_by_their_nats(velan):
     assert read_json(plain / "metrics.json")["lower_is_better"] is True
 
 
+def test_every_end_that_a_base_states_ends_an_answer(folders):
+    """As the server ends them: what was judged went on behind a chat model's end of a turn."""
+    model, tokenizer = opened(folders, "lora")
+    whole = generate(model, tokenizer, PROMPTS[:1], [0], SHORT)[0].text
+    third = tokenizer(whole, add_special_tokens=False)["input_ids"][2]
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, third]
+    (answer,) = generate(model, tokenizer, PROMPTS[:1], [0], SHORT)
+    assert answer.finished and whole.startswith(answer.text) and answer.text != whole
+
+
 def test_batches_hold_what_they_say(monkeypatch, folders):
     """More prompts than a batch has room for, in an order that is not theirs."""
     monkeypatch.setattr(decoding, "ROWS", 2)

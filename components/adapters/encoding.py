@@ -65,6 +65,19 @@ def opening(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> l
     return [] if has_virtual_tokens(model) else [tokenizer.bos_token_id]
 
 
+def ends_of(
+    tokenizer: "PreTrainedTokenizerBase", stated: int | Sequence[int] | None
+) -> frozenset[int]:
+    """The tokens that end an answer: the tokenizer's end of a text, and those that a base states.
+
+    Chat models end a turn with another token than a document, as Llama 3's do, or with either.
+
+    stated: `eos_token_id` of a generation config.
+    """
+    listed = stated if isinstance(stated, Sequence) else [stated]
+    return frozenset({tokenizer.eos_token_id, *listed} - {None})
+
+
 def as_text(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """The tokens of `text`, in which nothing is a command.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from components.adapters.encoding import (
     as_text,
     cut_prompt,
+    ends_of,
     has_virtual_tokens,
     opening,
     padded,
@@ -28,7 +29,9 @@ ROWS = 64  # of a batch
 
 @dataclass(frozen=True)
 class Decoding:
-    """temperature 0 is greedy. stop: texts that end an answer, as the end of the document does."""
+    """temperature 0 is greedy. stop: texts that end an answer, as the tokens do that the
+    base states as its ends.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -94,7 +97,7 @@ class _Batch:
         decoding: Decoding,
     ) -> None:
         self.model, self.tokenizer, self.decoding = model, tokenizer, decoding
-        self.rows = rows
+        self.rows, self.ends = rows, ends_of(tokenizer, model.generation_config.eos_token_id)
         self.made: list[list[int]] = [[] for _ in rows]
         self.texts: dict[int, str] = {}  # of the rows that have come to their end
 
@@ -163,7 +166,7 @@ class _Batch:
         for row, token in enumerate(tokens):
             if row in self.texts:
                 continue
-            if token == self.tokenizer.eos_token_id:
+            if token in self.ends:
                 self.texts[row] = self._text(self.made[row])
                 continue
             self.made[row].append(token)

@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from jinja2 import TemplateError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer
 
-from components.adapters.encoding import as_text
+from components.adapters.encoding import as_text, ends_of
 from components.lineage import read_json
 from components.models.brought import is_brought
 from components.serving.engine import RequestError
@@ -22,7 +22,7 @@ class Texts:
 
     def __init__(self, base: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(base)
-        self.ends, self.chat_opens = _ends(base, self.tokenizer), is_brought(base)
+        self.ends, self.chat_opens = ends_of(self.tokenizer, _stated(base)), is_brought(base)
         # chats have their own: whether control tokens count is a state of the tokenizer
         self._for_chats = AutoTokenizer.from_pretrained(base)
         self.pieces = Pieces(self.tokenizer)
@@ -53,15 +53,10 @@ class Texts:
         return encoded["input_ids"]
 
 
-def _ends(base: Path, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The tokenizer's end of a text, and those that the base states for its answers.
-
-    Chat models end a turn with another token than a document, as Llama 3's do, or with either.
-    """
+def _stated(base: Path) -> int | list[int] | None:
+    """`eos_token_id` of the base's generation config."""
     file = base / "generation_config.json"
-    stated = read_json(file).get("eos_token_id") if file.is_file() else None
-    listed = stated if isinstance(stated, list) else [stated]
-    return frozenset({tokenizer.eos_token_id, *listed} - {None})
+    return read_json(file).get("eos_token_id") if file.is_file() else None
 
 
 class Speaking:
