@@ -126,7 +126,7 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
     if "kindling.base" not in found[version].tags:
         raise RegistryError(f"{name} is a base; promote an adapter, which brings its base along")
     with alone(workspace):
-        known = load(workspace, check_files=False).adapters
+        known = load(workspace, check_files=False).adapters_of(name.partition(".")[0])
         return _promoted(store, found[version], reason, known)
 
 
