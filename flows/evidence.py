@@ -14,13 +14,10 @@ from flows import graph, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Param
 
     from components.catalogue import Catalogue
 
-MOST_PARAMETERS = 100  # that MLflow takes in one call
 PLAIN = re.compile(r"[A-Za-z0-9_-]+")  # keys that may be part of a parameter's name
-REFUSED = re.compile(r"[^\w.\- :]")  # by MLflow, in a part of a tag's name
 LINE_SECONDS = 5.0  # between two lines of progress where there is no terminal
 KEPT_FILES = (
     "lineage.json",
@@ -94,7 +91,7 @@ def _flat(values: Mapping, prefix: str = "") -> dict[str, object]:
 def _dvc_tags(hashes: Mapping[str, str]) -> dict[str, str]:
     """A run's tags for DVC's hashes of paths: each path as a name that MLflow takes."""
     named = {
-        "/".join("__" if p == ".." else REFUSED.sub("_", p) for p in Path(path).parts): digest
+        "/".join("__" if p == ".." else tracking.accepted(p) for p in Path(path).parts): digest
         for path, digest in hashes.items()
     }
     return {f"dvc.{name}": digest for name, digest in named.items() if digest}
@@ -111,8 +108,6 @@ def log(
     seconds: float,
 ) -> None:
     """Write a finished stage's parameters, tags, inputs, small files and plots to its run."""
-    from mlflow.entities import Metric, RunTag
-
     hashes = graph.locked_hashes(workspace)
     inputs = {path: hashes.get(f"artifacts/{path}", "") for path in origin["inputs"]}
     data = data_behind(workspace / "artifacts", origin, hashes)
@@ -121,12 +116,8 @@ def log(
         "kindling.commit": commit(workspace),
         **_dvc_tags({**inputs, **data}),
     }
-    mlflow.log_batch(
-        run_id,
-        metrics=[Metric("seconds", seconds, int(time.time() * 1000), 0)],
-        params=_params(mlflow, run_id, origin["block"]),
-        tags=[RunTag(key, value) for key, value in tags.items()],
-    )
+    params = _params(mlflow, run_id, origin["block"])
+    tracking.log(mlflow, run_id, {"seconds": seconds}, params, tags)
     tracking.log_datasets(mlflow, run_id, data)
     for name in KEPT_FILES:
         if (folder / name).is_file():
@@ -138,13 +129,10 @@ def log(
     _log_plots(mlflow, run_id, stage, folder)
 
 
-def _params(mlflow: "MlflowClient", run_id: str, block: Mapping) -> list["Param"]:
+def _params(mlflow: "MlflowClient", run_id: str, block: Mapping) -> dict[str, object]:
     """A block's values as the parameters that the run does not have yet."""
-    from mlflow.entities import Param
-
     known = mlflow.get_run(run_id).data.params
-    values = {k: v for k, v in _flat(block).items() if k not in known and v not in ("", None)}
-    return [Param(k, str(v)[: tracking.LONGEST_PARAMETER]) for k, v in values.items()]
+    return {k: v for k, v in _flat(block).items() if k not in known and v not in ("", None)}
 
 
 def data_behind(artifacts: Path, origin: Mapping, hashes: Mapping[str, str]) -> dict[str, str]:
@@ -227,22 +215,16 @@ def told_to_parent(stage: str, figures: Mapping[str, float]) -> dict[str, float]
 
 def tell_parent(mlflow: "MlflowClient", run_id: str, stage: str, figures: Mapping) -> None:
     """Add a stage's figures to the run above its own: a bare `dvc repro` has nobody else to."""
-    from mlflow.entities import Metric
-
     parent = mlflow.get_run(run_id).data.tags.get(tracking.PARENT)
     told = told_to_parent(stage, figures)
     if parent and told:
-        now = int(time.time() * 1000)
-        mlflow.log_batch(parent, metrics=[Metric(k, v, now, 0) for k, v in told.items()])
+        tracking.log(mlflow, parent, told)
 
 
 def log_parent(
     mlflow: "MlflowClient", run_id: str, workspace: Path, catalogue: "Catalogue", pipeline: str
 ) -> None:
     """Give a pipeline's own run what people compare pipelines by: settings, figures, data."""
-    from mlflow.entities import Metric, RunTag
-
-    now = int(time.time() * 1000)
     told: dict[str, float] = {}
     data: dict[str, str] = {}
     hashes = graph.locked_hashes(workspace)
@@ -252,13 +234,7 @@ def log_parent(
             path = f"datasets/{stage.split('@')[1]}"
             data |= data_behind(workspace / "artifacts", {"inputs": [path]}, hashes)
     params = _params(mlflow, run_id, settings_of(catalogue, pipeline))
-    for first in range(0, len(params), MOST_PARAMETERS):
-        mlflow.log_batch(run_id, params=params[first : first + MOST_PARAMETERS])
-    mlflow.log_batch(
-        run_id,
-        metrics=[Metric(key, value, now, 0) for key, value in told.items()],
-        tags=[RunTag(name, digest) for name, digest in _dvc_tags(data).items()],
-    )
+    tracking.log(mlflow, run_id, told, params, _dvc_tags(data))
     tracking.log_datasets(mlflow, run_id, data)
     report = workspace / "artifacts" / pipeline / "report" / "index.html"
     if report.is_file():

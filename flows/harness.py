@@ -2,19 +2,15 @@
 
 import importlib.util
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components import locks
 from components.catalogue import Catalogue
 from components.lineage import content_of
 from flows import data, evidence, expansion, forkserver, graph, settings, tracking
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 BASE = "base"
 Figures = dict[str, dict[str, float]]  # by task of the harness, then by metric
@@ -132,8 +128,8 @@ def _parent(workspace: Path, pipeline: str) -> Iterator[Callable[[str, Figures, 
         about = {**tags, "kindling.stage": stage, "kindling.judged": content_of(folder)}
         run = mlflow.create_run(where, run_name=stage, tags={**about, tracking.PARENT: parent})
         flat = {f"{task}.{key}": v for task, one in figures.items() for key, v in one.items()}
-        _log_metrics(mlflow, run.info.run_id, flat)
-        _log_metrics(mlflow, parent, {f"{name}.{key}": value for key, value in flat.items()})
+        tracking.log(mlflow, run.info.run_id, flat)
+        tracking.log(mlflow, parent, {f"{name}.{key}": value for key, value in flat.items()})
         mlflow.log_artifact(run.info.run_id, str(file))
         mlflow.set_terminated(run.info.run_id, "FINISHED")
 
@@ -142,13 +138,6 @@ def _parent(workspace: Path, pipeline: str) -> Iterator[Callable[[str, Figures, 
         ended = "FINISHED"
     finally:
         tracking.end_parent(workspace, mlflow, parent, ended)
-
-
-def _log_metrics(mlflow: "MlflowClient", run_id: str, values: Mapping[str, float]) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    mlflow.log_batch(run_id, metrics=[Metric(key, v, now, 0) for key, v in values.items()])
 
 
 def table(names: Mapping[str, Figures]) -> str:

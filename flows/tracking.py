@@ -5,6 +5,7 @@ costs 4-5 ms and a batch of 1,000 costs 80 ms. A killed stage's run is found by 
 checkpoints, reopened, and told nothing twice.
 """
 
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -23,10 +24,16 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FLUSH_SECONDS = 2.0
-BATCH = 900  # MLflow takes at most 1,000 metrics a call
+BATCH = 900  # of a call that may fail: MLflow writes at most 1,000 metrics at once
 LONGEST_PARAMETER = 500
 PARENT = "mlflow.parentRunId"
+REFUSED = re.compile(r"[^\w.\- :]")  # by MLflow, in a part of a name
 UNOWNED = "data"  # the experiment of stages that no pipeline uses
+
+
+def accepted(name: str) -> str:
+    """`name`, which a user may have chosen, without what MLflow refuses in one."""
+    return REFUSED.sub("_", name)
 
 
 def client(workspace: Path) -> "MlflowClient":
@@ -105,6 +112,25 @@ def parent_of_dvc(workspace: Path, mlflow: "MlflowClient", pipeline: str) -> str
         return run
 
 
+def log(
+    mlflow: "MlflowClient",
+    run_id: str,
+    metrics: Mapping[str, float],
+    params: Mapping[str, object] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write to a run; the names of metrics may be a user's."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time.time() * 1000)
+    mlflow.log_batch(
+        run_id,
+        metrics=[Metric(accepted(key), value, now, 0) for key, value in metrics.items()],
+        params=[Param(key, str(v)[:LONGEST_PARAMETER]) for key, v in (params or {}).items()],
+        tags=[RunTag(key, value) for key, value in (tags or {}).items()],
+    )
+
+
 class Tracker:
     """The `Reporter` of one stage: writes to its MLflow run and shows a progress bar."""
 
@@ -124,14 +150,13 @@ class Tracker:
         self._writer.start()
 
     def params(self, values: Mapping[str, object]) -> None:
-        from mlflow.entities import Param
-
         known = self.mlflow.get_run(self.run_id).data.params
-        new = {k: str(v)[:LONGEST_PARAMETER] for k, v in values.items() if k not in known}
-        self.mlflow.log_batch(self.run_id, params=[Param(k, v) for k, v in new.items()])
+        new = {key: value for key, value in values.items() if key not in known}
+        log(self.mlflow, self.run_id, {}, new)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         self.last.update(values)
+        values = {accepted(key): value for key, value in values.items()}
         now = int(time.time() * 1000)
         new = [key for key in values if step > self._told.get(key, -1)]
         self._told.update(dict.fromkeys(new, step))

@@ -214,6 +214,21 @@ def test_many_greedy_answers_are_written_at_once_as_each_alone(judged, name, mon
     assert bridge.generate_until([Instance("generate_until", {}, ("The film", sampled), 0)])
 
 
+def test_several_ends_of_a_base_are_those_of_transformers(judged, monkeypatch):
+    model, tokenizer = model_of(judged, "base"), AutoTokenizer.from_pretrained(judged / "base")
+    bridge = KindlingLM(model, tokenizer)
+    asked = [Instance("generate_until", {}, ("The film", {"until": [], "max_gen_toks": 12}), 0)]
+    whole = bridge.generate_until(asked)[0]
+    ids = torch.tensor([[tokenizer.bos_token_id, *as_text(tokenizer, "The film")]])
+    another = model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] + 3].item()
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, another]
+    assert bridge._plain(*asked[0].args[:1], {"do_sample": False})
+    shorter = bridge.generate_until(asked)
+    assert whole.startswith(shorter[0]) and shorter[0] != whole
+    monkeypatch.setattr(KindlingLM, "_plain", lambda *_: False)
+    assert shorter == bridge.generate_until(asked)
+
+
 @pytest.mark.parametrize("name", ["base", "soft_prompt"])
 def test_it_writes_until_a_stop(judged, name):
     model, tokenizer = model_of(judged, name), AutoTokenizer.from_pretrained(judged / "base")

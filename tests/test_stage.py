@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.catalogue import load
-from flows import expansion, stage
+from flows import expansion, making
 from flows.stages import STAGES
 from flows.work import Work
 from tests.conftest import CATALOGUE, ROOT, isolate, write_data
@@ -63,7 +63,7 @@ def edited(request, workspace, monkeypatch) -> Path:
 def test_a_stage_fails_whose_origin_changed_while_it_worked(workspace, edited):
     """DVC noted the new state of all that the stage reads, and the old result as up to date."""
     with pytest.raises(ValueError, match=rf"changed while {STAGE} was made, .* run it again"):
-        stage.run(workspace, STAGE)
+        making.run(workspace, STAGE)
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_a_stage_fails_whose_origin_changed_while_it_worked(workspace, edited):
     indirect=True,
 )
 def test_a_stage_does_not_mind_what_it_does_not_read(workspace, edited):
-    stage.run(workspace, STAGE)
+    making.run(workspace, STAGE)

@@ -2,14 +2,12 @@
 
 import os
 import time
-from types import SimpleNamespace
 
 import pytest
 
 from components.catalogue import load
 from components.lineage import LINEAGE, write_json
-from flows import evidence, harness, stage, trace, tracking
-from flows.evidence import MOST_PARAMETERS
+from flows import evidence, harness, making, trace, tracking
 from tests.conftest import ROOT
 
 
@@ -92,7 +90,7 @@ def test_a_run_is_ended_and_the_stages_own_error_told(error, refused, ended):
     tracker = tracking.Tracker(store, "run", print)
 
     def work() -> None:
-        with stage._ended(store, tracker):
+        with making._ended(store, tracker):
             tracker.metrics({"loss": 1.0}, 1)
             if error:
                 raise error("the corpus is too short")
@@ -108,7 +106,7 @@ def test_a_run_is_ended_and_the_stages_own_error_told(error, refused, ended):
 def test_a_run_that_could_not_be_told_all_is_no_finished_one():
     store = Locked(refused=99)
     tracker = tracking.Tracker(store, "run", print)
-    with pytest.raises(RuntimeError, match="UNAVAILABLE"), stage._ended(store, tracker):
+    with pytest.raises(RuntimeError, match="UNAVAILABLE"), making._ended(store, tracker):
         tracker.metrics({"loss": 1.0}, 1)
     assert store.ended == ["FAILED"]
 
@@ -124,28 +122,16 @@ def test_a_note_that_its_owner_drops_meanwhile_is_no_lost_run(tmp_path, monkeypa
     assert tracking.read_note(note) is None
 
 
-class Store:
-    """What a run was told, in calls no larger than MLflow takes."""
-
-    def __init__(self) -> None:
-        self.told: dict[str, str] = {}
-
-    def get_run(self, _run_id: str) -> SimpleNamespace:
-        return SimpleNamespace(data=SimpleNamespace(params={}))
-
-    def log_batch(self, _run_id: str, metrics=(), params=(), tags=()) -> None:
-        assert len(params) <= MOST_PARAMETERS, "MLflow refuses the whole call"
-        self.told |= {param.key: param.value for param in params}
-
-
-def test_a_ladder_of_many_rungs_tells_the_settings_of_all(tmp_path):
+def test_a_ladder_of_many_rungs_tells_the_settings_of_all(tiny_workspace):
     """The hundredth parameter was the last: nothing was said of the Transformer, BERT and GPT."""
     catalogue = load(ROOT / "recipes" / "ladder_world", check_files=False)
-    store = Store()
-    evidence.log_parent(store, "run", tmp_path, catalogue, "ladder")
+    mlflow = tracking.client(tiny_workspace)
+    run_id = tracking.start_parent(tiny_workspace, "ladder", {})
+    evidence.log_parent(mlflow, run_id, tiny_workspace, catalogue, "ladder")
+    told = mlflow.get_run(run_id).data.params
     rungs = catalogue.ladders["ladder"].rungs
-    assert {f"{name}.model.family" for name in rungs} <= set(store.told)
-    assert store.told["gpt.training.learning_rate"] == "0.006"
+    assert {f"{name}.model.family" for name in rungs} <= set(told)
+    assert told["gpt.training.learning_rate"] == "0.006"
 
 
 def test_a_run_says_who_began_it_and_by_which_command(tiny_workspace):
@@ -174,6 +160,10 @@ def test_names_that_a_user_chose_hinder_no_stage(tiny_workspace):
     assert told.params == {"labels": str(block["labels"]), "splits.train": "a.csv"}
     tags = {name: value for name, value in told.tags.items() if name.startswith("dvc.")}
     assert tags == {"dvc.__/__/data/reviews _1_": "1", "dvc.data/b.csv": "2", "dvc._/mnt/c": "3"}
+    tracker = tracking.Tracker(mlflow, run_id, print)
+    tracker.metrics({"wordsim_MEN (natural)": 0.5})
+    tracker.close()
+    assert mlflow.get_run(run_id).data.metrics["wordsim_MEN _natural_"] == 0.5
 
 
 def test_a_run_that_judges_an_artifact_is_none_that_made_it(tiny_workspace):

@@ -93,14 +93,15 @@ class KindlingLM(LM):
         return [written[number] for number in range(len(asked))]
 
     def _plain(self, context: str, given: Mapping[str, Any]) -> bool:
-        """Whether `decoding.generate` writes what transformers would: greedily, to the one end of
-        a document, behind a token at least.
+        """Whether `decoding.generate` writes what transformers would: greedily, behind a token at
+        least, and to the same ends, of which ours always has the tokenizer's.
         """
-        ends = self.model.generation_config.eos_token_id
-        one_end = ends in (None, self.tokenizer.eos_token_id, [self.tokenizer.eos_token_id])
+        stated = self.model.generation_config.eos_token_id
+        listed = stated if isinstance(stated, list) else [stated]
+        same_ends = stated is None or self.tokenizer.eos_token_id in listed
         settings = given.keys() - {"do_sample", "temperature", "until", "max_gen_toks"}
         read = context or opening(self.model, self.tokenizer)
-        return bool(one_end and read and not settings and not given["do_sample"])
+        return bool(same_ends and read and not settings and not given["do_sample"])
 
     def _pairs(self, asked: Sequence[tuple[str, str]]) -> list[Pair]:
         """The tokens of contexts and continuations; of one that does not fit, its end.

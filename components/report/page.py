@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.lineage import LINEAGE, content_of, read_json
+from components.models.brought import TOLD, is_brought
 from components.report import judgement, plots
 from components.reporter import Reporter
 
@@ -68,7 +69,8 @@ def environment() -> "Environment":
 
 def _require(artifacts: Path, folder: Path, adapters: Iterable[str]) -> None:
     """Refuse before drawing what would only fail later; each folder must have its lineage."""
-    needed = ["base"] if _brought(folder) else [*RESULTS, "evaluations/base", "contamination"]
+    brought = is_brought(folder / "base")  # then nothing made it here
+    needed = ["base"] if brought else [*RESULTS, "evaluations/base", "contamination"]
     for name in needed:
         content_of(folder / name)
     for name in adapters:
@@ -76,11 +78,6 @@ def _require(artifacts: Path, folder: Path, adapters: Iterable[str]) -> None:
             content_of(folder / kind / name)
         task = read_json(folder / "adapters" / name / "adapter.json")["task"]
         content_of(artifacts / "controls" / task)
-
-
-def _brought(folder: Path) -> bool:
-    """Whether the base of `artifacts/PIPELINE` was brought along: then nothing made it here."""
-    return (folder / "base" / "brought.json").is_file()
 
 
 def _of_base(folder: Path) -> dict[str, Any]:
@@ -98,7 +95,7 @@ def _of_base(folder: Path) -> dict[str, Any]:
     }
     training = found.pop("training")
     if training is None:
-        return {**found, "base": read_json(folder / "base" / "brought.json")}
+        return {**found, "base": read_json(folder / "base" / TOLD)}
     counts = {key: training[key] for key in ("parameters", "tokens")}
     return {**found, "base": {"last": training["history"][-1], **counts}}
 

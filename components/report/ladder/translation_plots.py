@@ -1,5 +1,6 @@
 """Pictures of models that translate: BLEU over length, alignments, vectors, positions, heads."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ HEAD_CELL = (0.95, 0.3)  # inches of a head's share
 DARK = 0.55  # above it, numbers in a cell are white
 CENTRED = {"ha": "center", "va": "center", "fontsize": 8.5}
 ROLES = ("previous", "next", "rarest")  # shown first; then relations
+CLOSE = 0.03  # of the largest distance: points whose numbers would cover each other
 POSITIONS = 40  # rows of the position encoding that are shown
 
 
@@ -72,12 +74,25 @@ def projection(name: str, found: Mapping[str, Any]) -> "Figure":
     for actor, colour in zip(actors, canvas.SERIES, strict=False):
         own = [s["point"] for s in found["sentences"] if s["acts"] == actor]
         axes.scatter(*zip(*own, strict=True), color=colour, s=42, label=f"the {actor} acts")
-    for number, sentence in enumerate(found["sentences"], 1):
-        canvas.note(axes, str(number), tuple(sentence["point"]), (5, 4))
+    for numbers, point in _together([s["point"] for s in found["sentences"]]):
+        canvas.note(axes, ", ".join(map(str, numbers)), point, (5, 4))
     axes.set(xlabel=f"component 1 ({one:.0%} of the variance)", ylabel=f"component 2 ({two:.0%})")
     axes.margins(0.15)
     figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def _together(points: Sequence[Sequence[float]]) -> list[tuple[list[int], tuple[float, float]]]:
+    """Numbers of points from 1 on, in one label where they all but coincide, and its place."""
+    across = max(max(line) - min(line) for line in zip(*points, strict=True))
+    labels: list[tuple[list[int], tuple[float, float]]] = []
+    for number, (x, y) in enumerate(points, 1):
+        near = (held for held, at in labels if math.dist(at, (x, y)) < CLOSE * across)
+        if (held := next(near, None)) is None:
+            labels.append(([number], (x, y)))
+        else:
+            held.append(number)
+    return labels
 
 
 def positions(encoding: "np.ndarray") -> "Figure":
