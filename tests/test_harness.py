@@ -221,6 +221,8 @@ def test_several_ends_of_a_base_are_those_of_transformers(judged, monkeypatch):
     whole = bridge.generate_until(asked)[0]
     ids = torch.tensor([[tokenizer.bos_token_id, *as_text(tokenizer, "The film")]])
     another = model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] + 3].item()
+    special = tokenizer.convert_ids_to_tokens(another)  # as the end of a chat's turn is
+    tokenizer.add_special_tokens({"additional_special_tokens": [special]})
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, another]
     assert bridge._plain(*asked[0].args[:1], {"do_sample": False})
     shorter = bridge.generate_until(asked)
