@@ -1,4 +1,6 @@
-"""The whole climb on the world: run, run again, one rung changed, and refused where it is wrong."""
+"""The whole climb on the world, as its recipe has it: run, its gates held, run again, one rung
+changed, and refused where it is wrong.
+"""
 
 import re
 import subprocess
@@ -19,41 +21,28 @@ PAGES = 10
 
 def kindling(workspace: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "flows.cli", *arguments]
-    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=800)
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-def shortened(text: str) -> dict:
-    """The recipe's catalogue, with as little of everything as still makes every page."""
+def moved(text: str) -> dict:
+    """The recipe's catalogue as it is, for a workspace elsewhere."""
     document = YAML(typ="safe").load(text)
     document["root"] = str(ROOT)
     for block in document["datasets"].values():
         block["path"] = str(ROOT / "components" / "world.py")
-        block["size"] = min(block["size"], 1500)
-    for rung in document["rungs"].values():
-        if "training" in rung:
-            rung["training"] |= {"steps": 8, "evaluations": 2, "batch_size": 8}
-        if "epochs" in rung["model"]:
-            rung["model"]["epochs"] = 1
-        if "classifier" in rung["model"]:
-            rung["model"]["classifier"] |= {"steps": 4, "evaluations": 1}
-    left_out = ("cbow", "multiplicative", "ngram", "size_5", "size_6")
-    rungs = [name for name in document["ladders"]["ladder"]["rungs"] if name not in left_out]
-    document["ladders"]["ladder"]["rungs"] = rungs
-    for expected in document["ladders"]["ladder"]["expects"]:
-        expected.pop("must", None)  # nothing is in order after eight steps
-    document["ladders"]["ladder"]["vocabularies"] = ["words", "characters", "bpe"]
     return document
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(
     tmp_path, monkeypatch, prefect_server
 ):
     workspace = make_workspace(tmp_path / "workspace")
     isolate(monkeypatch, workspace, prefect_server)
-    document = shortened(RECIPE.read_text(encoding="utf-8"))
+    document = moved(RECIPE.read_text(encoding="utf-8"))
     with (workspace / "pipelines.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(document, file)
     said = kindling(workspace, "run", "ladder")
@@ -70,6 +59,8 @@ def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(
     assert re.search(r"best of those tried: rnn 0\.00\d of 0\.003 \([\d.]+\), 0\.006", page)
     low, high = measured["perplexity_per_word"]["interval"]
     assert f"{measured['perplexity_per_word']['score']:.1f} [{low:.1f}, {high:.1f}]" in page
+    aligned = read_json(workspace / "artifacts" / "measures" / "additive-1" / "metrics.json")
+    assert aligned["alignment"]["score"] < 0.1, "attention that learned finds the gold links"
 
     assert waiting(workspace, "ladder") == set()
     again = kindling(workspace, "run", "ladder", "--set", "rungs.lstm.training.learning_rate=0.02")
