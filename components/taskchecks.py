@@ -7,6 +7,7 @@ from components.adapters import AdapterBlock
 from components.adapters.prompt import PromptDesign
 from components.dataset import Dataset
 from components.mistakes import Mistake, suggestion
+from components.models.llama import MATRICES
 from components.prompts import Prompt, variables_of
 from components.schema import Catalogue
 from components.tasks import Task
@@ -134,6 +135,8 @@ def _adapter(
         said = f"content_free belongs to labels; task '{block.task}' is {task.kind}"
         yield Mistake((*place, "content_free"), said)
     yield from _orders(catalogue, place, block)
+    if pipeline.model is not None:
+        yield from _targets(place, block)
     if block.method == "head" and task.kind != "classification":
         said = f"a head chooses among labels; task '{block.task}' is {task.kind} and has none"
         yield Mistake((*place, "method"), said)
@@ -141,6 +144,15 @@ def _adapter(
         yield from _preferences(catalogue, place, block)
     if task.kind == "language_modelling":
         yield from _of_language_modelling(catalogue, place, block)
+
+
+def _targets(place: tuple[Any, ...], block: AdapterBlock) -> Iterator[Mistake]:
+    """Deltas stand at matrices that a decoder trained here has; PEFT passes over others."""
+    targets = getattr(block, "targets", ())
+    for target in targets if isinstance(targets, list) else ():
+        if target.rpartition(".")[2] not in MATRICES:
+            said = f"a layer has no matrix '{target}'{suggestion(target, MATRICES)}"
+            yield Mistake((*place, "targets"), said)
 
 
 def _preferences(

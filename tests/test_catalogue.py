@@ -141,6 +141,13 @@ def test_what_dvc_reads_must_be_there(old, new, said):
             "sentiment: {minimum",
             "gates.sentiment: gate 'again' already judges task 'sentiment' on 'quickstart'",
         ),
+        (
+            "rank: 2,",
+            "rank: 2, targets: [q_proj, v_porj],",
+            "rank: 2",
+            "adapters.lora.targets: a layer has no matrix 'v_porj'; did you mean 'v_proj'? known: "
+            "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj",
+        ),
     ],
 )
 def test_mistakes_between_blocks_are_named(old, new, line, said):

@@ -305,6 +305,18 @@ def test_a_delta_is_scaled_as_its_paper_says(folders, data, settings, wanted):
     assert found == {wanted}
 
 
+def test_each_target_of_a_delta_is_a_matrix_of_the_base(folders, data):
+    """PEFT said nothing of a misspelt one, as long as another was there."""
+    matrices = dict(llama.load(folders["base"]).named_modules())
+    layer = {name.rpartition(".")[2] for name in matrices if name.endswith("_proj")}
+    assert layer == set(llama.MATRICES)
+    block = block_of({"method": "lora", "targets": ["layers.0.self_attn.q_proj", "v_porj"]})
+    with pytest.raises(
+        ValueError, match="no matrix 'v_porj'; did you mean 'v_proj'\\? known: down"
+    ):
+        METHODS["lora"].build(llama.load(folders["base"]), block, data)
+
+
 def test_a_task_without_labels_has_no_head(folders, data):
     free = TaskData(data.tokenizer, {}, data.rows)
     with pytest.raises(ValueError, match="the task has no labels; choose another method"):

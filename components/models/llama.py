@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 FEED_FORWARD = 8 / 3
 ROUND_TO = 32
 INITIAL_DEVIATION = 0.02
+# of a layer, as transformers calls them; where an adapter may stand
+MATRICES = (
+    *("q_proj", "k_proj", "v_proj", "o_proj"),
+    *("gate_proj", "up_proj", "down_proj"),
+)
 
 
 class Model(Block):
