@@ -20,7 +20,7 @@ from components.comparison.block import Comparison
 from components.comparison.ground import SEED, Ground
 from components.comparison.possible import choices_of
 from components.lineage import read_json, read_jsonl, write_json, write_jsonl
-from components.prompts import Prompt, choose_shots, with_shots
+from components.prompts import Prompt, choose_shots, with_shots, worked
 from components.reporter import Silent
 from components.tasks import Task, build_task
 from components.training import finder
@@ -187,7 +187,7 @@ def test_a_budget_counts_what_is_read(folders, shots):
     rows = list(read_jsonl(folders["taste"] / "train.jsonl"))
     read = np.mean([len(as_text(tokenizer, row["prompt"])) + 1 for row in rows])  # <bos> with it
     few = choose_shots(rows, 2, SEED)
-    prompts = [with_shots(few, row["prompt"]) for row in rows]
+    prompts = [with_shots(few, row["prompt"]) for row in rows if worked(row) not in few]
     longer = np.mean([len(as_text(tokenizer, prompt)) + 1 for prompt in prompts])
     assert steps_of(plain, "head") == int(20_000 / (8 * read))
     assert steps_of(with_two, "head") == int(20_000 / (8 * longer)) < steps_of(plain, "head") / 2
@@ -216,6 +216,19 @@ def test_the_range_test_reads_the_shots_that_a_training_reads(folders, shots, mo
     search.learning_rate_of(block.block({}, 3, 10), shots, folders["base"])
     rows = list(read_jsonl(shots / "train.jsonl"))
     assert seen[0].shot_texts == choose_shots(rows, 2, 3)
+
+
+def test_no_prompt_is_trained_on_behind_its_own_answer(folders, shots):
+    """The rows were trained on from which the worked examples before every prompt are drawn."""
+    block = next(Comparison(pipeline="p", task="t", methods=["lora", "full"]).entries("c"))
+    data = fitting_of(block.block({}, 3, 10), shots, folders["base"]).data
+    rows = list(read_jsonl(shots / "train.jsonl"))
+    assert data.shot_texts == choose_shots(rows, 2, 3)
+    assert len(data.rows) == len(rows) - 2
+    assert not any(worked(row) in data.prompt(row) for row in data.rows)
+    few = block.block({}, 3, 10).model_copy(update={"examples": 2})
+    with pytest.raises(ValueError, match=r"2 worked examples .* take all 2 training rows of shots"):
+        fitting_of(few, shots, folders["base"])
 
 
 def test_a_few_examples_are_drawn_by_the_seed_and_are_among_more(folders, tmp_path):
