@@ -44,6 +44,9 @@ class Objective(Protocol):
     def row_bytes(self, precision: machine.Precision) -> float:
         """The memory that one sequence of a step needs, about; 0 where it does not matter."""
 
+    def step_bytes(self) -> float:
+        """The memory that a step needs beside its sequences, gradients and optimiser's state."""
+
     def batch(self, step: int, rows: range) -> "tuple[torch.Tensor, ...]":
         """Those of the step's sequences that `rows` counts, as `module` takes them."""
 
@@ -122,10 +125,11 @@ class _Run:
         self.rows = devices.share(plan.rows)
         self.parameters = [p for p in objective.module.parameters() if p.requires_grad]
         trainable = sum(p.numel() for p in self.parameters)
-        self.choices = choose(plan, len(self.rows), objective.row_bytes, trainable, checkpoints)
+        held = 12 * trainable + objective.step_bytes()  # gradients, and AdamW's two averages
+        self.choices = choose(plan, len(self.rows), objective.row_bytes, held, checkpoints)
         tell(plan, self.choices, report)
         row = objective.row_bytes(self.choices.precision)
-        machine.settle_memory(12 * trainable + self.choices.micro_rows * row)
+        machine.settle_memory(devices.beside() * (held + self.choices.micro_rows * row))
         objective.prepare(self.choices.precision, self.choices.compiled)
         self.forward = devices.spread(objective.module, plan.strategy)
         self.parameters = [p for p in objective.module.parameters() if p.requires_grad]

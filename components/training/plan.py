@@ -84,14 +84,13 @@ def choose(
     plan: Plan,
     rows: int,
     row_bytes: Callable[[machine.Precision], float],
-    trainable: int,
+    held: float,
     checkpoints: Checkpoints,
 ) -> Choices:
     """What this run was begun with, or else what suits this machine, kept for the next try.
 
-    rows: sequences of a step on this device. row_bytes: of the activations of one, by precision;
-    beside them stand 12 bytes for each of the `trainable` parameters: its gradient and AdamW's two
-    averages.
+    rows: sequences of a step on this device. row_bytes: of the activations of one, by precision.
+    held: bytes that stand beside them. Processes on one machine share what is free.
     """
     found = devices.agreed(checkpoints.remembered())
     if found:  # another number of processes may have begun this run
@@ -99,7 +98,7 @@ def choose(
     precision = machine.resolved(plan.precision)
     row = row_bytes(precision)
     most = plan.micro_rows or rows
-    room = ROOM * machine.free_memory() - 12 * trainable
+    room = ROOM * machine.free_memory() / devices.beside() - held
     while plan.micro_rows is None and most > 1 and most * row > room:
         most = -(-most // 2)
     made = devices.agreed(Choices(precision, _compiles(plan), min(most, rows)))
