@@ -139,7 +139,6 @@ class _Run:
         self.teller = Teller(plan, self.choices, report)
         self.done = 0
         self._saved = time.monotonic()
-        self._validated: float | None = None
         self._ahead: tuple[tuple[int, range], tuple[torch.Tensor, ...]] | None = None
 
     def resume(self) -> None:
@@ -245,13 +244,13 @@ class _Run:
         import torch
 
         plan, done = self.plan, step + 1
-        self._validated = None
+        validated = None
         if done % plan.evaluate_every == 0 or done == plan.steps:
             self.objective.module.eval()
             with torch.random.fork_rng(machine.accelerators()):  # the next batch is drawn already
-                self._validated = self.teller.aside(self.objective.validate)
-        if self._validated is not None or done % plan.told_every == 0:
-            self.teller.note(step, loss, norm, self._validated)
+                validated = self.teller.aside(self.objective.validate)
+        if validated is not None or done % plan.told_every == 0:
+            self.teller.note(step, loss, norm, validated)
 
     def save_if_due(self, done: int, stopped: list[int]) -> None:
         minutes = (time.monotonic() - self._saved) / 60
@@ -275,5 +274,5 @@ class _Run:
             "worked": self.teller.so_far(),
         }
         if devices.first():
-            self.checkpoints.save(done, state, self._validated)
+            self.checkpoints.save(done, state)
         devices.wait_for_all()  # who is told that the run stopped may rely on its checkpoint
