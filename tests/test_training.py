@@ -322,7 +322,46 @@ def test_out_of_memory_halves_what_is_tried_and_stays_so(tmp_path):
 
     objective.module.forward = limited
     assert equal(run(tmp_path / "tried", objective)[1], expected[1])
-    assert Checkpoints(tmp_path / "tried", "run").remembered()["micro_rows"] == 2
+    assert Checkpoints(tmp_path / "tried", "run").remembered()["halved"] == {"0": 2}
+
+
+def test_a_run_that_goes_on_from_before_memory_ran_out_makes_the_same_bits(tmp_path):
+    """It took the steps up to there in halves too, with other random numbers for its dropout."""
+
+    def limited(step, **ends):
+        """An objective whose memory runs out at `step`; ends: where it is killed or stopped."""
+        windows = make_windows()
+        model = make_model(attention_dropout=0.3)
+        objective = NextToken(model, windows, windows.tokens[:200], 8, False)
+        batch, forward, at = objective.batch, objective.module.forward, []
+
+        def noting(now, rows):
+            at.append(now)
+            if now == ends.get("killed"):
+                raise KeyboardInterrupt
+            if now == ends.get("stopped"):
+                os.kill(os.getpid(), signal.SIGTERM)
+            return batch(now, rows)
+
+        def running_out(rows, *more):
+            if torch.is_grad_enabled() and at[-1] == step and len(rows) > 4:
+                raise torch.OutOfMemoryError("no more")
+            return forward(rows, *more)
+
+        objective.batch, objective.module.forward = noting, running_out
+        return objective
+
+    expected = run(tmp_path / "whole", limited(7))
+    assert not equal(expected[1], run(tmp_path / "plenty", limited(None))[1], 1e-6)
+    with pytest.raises(loop.Interrupted, match="at step 4"):
+        run(tmp_path / "cut", limited(7, stopped=4))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", limited(7, killed=9))
+    assert Checkpoints(tmp_path / "cut", "run").remembered()["halved"] == {"7": 4}
+    told = Noted()
+    resumed = run(tmp_path / "cut", limited(None), told)  # this time there is room
+    assert "resumed at step 4" in told.notes
+    assert equal(expected[1], resumed[1]) and expected[0] == resumed[0]
 
 
 def test_a_loss_that_is_no_number_names_step_documents_and_checkpoint(tmp_path):

@@ -187,9 +187,9 @@ class _Run:
             try:
                 return self._accumulate(step)
             except torch.OutOfMemoryError:
-                if self.choices.micro_rows == 1 or devices.count() > 1:
+                if self.choices.rows_at(step) == 1 or devices.count() > 1:
                     raise
-                self.choices: Choices = self.choices.halved()
+                self.choices: Choices = self.choices.halved_at(step)
                 self.checkpoints.remember(asdict(self.choices))
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)
@@ -202,9 +202,9 @@ class _Run:
         kind = machine.device().type
         low = self.choices.precision == "bfloat16"
         shares = []
-        starts = range(self.rows.start, self.rows.stop, self.choices.micro_rows)
+        starts = range(self.rows.start, self.rows.stop, self.choices.rows_at(step))
         for start in starts:
-            batch = self._begun(step, self._part(start))
+            batch = self._begun(step, self._part(step, start))
             with devices.last_of(self.forward, start == starts[-1]):
                 with torch.autocast(kind, torch.bfloat16, enabled=low):
                     share = self.forward(*batch)
@@ -212,9 +212,9 @@ class _Run:
             shares.append(share.detach())
         return shares
 
-    def _part(self, start: int) -> range:
-        """The rows of a step's micro-batch that begins at `start`."""
-        return range(start, min(start + self.choices.micro_rows, self.rows.stop))
+    def _part(self, step: int, start: int) -> range:
+        """The rows of the micro-batch of `step` that begins at `start`."""
+        return range(start, min(start + self.choices.rows_at(step), self.rows.stop))
 
     def _begun(self, step: int, part: range) -> "tuple[torch.Tensor, ...]":
         """The batch, and random numbers as they are to be when it is trained on."""
@@ -227,7 +227,7 @@ class _Run:
         return self.objective.batch(step, part)
 
     def _look_ahead(self, step: int) -> None:
-        part = self._part(self.rows.start)
+        part = self._part(step, self.rows.start)
         self._ahead = ((step, part), self._begun(step, part))
 
     def _diverged(self, step: int, loss: float, norm: float) -> Diverged:

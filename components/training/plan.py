@@ -1,7 +1,7 @@
 """How a model is trained: what the catalogue asks for, and what is chosen at run time."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from components.reporter import Reporter
@@ -70,14 +70,24 @@ def evaluate_every(steps: int, evaluations: int) -> int:
 
 @dataclass(frozen=True)
 class Choices:
-    """What may shape the last bits and is chosen at run time; a resumed run takes it over."""
+    """What may shape the last bits and is chosen at run time; a resumed run takes it over.
+
+    micro_rows: sequences at once on a device. halved: how many from a step on where memory ran out,
+    by that step; a run that goes on from before it must take the steps up to it as they were taken.
+    """
 
     precision: machine.Precision
     compiled: bool
     micro_rows: int
+    halved: Mapping[str, int] = field(default_factory=dict)
 
-    def halved(self) -> "Choices":
-        return replace(self, micro_rows=self.micro_rows // 2)
+    def rows_at(self, step: int) -> int:
+        """How many sequences at once `step` takes."""
+        begun = [int(first) for first in self.halved if int(first) <= step]
+        return self.halved[str(max(begun))] if begun else self.micro_rows
+
+    def halved_at(self, step: int) -> "Choices":
+        return replace(self, halved={**self.halved, str(step): self.rows_at(step) // 2})
 
 
 def choose(
@@ -94,7 +104,9 @@ def choose(
     """
     found = devices.agreed(checkpoints.remembered())
     if found:  # another number of processes may have begun this run
-        return replace(Choices(**found), micro_rows=min(found["micro_rows"], rows))
+        made = Choices(**found)
+        halved = {step: min(most, rows) for step, most in made.halved.items()}
+        return replace(made, micro_rows=min(made.micro_rows, rows), halved=halved)
     precision = machine.resolved(plan.precision)
     row = row_bytes(precision)
     most = plan.micro_rows or rows
