@@ -66,7 +66,7 @@ def learning_rate_of(block: Trained, task: Path, base: Path) -> Found:
     """About which learning rate suits `block` on the base and task of these folders.
 
     Raises:
-        ValueError: the task has too few rows, or no learning rate makes the loss fall.
+        ValueError: the task has too few rows or lacks what the method needs.
     """
     return fitting_of(block, task, base).find_rate()
 
