@@ -18,10 +18,12 @@ from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
 
+from components.lineage import write_json
 from components.models import llama
 from components.reporter import Silent
-from components.training import attention, devices, loop, machine, plan
+from components.training import attention, devices, loop, machine, optimizers, plan, pretrain
 from components.training import cross_entropy as cross_entropy_module
+from components.training.batches import Batches
 from components.training.checkpoint import Checkpoints
 from components.training.cross_entropy import CHUNK_ELEMENTS, summed_loss
 from components.training.next_token import Loss, NextToken, places
@@ -174,6 +176,22 @@ def test_a_batch_names_its_documents():
         if np.array_equal(windows.tokens[n : n + CONTEXT + 1], cut)
     ]
     assert begin <= found[0] < windows.offsets[first + 1]
+
+
+@pytest.mark.parametrize(("rows", "size"), [(100, 8), (1000, 8), (5, 8), (7, 1)])
+def test_an_epoch_takes_each_row_at_most_once(rows, size):
+    lengths = np.random.default_rng(0).integers(1, 90, rows).tolist()
+    batches = Batches(lengths, size, seed=3)
+    steps = rows // batches.size
+    epochs = [[batches(epoch * steps + n) for n in range(steps)] for epoch in range(3)]
+    for epoch in epochs:
+        taken = [row for batch in epoch for row in batch]
+        assert {len(batch) for batch in epoch} == {min(size, rows)}
+        assert len(set(taken)) == len(taken) > rows - size
+    assert steps == 1 or epochs[0] != epochs[1]
+    assert Batches(lengths, size, seed=3)(2 * steps) == epochs[2][0], "it depends on steps before"
+    spread = [np.ptp([lengths[row] for row in batch]) for epoch in epochs for batch in epoch]
+    assert np.mean(spread) < 0.5 * 90 or batches.size == rows, "rows of a batch differ in length"
 
 
 # -- the loop ------------------------------------------------------------------------------------
@@ -386,11 +404,12 @@ def test_a_loss_that_is_no_number_names_step_documents_and_checkpoint(tmp_path):
 
 def test_it_tells_what_people_ask(tmp_path):
     told = Noted()
-    run(tmp_path, report=told, flops=1e5, bytes_per_token=4.0, price=2.0)
+    run(tmp_path, report=told, flops=1e5, bytes_per_token=(4.0, 5.0), price=2.0)
     figures, price = told.figures[-2:]
-    assert figures["validation_bits_per_byte"] == pytest.approx(
-        figures["validation_loss"] / np.log(2) / 4
-    )
+    first, bits = told.figures[0], np.log(2)
+    assert first["bits_per_byte"] == pytest.approx(first["loss"] / bits / 4)
+    own = figures["validation_loss"] / bits / 5  # the training split's tokens are of other lengths
+    assert figures["validation_bits_per_byte"] == pytest.approx(own)
     for name in ("loss", "gradient_norm", "learning_rate", "tokens_per_second", "mfu", "memory_gb"):
         assert figures[name] > 0, name
     assert "of the matrix rate" in told.notes[-1] and "left" in told.notes[-1]
@@ -398,6 +417,51 @@ def test_it_tells_what_people_ask(tmp_path):
     assert price["training_seconds"] > 0
     hours = price["device_hours"] if on_device else price["core_hours"] / torch.get_num_threads()
     assert price["cost"] == pytest.approx(2 * hours, abs=2e-5)
+
+
+def test_a_block_of_pretraining_becomes_a_plan(tmp_path):
+    """Keys in tokens count sequences there; each split's tokens have their own bytes."""
+    counts = {"train": {"bytes": 400, "tokens": 100}, "validation": {"bytes": 500, "tokens": 100}}
+    write_json(tmp_path / "tokens.json", {"splits": counts})
+    sizes = {"tokens": 20 * CONTEXT, "batch_tokens": 8 * CONTEXT, "learning_rate": 0.01}
+    block = pretrain.Pretrain(**sizes, micro_batch_tokens=2 * CONTEXT)
+    made = pretrain._plan(block, make_model(), tmp_path)
+    assert (made.steps, made.rows, made.micro_rows) == (2, 8, 2)
+    assert made.bytes_per_token == (4, 5)
+    assert pretrain._plan(pretrain.Pretrain(**sizes), make_model(), tmp_path).micro_rows is None
+    with pytest.raises(ValueError, match=r"micro_batch_tokens 24 is no multiple of model\.context"):
+        pretrain.Pretrain(**sizes, micro_batch_tokens=24).rows(CONTEXT)
+
+
+def test_matrices_and_tables_decay_and_gains_and_biases_do_not():
+    """Of a step without gradients the decay alone is left."""
+    parts = {"table": torch.nn.Embedding(5, 4), "matrix": torch.nn.Linear(4, 4)}
+    module = torch.nn.ModuleDict({**parts, "norm": torch.nn.LayerNorm(4)})
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    (adamw,) = optimizers.build("adamw", module, 0.1, 0.3)
+    assert {group["betas"] for group in adamw.param_groups} == {(0.9, 0.95)}
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    adamw.step()
+    for name, parameter in module.named_parameters():
+        left = 1 - 0.1 * 0.3 if name in ("table.weight", "matrix.weight") else 1.0
+        torch.testing.assert_close(parameter.detach(), left * before[name])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_muon_takes_the_matrices_of_layers_alone(tied):
+    """Embeddings and output matrix are rows, not maps; gains and biases are no matrices."""
+    model = make_model(tie_word_embeddings=tied, attention_bias=True)
+    names = {id(p): name for name, p in model.named_parameters()}
+    muon, adamw = optimizers.build("muon", model, 0.1, 0.3)
+    taken, rest = (
+        {names[id(p)] for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in (muon, adamw)
+    )
+    assert taken == {name for name in names.values() if name.endswith("_proj.weight")}
+    assert taken | rest == set(names.values()) and not taken & rest
+    assert ("lm_head.weight" in rest) != tied and "model.embed_tokens.weight" in rest
+    assert {group["weight_decay"] for group in muon.param_groups} == {0.3}
 
 
 def test_frozen_weights_get_no_gradient_and_no_state(tmp_path):
@@ -650,6 +714,16 @@ def test_compiled_it_learns_the_same(tmp_path, apart):
     compiled = run(tmp_path / "compiled", objective, steps=6, compile="always")
     losses = [[entry["loss"] for entry in history] for history in (eager[0], compiled[0])]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_cosine_is_the_papers_formula():
+    """Loshchilov & Hutter 2017, equation 5, between the peak and a tenth of it."""
+    steps, rising, peak = 110, 10, 3.0
+    low = 0.1 * peak
+    for step in range(steps):
+        expected = low + (peak - low) / 2 * (1 + np.cos(np.pi * (step - rising) / 100))
+        expected = peak * (step + 1) / rising if step < rising else expected
+        assert learning_rate(step, steps, peak, rising / steps) == pytest.approx(expected)
 
 
 def test_wsd_rises_stays_and_falls():

@@ -27,7 +27,8 @@ class Plan:
     exact: the same bits every time, on an accelerator too.
     micro_rows: sequences at once on a device; None finds the most that fit. tokens: those of a
     step, counted in reports; 0 counts steps instead. flops: those of the model for one token,
-    forward and backward; 0 where nobody counted. bytes_per_token: for bits per byte; 0: not told.
+    forward and backward; 0 where nobody counted. bytes_per_token: of the training split and of the
+    validation split, for bits per byte; None: not told.
     price: of the machine, an hour. strategy: what several processes share, if there are any.
     """
 
@@ -48,7 +49,7 @@ class Plan:
     micro_rows: int | None = None
     tokens: int = 0
     flops: float = 0.0
-    bytes_per_token: float = 0.0
+    bytes_per_token: tuple[float, float] | None = None
     price: float | None = None
     strategy: devices.Strategy = "ddp"
 
