@@ -287,6 +287,7 @@ def test_members_that_would_learn_the_same_are_refused(folders, data):
 def test_an_encoder_too_narrow_to_tell_its_tokens_apart_is_refused(folders, data):
     for settings in ({"method": "p_tuning"}, {"method": "prefix_tuning", "projection": True}):
         block = block_of({**settings, "virtual_tokens": 8, "encoder_width": 7})
+        assert block.told_apart(32) == 7, "refused before any work where the width is known"
         with pytest.raises(ValueError, match="width 7 cannot tell 8 virtual tokens apart; raise"):
             METHODS[block.method].build(llama.load(folders["base"]), block, data)
 

@@ -610,14 +610,15 @@ words = int(sys.argv[3])
 model = make_model(vocab_size=words, max_position_embeddings=256, num_attention_heads=8, **size)
 tokens = np.random.default_rng(0).integers(1, 64, 100_000).astype(np.uint16)
 windows = Windows(tokens, np.array([0, 100_000]), 256, 1)
-objective = NextToken(model, windows, tokens[:600], 16, False)
+micro_rows, rows = int(sys.argv[1]), max(8, int(sys.argv[1]))
+objective = NextToken(model, windows, tokens[:600], rows, False)
 torch.randn(512, 512) @ torch.randn(512, 512)
 before = psutil.Process().memory_info().rss
 states = 12 * sum(p.numel() for p in model.parameters())
 states += objective.step_bytes()
-expected = states + int(sys.argv[1]) * 256 * llama.activation_bytes(model.config) + 12e6
+expected = states + micro_rows * 256 * llama.activation_bytes(model.config) + 12e6
 machine.free_memory = lambda: 1.5 * expected
-plan = make_plan(steps=4, rows=16, evaluate_every=4, micro_rows=int(sys.argv[1]))
+plan = make_plan(steps=2, rows=rows, evaluate_every=2, micro_rows=micro_rows)
 loop.train(objective, plan, Checkpoints(Path(sys.argv[2]), "run"), Silent())
 print(json.dumps([machine.peak_memory() - before, expected]))
 """
