@@ -39,8 +39,8 @@ def parse(text: str, file: str = FILE) -> Catalogue:
     except ValidationError as error:
         lines = [describe(dict(e), document, file, Catalogue) for e in error.errors()]
         raise CatalogueError("\n".join(lines)) from None
-    mistakes = [sentence(file, document, m.place, m.said) for m in crosscheck(catalogue)]
-    if mistakes:
+    told = [sentence(file, document, m.place, m.said) for m in crosscheck(catalogue)]
+    if mistakes := dict.fromkeys(told):  # entries of a comparison share some
         raise CatalogueError("\n".join(mistakes))
     return catalogue
 

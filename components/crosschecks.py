@@ -7,6 +7,7 @@ from components import ladderchecks, taskchecks
 from components.metric_names import LOWER_IS_BETTER
 from components.mistakes import Mistake, known, suggestion
 from components.schema import Catalogue
+from components.training.pretrain import Pretrain
 from components.world import GRAMMARS
 
 RESERVED = "base"  # the name of every pipeline's foundation model among its adapters
@@ -74,7 +75,7 @@ def _pipelines(catalogue: Catalogue) -> Iterator[Mistake]:
     count = catalogue.compute.nodes * catalogue.compute.processes
     for name, pipeline in catalogue.pipelines.items():
         if pipeline.pretrain is not None and pipeline.model is not None:
-            yield from _batch(name, pipeline.pretrain.batch_tokens, pipeline.model.context, count)
+            yield from _batch(name, pipeline.pretrain, pipeline.model.context, count)
         if name not in compared and not catalogue.adapters_of(name):
             task = next(iter(catalogue.tasks), "TASK")
             block = f"{name}_zero_shot: {{pipeline: {name}, task: {task}, method: prompt}}"
@@ -82,15 +83,18 @@ def _pipelines(catalogue: Catalogue) -> Iterator[Mistake]:
             yield Mistake(("pipelines", name), f"{said} to adapters")
 
 
-def _batch(name: str, batch: int, context: int, count: int) -> Iterator[Mistake]:
+def _batch(name: str, block: Pretrain, context: int, count: int) -> Iterator[Mistake]:
     """count: processes that share a step's sequences."""
-    if batch % context:
-        near = max(1, round(batch / context)) * context
-        said = f"{batch} is no multiple of model.context {context}; {near} would be"
-        yield Mistake(("pipelines", name, "pretrain", "batch_tokens"), said)
-    elif (batch // context) % count:
-        said = f"a step's {batch // context} sequences of {context} tokens cannot be shared evenly "
-        said += f"by {count} processes (compute: nodes x processes)"
+    for key in ("batch_tokens", "micro_batch_tokens"):
+        tokens = getattr(block, key)
+        if tokens is not None and tokens % context:
+            near = max(1, round(tokens / context)) * context
+            said = f"{tokens} is no multiple of model.context {context}; {near} would be"
+            yield Mistake(("pipelines", name, "pretrain", key), said)
+    rows, rest = divmod(block.batch_tokens, context)
+    if not rest and rows % count:
+        said = f"a step's {rows} sequences of {context} tokens cannot be shared evenly by {count} "
+        said += "processes (compute: nodes x processes)"
         yield Mistake(("pipelines", name, "pretrain", "batch_tokens"), said)
 
 

@@ -149,6 +149,11 @@ def with_shots(shot_texts: Sequence[str], prompt: str) -> str:
     return SHOT_BORDER.join([*shot_texts, prompt])
 
 
+def worked(row: Mapping[str, str]) -> str:
+    """`row` of a task as a worked example."""
+    return row["prompt"] + row["answer"]
+
+
 def choose_shots(rows: Iterable[Mapping[str, str]], count: int, seed: int) -> list[str]:
     """`count` worked examples drawn from training rows, the labels taking turns while they last.
 
@@ -162,7 +167,7 @@ def choose_shots(rows: Iterable[Mapping[str, str]], count: int, seed: int) -> li
     random = Random(seed)
     by_label: dict[str, list[str]] = {}
     for row in rows:
-        by_label.setdefault(row["label"], []).append(row["prompt"] + row["answer"])
+        by_label.setdefault(row["label"], []).append(worked(row))
     labels = sorted(by_label)
     random.shuffle(labels)
     chosen = []

@@ -136,7 +136,8 @@ class Catalogue(Block):
 
     def stages_of(self, pipeline: str) -> list[str]:
         """The DVC stages that `pipeline`, or a ladder of that name, needs, each after those that
-        it depends on.
+        it depends on. Data and tasks stand first: what is wrong in them ends a run in seconds, not
+        behind a base.
         """
         if pipeline in self.ladders:
             return self._ladder_stages(pipeline)
@@ -146,9 +147,9 @@ class Catalogue(Block):
         corpora = [self.pipelines[name].corpus for name in bases]
         read = [*filter(None, corpora), *(self.tasks[name].dataset for name in tasks)]
         stages = [f"dataset@{name}" for name in dict.fromkeys(read)]
+        stages += [f"{kind}@{task}" for task in tasks for kind in ("task", "controls")]
         for base in dict.fromkeys(bases):
             stages += self._base_stages(base)
-        stages += [f"{kind}@{task}" for task in tasks for kind in ("task", "controls")]
         if self.pipelines[pipeline].corpus and tasks:
             stages.append(f"contamination@{pipeline}")
         per_adapter = ("adapter", "evaluation", "random")

@@ -1,12 +1,15 @@
 """What tasks, their prompts and the adapters made for them say about each other."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.adapters import AdapterBlock
 from components.adapters.prompt import PromptDesign
+from components.adapters.settings import Trained
+from components.adapters.virtual_tokens import VirtualTokens
 from components.dataset import Dataset
 from components.mistakes import Mistake, suggestion
+from components.models.llama import MATRICES
 from components.prompts import Prompt, variables_of
 from components.schema import Catalogue
 from components.tasks import Task
@@ -101,31 +104,43 @@ ANSWERS: Mapping[str, Callable[[str, Task, Prompt, Dataset], Iterator[Mistake]]]
 def adapters(catalogue: Catalogue) -> Iterator[Mistake]:
     """The method fits the kind of the task, and an answer the context of the pipeline."""
     for name, block in catalogue.adapters.items():
-        yield from _adapter(catalogue, ("adapters", name), block)
+        place = ("adapters", name)
+        yield from _adapter(catalogue, place, block)
+        yield from _examples(catalogue, place, block.task, block.examples)
     for name, comparison in catalogue.comparisons.items():
         for entry in comparison.entries(name):
-            yield from _adapter(
-                catalogue, ("comparisons", name, "methods", entry.name), entry.adapter
-            )
+            block = entry.adapter.model_copy(update={"examples": entry.examples})
+            yield from _adapter(catalogue, ("comparisons", name, "methods", entry.name), block)
+            yield from _examples(catalogue, ("comparisons", name), entry.task, entry.examples)
 
 
 def _adapter(
     catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock
 ) -> Iterator[Mistake]:
     """place: where the adapter's settings stand."""
-    task, pipeline = catalogue.tasks.get(block.task), catalogue.pipelines.get(block.pipeline)
-    if task is None or pipeline is None:
+    if block.task in catalogue.tasks and block.pipeline in catalogue.pipelines:
+        for check in OF_ADAPTERS:
+            yield from check(catalogue, place, block)
+
+
+def _room(catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock) -> Iterator[Mistake]:
+    """Beside virtual tokens and what is generated there is room for text."""
+    task, model = catalogue.tasks[block.task], catalogue.pipelines[block.pipeline].model
+    if model is None:
         return
     virtual = getattr(block, "virtual_tokens", 0)
-    if pipeline.model is not None and virtual > pipeline.model.context - 2:
-        said = f"{virtual} leave no room for text in the {pipeline.model.context} tokens of "
+    if virtual > model.context - 2:
+        said = f"{virtual} leave no room for text in the {model.context} tokens of "
         yield Mistake((*place, "virtual_tokens"), f"{said}pipeline '{block.pipeline}'; lower it")
-    elif task.kind == "generation" and pipeline.model is not None:
-        context = pipeline.model.context - virtual
-        if task.max_new_tokens > context - 2:
-            said = f"{task.max_new_tokens} leaves no room for a prompt in the {context} tokens of "
-            said += f"pipeline '{block.pipeline}' with adapter '{place[-1]}'; lower it"
-            yield Mistake(("tasks", block.task, "max_new_tokens"), said)
+    elif task.kind == "generation" and task.max_new_tokens > model.context - virtual - 2:
+        said = f"{task.max_new_tokens} leaves no room for a prompt in the {model.context - virtual}"
+        said += f" tokens of pipeline '{block.pipeline}' with adapter '{place[-1]}'; lower it"
+        yield Mistake(("tasks", block.task, "max_new_tokens"), said)
+
+
+def _kind(catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock) -> Iterator[Mistake]:
+    """The settings and the method belong to the kind of the task."""
+    task = catalogue.tasks[block.task]
     for key in ("samples", "temperature"):
         if key in block.model_fields_set and task.kind != "generation":
             said = f"{key} belongs to generated answers; task '{block.task}' is {task.kind}"
@@ -133,7 +148,6 @@ def _adapter(
     if "content_free" in block.model_fields_set and task.kind != "classification":
         said = f"content_free belongs to labels; task '{block.task}' is {task.kind}"
         yield Mistake((*place, "content_free"), said)
-    yield from _orders(catalogue, place, block)
     if block.method == "head" and task.kind != "classification":
         said = f"a head chooses among labels; task '{block.task}' is {task.kind} and has none"
         yield Mistake((*place, "method"), said)
@@ -141,6 +155,59 @@ def _adapter(
         yield from _preferences(catalogue, place, block)
     if task.kind == "language_modelling":
         yield from _of_language_modelling(catalogue, place, block)
+
+
+def _targets(
+    catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock
+) -> Iterator[Mistake]:
+    """Deltas stand at matrices that a decoder trained here has; PEFT passes over others."""
+    targets = getattr(block, "targets", ())
+    if catalogue.pipelines[block.pipeline].model is None or isinstance(targets, str):
+        return
+    for target in targets:
+        if target.rpartition(".")[2] not in MATRICES:
+            said = f"a layer has no matrix '{target}'{suggestion(target, MATRICES)}"
+            yield Mistake((*place, "targets"), said)
+
+
+def _encoder(
+    catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock
+) -> Iterator[Mistake]:
+    """The encoder of virtual tokens is wide enough to give each its own vector."""
+    model = catalogue.pipelines[block.pipeline].model
+    if not isinstance(block, VirtualTokens):
+        return
+    most = block.told_apart(model.width if model else None)
+    if most is not None and most < block.virtual_tokens:
+        said = f"an encoder so wide cannot tell {block.virtual_tokens} virtual_tokens apart, only "
+        yield Mistake((*place, "encoder_width"), f"{said}{most}; raise it, or lower virtual_tokens")
+
+
+def _examples(
+    catalogue: Catalogue, place: tuple[Any, ...], name: str, examples: int | None
+) -> Iterator[Mistake]:
+    """There are as many training rows of task `name` as are asked for."""
+    task = catalogue.tasks.get(name)
+    if task and task.max_train and (examples or 0) > task.max_train:
+        said = f"{examples} are more than the {task.max_train} training rows that task '{name}' "
+        yield Mistake((*place, "examples"), f"{said}keeps; lower it, or raise max_train")
+
+
+def _shots(catalogue: Catalogue, place: tuple[Any, ...], block: AdapterBlock) -> Iterator[Mistake]:
+    """There are as many training rows as worked examples, and one more where it is trained on."""
+    task = catalogue.tasks[block.task]
+    rows = min(filter(None, (block.examples, task.max_train)), default=None)
+    prompt = catalogue.prompts.get(task.prompt)
+    own = getattr(block, "shots", None)
+    if own is None and isinstance(block, PromptDesign) and place[0] == "comparisons":
+        return  # as many are tried as there are rows
+    shots = own if own is not None or not prompt else prompt.shots
+    if rows is None or not shots or shots + isinstance(block, Trained) <= rows:
+        return
+    said = f"{shots} worked examples of {rows} training rows of task '{block.task}'"
+    said += " leave none to train on" if shots == rows else " are more than there are"
+    where = ("prompts", task.prompt) if own is None else place
+    yield Mistake((*where, "shots"), f"{said}; lower it, or raise examples or max_train")
 
 
 def _preferences(
@@ -181,3 +248,13 @@ def _of_language_modelling(
     if prompt.shots if shots is None and prompt else shots:
         said = f"task '{block.task}' is judged by whole texts, with no worked examples before them"
         yield Mistake((*place, "shots"), f"{said}; set shots: 0")
+
+
+OF_ADAPTERS: Sequence[Callable[[Catalogue, tuple[Any, ...], AdapterBlock], Iterator[Mistake]]] = (
+    _room,
+    _kind,
+    _orders,
+    _targets,
+    _encoder,
+    _shots,
+)

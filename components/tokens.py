@@ -152,7 +152,7 @@ def _joined(
 
 
 def open_tokens(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """The tokens of a split, mapped from disk, shape (tokens,), and where its documents begin.
+    """The tokens of a split, shape (tokens,), and where its documents begin, mapped from disk.
 
     Document n is `tokens[offsets[n] : offsets[n + 1]]`, its end token included.
 
@@ -174,7 +174,7 @@ def open_tokens(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
             f"{path} has {found} bytes where {expected} were written ({counts['tokens']} tokens); "
             f"run 'dvc checkout --force {folder}', or 'dvc repro' if that does not help"
         )
-    offsets = np.load(borders, allow_pickle=False)
+    offsets = np.load(borders, mmap_mode="r", allow_pickle=False)
     if offsets.shape != (counts["documents"] + 1,) or offsets[-1] != counts["tokens"]:
         raise ValueError(
             f"{borders} does not belong to {path}; run 'dvc checkout --force {folder}'"

@@ -141,6 +141,27 @@ def test_what_dvc_reads_must_be_there(old, new, said):
             "sentiment: {minimum",
             "gates.sentiment: gate 'again' already judges task 'sentiment' on 'quickstart'",
         ),
+        (
+            "batch_tokens: 512,",
+            "batch_tokens: 512, micro_batch_tokens: 100,",
+            "pretrain:",
+            "pipelines.quickstart.pretrain.micro_batch_tokens: 100 is no multiple of model.context "
+            "64; 128 would be",
+        ),
+        (
+            "method: prompt, shots: 0",
+            "method: prompt, shots: 4, examples: 3",
+            "zero_shot:",
+            "adapters.zero_shot.shots: 4 worked examples of 3 training rows of task 'sentiment' "
+            "are more than there are; lower it, or raise examples or max_train",
+        ),
+        (
+            "rank: 2,",
+            "rank: 2, targets: [q_proj, v_porj],",
+            "rank: 2",
+            "adapters.lora.targets: a layer has no matrix 'v_porj'; did you mean 'v_proj'? known: "
+            "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj",
+        ),
     ],
 )
 def test_mistakes_between_blocks_are_named(old, new, line, said):
@@ -248,6 +269,47 @@ def test_a_catalogue_that_is_no_text_is_named(tmp_path: Path):
     (tmp_path / "pipelines.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(CatalogueError, match=r"pipelines.yaml: not UTF-8 text"):
         load(tmp_path)
+
+
+def test_more_rows_than_a_task_keeps_are_refused_before_any_work():
+    """The adapter failed, or each search of a comparison, behind the base."""
+    few = TEXT.replace("max_eval: 60}", "max_train: 9, max_eval: 60}")
+    said = "are more than the 9 training rows that task 'sentiment' keeps; lower it, or raise max_t"
+    with pytest.raises(CatalogueError, match=f"adapters.lora.examples: 10 {said}"):
+        parse(few.replace("rank: 2,", "rank: 2, examples: 10,"))
+    assert parse(few.replace("rank: 2,", "rank: 2, examples: 9,"))
+    compared = "comparisons:\n  c: {pipeline: quickstart, task: sentiment, methods: [lora, prompt],"
+    with pytest.raises(CatalogueError) as refused:
+        parse(f"{few}{compared} examples: [9, 10, all]}}\n")
+    assert str(refused.value).count(f"comparisons.c.examples: 10 {said}") == 1
+    assert parse(f"{few}{compared} examples: [9, all]}}\n")
+
+
+def test_worked_examples_that_leave_no_row_to_train_on_are_refused_before_any_work():
+    """One row at least: those before every prompt are not trained on."""
+    shown = TEXT.replace("    answer: {positive", "    shots: 4\n    answer: {positive")
+    said = "prompts.sentiment.shots: 4 worked examples of 4 training rows .* none to train on; low"
+    with pytest.raises(CatalogueError, match=said):
+        parse(shown.replace("rank: 2,", "rank: 2, examples: 4,"))
+    assert parse(shown.replace("rank: 2,", "rank: 2, examples: 5,"))
+    assert parse(TEXT.replace("method: prompt, shots: 0", "method: prompt, shots: 4, examples: 4"))
+
+
+def test_an_encoder_too_narrow_for_its_tokens_is_refused_before_any_work():
+    for method, told in (
+        ("p_tuning, encoder_width: 7", 7),
+        ("p_tuning, encoder_width: 7, encoder: lstm", 14),
+        ("prefix_tuning, projection: true, encoder_width: 9", 9),
+        ("p_tuning, encoder: mlp", 32),  # left out it is the base's
+    ):
+        block = f"\nadapters:\n  soft: {{pipeline: quickstart, task: sentiment, method: {method}, "
+        texts = [
+            TEXT.replace("\nadapters:\n", f"{block}virtual_tokens: {count}}}\n")
+            for count in (told, told + 1)
+        ]
+        assert parse(texts[0])
+        with pytest.raises(CatalogueError, match=rf"soft.encoder_width: .* apart, only {told}; "):
+            parse(texts[1])
 
 
 def test_what_leaves_no_room_for_text_is_refused_before_any_work():

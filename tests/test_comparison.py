@@ -1,6 +1,8 @@
 """Comparisons: what is tried, what is stopped, what an interval covers, what is advised."""
 
+import os
 import shutil
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +22,12 @@ from components.comparison.block import Comparison
 from components.comparison.ground import SEED, Ground
 from components.comparison.possible import choices_of
 from components.lineage import read_json, read_jsonl, write_json, write_jsonl
-from components.prompts import Prompt, choose_shots, with_shots
+from components.prompts import Prompt, choose_shots, with_shots, worked
 from components.reporter import Silent
 from components.tasks import Task, build_task
 from components.training import finder
 from components.training.checkpoint import Checkpoints
+from components.training.loop import Interrupted
 from components.training.schedule import LEAST, learning_rate
 from flows import comparing
 from tests.conftest import CATALOGUE, ROOT
@@ -127,12 +130,20 @@ def test_only_trials_that_came_to_their_end_are_compared_with():
 
 def test_the_best_trial_has_the_highest_score_and_then_the_lowest_loss():
     trials = [
-        {"score": 0.9, "losses": [0.2], "stopped": True},
+        {"score": None, "losses": [0.2], "stopped": True},
         {"score": 0.8, "losses": [0.5], "stopped": False},
         {"score": 0.8, "losses": [0.4], "stopped": False},
         {"score": 0.7, "losses": [0.1], "stopped": False},
     ]
     assert search.best_of(trials) is trials[2]
+
+
+class Noted(Silent):
+    def __init__(self):
+        self.figures = []
+
+    def metrics(self, values, step=0):
+        self.figures.append(dict(values))
 
 
 def test_a_trial_that_diverges_is_a_result(folders, tmp_path):
@@ -142,6 +153,10 @@ def test_a_trial_that_diverges_is_a_result(folders, tmp_path):
     tried = [next(block.entries("c")), {"learning_rate": 1e20}, 20, ground, []]
     trial = search._trial(*tried)
     assert trial["stopped"] and search.best_of([trial]) is None
+    assert trial["score"] is None, "0.0 stood for what was never measured"
+    told = Noted()
+    search._tell([{**ended(0.5), "score": 0.7, "settings": {}}, trial], 2, False, told)
+    assert told.figures == [{"best_score": 0.7}]
     kept = next(tmp_path.glob("*/trial.json")).stat().st_mtime_ns
     assert search._trial(*tried) == trial
     assert next(tmp_path.glob("*/trial.json")).stat().st_mtime_ns == kept, "it was made again"
@@ -187,7 +202,7 @@ def test_a_budget_counts_what_is_read(folders, shots):
     rows = list(read_jsonl(folders["taste"] / "train.jsonl"))
     read = np.mean([len(as_text(tokenizer, row["prompt"])) + 1 for row in rows])  # <bos> with it
     few = choose_shots(rows, 2, SEED)
-    prompts = [with_shots(few, row["prompt"]) for row in rows]
+    prompts = [with_shots(few, row["prompt"]) for row in rows if worked(row) not in few]
     longer = np.mean([len(as_text(tokenizer, prompt)) + 1 for prompt in prompts])
     assert steps_of(plain, "head") == int(20_000 / (8 * read))
     assert steps_of(with_two, "head") == int(20_000 / (8 * longer)) < steps_of(plain, "head") / 2
@@ -216,6 +231,19 @@ def test_the_range_test_reads_the_shots_that_a_training_reads(folders, shots, mo
     search.learning_rate_of(block.block({}, 3, 10), shots, folders["base"])
     rows = list(read_jsonl(shots / "train.jsonl"))
     assert seen[0].shot_texts == choose_shots(rows, 2, 3)
+
+
+def test_no_prompt_is_trained_on_behind_its_own_answer(folders, shots):
+    """The rows were trained on from which the worked examples before every prompt are drawn."""
+    block = next(Comparison(pipeline="p", task="t", methods=["lora", "full"]).entries("c"))
+    data = fitting_of(block.block({}, 3, 10), shots, folders["base"]).data
+    rows = list(read_jsonl(shots / "train.jsonl"))
+    assert data.shot_texts == choose_shots(rows, 2, 3)
+    assert len(data.rows) == len(rows) - 2
+    assert not any(worked(row) in data.prompt(row) for row in data.rows)
+    few = block.block({}, 3, 10).model_copy(update={"examples": 2})
+    with pytest.raises(ValueError, match=r"2 worked examples .* take all 2 training rows of shots"):
+        fitting_of(few, shots, folders["base"])
 
 
 def test_a_few_examples_are_drawn_by_the_seed_and_are_among_more(folders, tmp_path):
@@ -341,8 +369,44 @@ def test_the_range_test_rises_by_equal_factors_and_finds_the_lowest_loss():
     assert np.allclose(np.diff(np.log(rates)), np.log(rates[1] / rates[0]))
     curve = list(zip(rates, [5, 4.9, 4, 3, 2, 1, 2, 4, 8, 9, 9], strict=True))
     assert finder.lowest(curve) == rates[5]
-    with pytest.raises(ValueError, match="fell at no learning rate"):
-        finder.lowest([(0.1, 1.0), (0.2, 2.0)])
+    assert finder.lowest([(0.1, 1.0), (0.2, 2.0)]) is None and finder.lowest([]) is None
+
+
+def test_a_range_test_that_finds_nothing_leaves_the_methods_own_rate(
+    folders, tmp_path, monkeypatch
+):
+    """It ended the whole comparison."""
+    ground = Ground(folders["taste"], folders["base"], tmp_path, "origin")
+    methods = {"lora": {"batch_size": 8}, "prompt": {}}
+    block = Comparison(pipeline="p", task="taste", methods=methods, budget=1000, trials=2)
+    monkeypatch.setattr(finder, "lowest", lambda curve: None)
+    (tmp_path / "out").mkdir()
+    entry = next(block.entries("c"))
+    search.search(entry, block, ground, tmp_path / "out", Silent())
+    found = read_json(tmp_path / "out" / "search.json")
+    assert found["range_test_rate"] is None and found["range_test"]
+    own = entry.adapter.learning_rate
+    low, high = space.rates(entry.adapter, own)
+    assert (low, high) == pytest.approx((own / 10, own * 3))
+    for trial in found["trials"]:
+        assert low <= trial["settings"]["learning_rate"] <= high
+
+
+def test_a_stopped_range_test_promises_no_checkpoint(folders, tmp_path):
+    """It lies in a temporary folder: the same command begins anew."""
+    block = Comparison(pipeline="p", task="taste", methods=["lora", "full"])
+    block = next(block.entries("c")).block({}, SEED, 10)
+    fitting = fitting_of(block, folders["taste"], folders["base"])
+    batch = fitting.batch
+
+    def interrupting(step, rows):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(step, rows)
+
+    fitting.batch = interrupting
+    with pytest.raises(Interrupted, match="of which nothing is kept; the same command begins"):
+        fitting.find_rate()
 
 
 def judged_figures(

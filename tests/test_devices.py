@@ -114,6 +114,27 @@ def test_one_process_goes_on_where_two_stopped(inputs, tmp_path, strategy):
     assert found == pytest.approx(expected, abs=1e-4)
 
 
+def test_processes_on_one_machine_know_of_each_other():
+    """They share its memory; each took all that was free."""
+    code = (
+        "from components.training import devices\nwith devices.together(): print(devices.beside())"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    where |= {"CUDA_VISIBLE_DEVICES": ""}  # accelerators have memory of their own
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, **where, "RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    assert [process.communicate(timeout=120)[0].strip() for process in started] == ["2", "2"]
+
+
 def test_a_failure_shows_what_the_processes_said(inputs, tmp_path):
     given = job(inputs, tmp_path, batch_tokens=48, tokens=480)
     with pytest.raises(ValueError, match="3 sequences cannot be shared evenly by 2 processes"):

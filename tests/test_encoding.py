@@ -4,8 +4,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from components.adapters.encoding import as_answer, as_text, overflows, pairs_of, room
+from components.adapters.encoding import as_answer, as_text, opened, overflows, pairs_of, room
 from components.models import llama
+from components.padding import padded
 from tests.tiny_models import TEXTS
 
 SPACE = "▁"
@@ -87,3 +88,22 @@ def test_bytes_encode_an_answer_as_ever(folders):
     tokenizer = AutoTokenizer.from_pretrained(folders["base"])
     for prompt, answer in [*PAIRS, ("x\n", "\n#### 5"), ("the", ""), ("", " good")]:
         assert as_answer(tokenizer, prompt, answer) == as_text(tokenizer, answer)
+
+
+@pytest.mark.parametrize("beside", [0, 10])
+def test_a_text_that_is_too_long_keeps_its_end(folders, beside):
+    base = llama.load(folders["base"])
+    tokenizer = AutoTokenizer.from_pretrained(folders["base"])
+    bos, most = tokenizer.bos_token_id, room(base) - beside
+    text = " ".join(TEXTS)
+    assert opened(base, tokenizer, TEXTS[0], beside) == [bos, *as_text(tokenizer, TEXTS[0])]
+    assert opened(base, tokenizer, text, beside) == [bos, *as_text(tokenizer, text)[1 - most :]]
+    assert opened(base, tokenizer, text, room(base) - 1) == [bos], "it kept all where none had room"
+
+
+def test_rows_are_padded_on_the_right():
+    ids, mask = padded([[5, 6, 7], [8], []], pad=9)
+    assert ids.tolist() == [[5, 6, 7], [8, 9, 9], [9, 9, 9]]
+    assert mask.tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0]]
+    for length, found in ((3, 5), (5, 5), (6, 9)):
+        assert padded([[1] * length], pad=0, multiple=4, more=1)[0].shape == (1, found)

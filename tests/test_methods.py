@@ -23,6 +23,7 @@ from components.lineage import folder_hash, read_json, read_jsonl, write_jsonl
 from components.models import llama
 from components.prompts import choose_shots
 from components.reporter import Silent
+from components.training import machine, plan
 from components.training.checkpoint import Checkpoints
 from tests.tiny_models import ADAPTERS, TRAINING, block_of
 
@@ -286,6 +287,7 @@ def test_members_that_would_learn_the_same_are_refused(folders, data):
 def test_an_encoder_too_narrow_to_tell_its_tokens_apart_is_refused(folders, data):
     for settings in ({"method": "p_tuning"}, {"method": "prefix_tuning", "projection": True}):
         block = block_of({**settings, "virtual_tokens": 8, "encoder_width": 7})
+        assert block.told_apart(32) == 7, "refused before any work where the width is known"
         with pytest.raises(ValueError, match="width 7 cannot tell 8 virtual tokens apart; raise"):
             METHODS[block.method].build(llama.load(folders["base"]), block, data)
 
@@ -303,6 +305,62 @@ def test_a_delta_is_scaled_as_its_paper_says(folders, data, settings, wanted):
     model = METHODS["lora"].build(llama.load(folders["base"]), block, data)
     found = {m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A")}
     assert found == {wanted}
+
+
+def test_each_target_of_a_delta_is_a_matrix_of_the_base(folders, data):
+    """PEFT said nothing of a misspelt one, as long as another was there."""
+    matrices = dict(llama.load(folders["base"]).named_modules())
+    layer = {name.rpartition(".")[2] for name in matrices if name.endswith("_proj")}
+    assert layer == set(llama.MATRICES)
+    block = block_of({"method": "lora", "targets": ["layers.0.self_attn.q_proj", "v_porj"]})
+    with pytest.raises(
+        ValueError, match="no matrix 'v_porj'; did you mean 'v_proj'\\? known: down"
+    ):
+        METHODS["lora"].build(llama.load(folders["base"]), block, data)
+
+
+def saved_by(module: torch.nn.Module, batch) -> int:
+    """Bytes that autograd keeps of a batch, beside the weights."""
+    weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    saved = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            saved[storage.data_ptr()] = (storage.nbytes(), tensor)  # alive, or it is used anew
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        module(batch, 1)
+    return sum(size for size, _ in saved.values())
+
+
+@pytest.mark.parametrize("settings", [{"method": "full"}, {"method": "prompt_tuning", **SOFT}])
+def test_a_batch_that_does_not_fit_is_split_by_what_its_longest_row_keeps(
+    folders, data, tmp_path, monkeypatch, settings
+):
+    """On a processor nothing runs out of memory that could be halved: the machine swaps."""
+    long = {**data.rows[0], "prompt": data.rows[0]["prompt"] * 4}
+    rows = [*data.rows[1:], long]
+    found = []
+    for free in (1e12, None):
+        mixed = TaskData(data.tokenizer, data.labels, rows)
+        block = block_of({**TRAINING, **settings})
+        base = llama.load(folders["base"])
+        fitting = Fitting(METHODS[block.method], block, base, mixed, rows[:8])
+        each = fitting.row_bytes("float32")
+        trained = sum(p.numel() for p in fitting.module.parameters() if p.requires_grad)
+        kept = saved_by(fitting.module, fitting.module.encode([long]))
+        assert kept / 1.2 < each < 2 * kept
+        short = free or (12 * trained + 2.5 * each) / plan.ROOM
+        monkeypatch.setattr(machine, "free_memory", lambda short=short: short)
+        checkpoints = Checkpoints(tmp_path / str(free), "x")
+        (tmp_path / str(free)).mkdir()
+        fitting.train(checkpoints, Silent(), tmp_path / str(free))
+        found.append((checkpoints.remembered()["micro_rows"], fitting.module.state_dict()))
+    assert [size for size, _ in found] == [8, 2]
+    for name, weight in found[0][1].items():
+        torch.testing.assert_close(weight, found[1][1][name], atol=1e-5, rtol=1e-4)
 
 
 def test_a_task_without_labels_has_no_head(folders, data):

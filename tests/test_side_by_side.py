@@ -90,6 +90,16 @@ def test_what_follows_a_result_from_the_cache_is_begun():
     assert recorder.ended == ["c", "d"] and ran == ["d"]
 
 
+def test_tasks_are_rendered_before_a_base_is_trained(tiny_workspace):
+    """With one job a mistake in their rows was told behind an hour of pretraining."""
+    catalogue = load(tiny_workspace)
+    needed = side_by_side.needs(catalogue, catalogue.stages_of("quickstart"))
+    recorder = Recorder()
+    side_by_side.run(needed, 1, lambda stage: 1, lambda *_: True, recorder.begin)
+    read = ["dataset@tales", "dataset@reviews", "task@sentiment", "controls@sentiment"]
+    assert recorder.ended == list(needed) and recorder.ended[:4] == read
+
+
 def test_needs_are_those_of_the_graph(tiny_workspace):
     catalogue = load(tiny_workspace)
     needed = side_by_side.needs(catalogue, catalogue.stages_of("quickstart"))

@@ -59,6 +59,7 @@ def test_any_document_is_what_it_is_alone(split: str, made: Path):
     numbers, offsets = open_tokens(made / "tokens", split)
     end = read_json(made / "tokens" / "tokens.json")["eos_id"]
     assert isinstance(numbers, np.memmap) and numbers.dtype == np.dtype("<u2")
+    assert isinstance(offsets, np.memmap), "read as a whole"
     for n, row in enumerate(read_jsonl(made / "corpus" / f"{split}.jsonl")):
         document = numbers[offsets[n] : offsets[n + 1]].tolist()
         assert document == [*engine.encode(row["text"]).ids, end]

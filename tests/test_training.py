@@ -16,12 +16,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, LlamaConfig, LlamaForCausalLM
 
+from components.lineage import write_json
 from components.models import llama
 from components.reporter import Silent
-from components.training import attention, loop, machine, plan
+from components.training import attention, devices, loop, machine, optimizers, plan, pretrain
 from components.training import cross_entropy as cross_entropy_module
+from components.training.batches import Batches
 from components.training.checkpoint import Checkpoints
 from components.training.cross_entropy import CHUNK_ELEMENTS, summed_loss
 from components.training.next_token import Loss, NextToken, places
@@ -176,6 +178,22 @@ def test_a_batch_names_its_documents():
     assert begin <= found[0] < windows.offsets[first + 1]
 
 
+@pytest.mark.parametrize(("rows", "size"), [(100, 8), (1000, 8), (5, 8), (7, 1)])
+def test_an_epoch_takes_each_row_at_most_once(rows, size):
+    lengths = np.random.default_rng(0).integers(1, 90, rows).tolist()
+    batches = Batches(lengths, size, seed=3)
+    steps = rows // batches.size
+    epochs = [[batches(epoch * steps + n) for n in range(steps)] for epoch in range(3)]
+    for epoch in epochs:
+        taken = [row for batch in epoch for row in batch]
+        assert {len(batch) for batch in epoch} == {min(size, rows)}
+        assert len(set(taken)) == len(taken) > rows - size
+    assert steps == 1 or epochs[0] != epochs[1]
+    assert Batches(lengths, size, seed=3)(2 * steps) == epochs[2][0], "it depends on steps before"
+    spread = [np.ptp([lengths[row] for row in batch]) for epoch in epochs for batch in epoch]
+    assert np.mean(spread) < 0.5 * 90 or batches.size == rows, "rows of a batch differ in length"
+
+
 # -- the loop ------------------------------------------------------------------------------------
 
 
@@ -278,18 +296,36 @@ def no_memory(_precision):
 
 def test_what_was_chosen_at_run_time_is_taken_over(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, "run")
-    first = plan.choose(make_plan(micro_rows=2), 8, no_memory, 0, checkpoints)
+    first = plan.choose(make_plan(micro_rows=2), 8, no_memory, 0.0, checkpoints)
     monkeypatch.setattr(machine, "resolved", lambda _: "bfloat16")
-    assert plan.choose(make_plan(), 8, no_memory, 0, checkpoints) == first
-    other = plan.choose(make_plan(), 8, no_memory, 0, Checkpoints(tmp_path, "another run"))
+    assert plan.choose(make_plan(), 8, no_memory, 0.0, checkpoints) == first
+    other = plan.choose(make_plan(), 8, no_memory, 0.0, Checkpoints(tmp_path, "another run"))
     assert (other.micro_rows, other.precision) == (8, "bfloat16")
-    assert plan.choose(make_plan(), 8, no_memory, 0, checkpoints) == first, "the settings came back"
+    assert plan.choose(make_plan(), 8, no_memory, 0.0, checkpoints) == first, (
+        "the settings came back"
+    )
 
 
-def test_the_most_sequences_that_fit(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("processes", "most"), [(1, 2), (2, 1)])
+def test_the_most_sequences_that_fit(tmp_path, monkeypatch, processes, most):
+    """Each of two processes on one machine took all that was free."""
     monkeypatch.setattr(machine, "free_memory", lambda: 1000)
-    made = plan.choose(make_plan(), 8, lambda _: 250.0, 10, Checkpoints(tmp_path, "run"))
-    assert made.micro_rows == 2  # 0.8 x 1000 - 120 bytes hold two of 250
+    monkeypatch.setattr(devices, "beside", lambda: processes)
+    made = plan.choose(make_plan(), 8, lambda _: 250.0, 120.0, Checkpoints(tmp_path, "run"))
+    assert made.micro_rows == most  # 0.8 x 1000 - 120 bytes hold two of 250
+
+
+def test_activations_that_are_made_anew_leave_room_for_more_sequences(tmp_path, monkeypatch):
+    """They take time, and memory was counted as if all were kept."""
+    told, objectives = [Noted(), Noted()], [make_objective(), make_objective()]
+    objectives[1].module.model.activation_checkpointing_enable()
+    plain, anew = (objective.row_bytes("float32") for objective in objectives)
+    held = 12 * objectives[0].module.model.num_parameters() + objectives[0].step_bytes()
+    monkeypatch.setattr(machine, "free_memory", lambda: (held + 8.5 * anew) / plan.ROOM)
+    assert 8.5 * anew < 8 * plain
+    made = [run(tmp_path / str(n), o, told[n]) for n, o in enumerate(objectives)]
+    assert [given.given["micro_rows"] for given in told] == [4, 8]
+    assert equal(made[0][1], made[1][1], 1e-5)
 
 
 def test_out_of_memory_halves_what_is_tried_and_stays_so(tmp_path):
@@ -304,7 +340,46 @@ def test_out_of_memory_halves_what_is_tried_and_stays_so(tmp_path):
 
     objective.module.forward = limited
     assert equal(run(tmp_path / "tried", objective)[1], expected[1])
-    assert Checkpoints(tmp_path / "tried", "run").remembered()["micro_rows"] == 2
+    assert Checkpoints(tmp_path / "tried", "run").remembered()["halved"] == {"0": 2}
+
+
+def test_a_run_that_goes_on_from_before_memory_ran_out_makes_the_same_bits(tmp_path):
+    """It took the steps up to there in halves too, with other random numbers for its dropout."""
+
+    def limited(step, **ends):
+        """An objective whose memory runs out at `step`; ends: where it is killed or stopped."""
+        windows = make_windows()
+        model = make_model(attention_dropout=0.3)
+        objective = NextToken(model, windows, windows.tokens[:200], 8, False)
+        batch, forward, at = objective.batch, objective.module.forward, []
+
+        def noting(now, rows):
+            at.append(now)
+            if now == ends.get("killed"):
+                raise KeyboardInterrupt
+            if now == ends.get("stopped"):
+                os.kill(os.getpid(), signal.SIGTERM)
+            return batch(now, rows)
+
+        def running_out(rows, *more):
+            if torch.is_grad_enabled() and at[-1] == step and len(rows) > 4:
+                raise torch.OutOfMemoryError("no more")
+            return forward(rows, *more)
+
+        objective.batch, objective.module.forward = noting, running_out
+        return objective
+
+    expected = run(tmp_path / "whole", limited(7))
+    assert not equal(expected[1], run(tmp_path / "plenty", limited(None))[1], 1e-6)
+    with pytest.raises(loop.Interrupted, match="at step 4"):
+        run(tmp_path / "cut", limited(7, stopped=4))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", limited(7, killed=9))
+    assert Checkpoints(tmp_path / "cut", "run").remembered()["halved"] == {"7": 4}
+    told = Noted()
+    resumed = run(tmp_path / "cut", limited(None), told)  # this time there is room
+    assert "resumed at step 4" in told.notes
+    assert equal(expected[1], resumed[1]) and expected[0] == resumed[0]
 
 
 def test_a_loss_that_is_no_number_names_step_documents_and_checkpoint(tmp_path):
@@ -329,11 +404,12 @@ def test_a_loss_that_is_no_number_names_step_documents_and_checkpoint(tmp_path):
 
 def test_it_tells_what_people_ask(tmp_path):
     told = Noted()
-    run(tmp_path, report=told, flops=1e5, bytes_per_token=4.0, price=2.0)
+    run(tmp_path, report=told, flops=1e5, bytes_per_token=(4.0, 5.0), price=2.0)
     figures, price = told.figures[-2:]
-    assert figures["validation_bits_per_byte"] == pytest.approx(
-        figures["validation_loss"] / np.log(2) / 4
-    )
+    first, bits = told.figures[0], np.log(2)
+    assert first["bits_per_byte"] == pytest.approx(first["loss"] / bits / 4)
+    own = figures["validation_loss"] / bits / 5  # the training split's tokens are of other lengths
+    assert figures["validation_bits_per_byte"] == pytest.approx(own)
     for name in ("loss", "gradient_norm", "learning_rate", "tokens_per_second", "mfu", "memory_gb"):
         assert figures[name] > 0, name
     assert "of the matrix rate" in told.notes[-1] and "left" in told.notes[-1]
@@ -341,6 +417,51 @@ def test_it_tells_what_people_ask(tmp_path):
     assert price["training_seconds"] > 0
     hours = price["device_hours"] if on_device else price["core_hours"] / torch.get_num_threads()
     assert price["cost"] == pytest.approx(2 * hours, abs=2e-5)
+
+
+def test_a_block_of_pretraining_becomes_a_plan(tmp_path):
+    """Keys in tokens count sequences there; each split's tokens have their own bytes."""
+    counts = {"train": {"bytes": 400, "tokens": 100}, "validation": {"bytes": 500, "tokens": 100}}
+    write_json(tmp_path / "tokens.json", {"splits": counts})
+    sizes = {"tokens": 20 * CONTEXT, "batch_tokens": 8 * CONTEXT, "learning_rate": 0.01}
+    block = pretrain.Pretrain(**sizes, micro_batch_tokens=2 * CONTEXT)
+    made = pretrain._plan(block, make_model(), tmp_path)
+    assert (made.steps, made.rows, made.micro_rows) == (2, 8, 2)
+    assert made.bytes_per_token == (4, 5)
+    assert pretrain._plan(pretrain.Pretrain(**sizes), make_model(), tmp_path).micro_rows is None
+    with pytest.raises(ValueError, match=r"micro_batch_tokens 24 is no multiple of model\.context"):
+        pretrain.Pretrain(**sizes, micro_batch_tokens=24).rows(CONTEXT)
+
+
+def test_matrices_and_tables_decay_and_gains_and_biases_do_not():
+    """Of a step without gradients the decay alone is left."""
+    parts = {"table": torch.nn.Embedding(5, 4), "matrix": torch.nn.Linear(4, 4)}
+    module = torch.nn.ModuleDict({**parts, "norm": torch.nn.LayerNorm(4)})
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    (adamw,) = optimizers.build("adamw", module, 0.1, 0.3)
+    assert {group["betas"] for group in adamw.param_groups} == {(0.9, 0.95)}
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    adamw.step()
+    for name, parameter in module.named_parameters():
+        left = 1 - 0.1 * 0.3 if name in ("table.weight", "matrix.weight") else 1.0
+        torch.testing.assert_close(parameter.detach(), left * before[name])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_muon_takes_the_matrices_of_layers_alone(tied):
+    """Embeddings and output matrix are rows, not maps; gains and biases are no matrices."""
+    model = make_model(tie_word_embeddings=tied, attention_bias=True)
+    names = {id(p): name for name, p in model.named_parameters()}
+    muon, adamw = optimizers.build("muon", model, 0.1, 0.3)
+    taken, rest = (
+        {names[id(p)] for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in (muon, adamw)
+    )
+    assert taken == {name for name in names.values() if name.endswith("_proj.weight")}
+    assert taken | rest == set(names.values()) and not taken & rest
+    assert ("lm_head.weight" in rest) != tied and "model.embed_tokens.weight" in rest
+    assert {group["weight_decay"] for group in muon.param_groups} == {0.3}
 
 
 def test_frozen_weights_get_no_gradient_and_no_state(tmp_path):
@@ -359,29 +480,34 @@ def test_frozen_weights_get_no_gradient_and_no_state(tmp_path):
 # -- checkpoints ---------------------------------------------------------------------------------
 
 
-def test_the_last_two_and_the_best_are_kept(tmp_path):
+def test_the_last_two_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, "run")
-    for step, loss in enumerate((3.0, 1.0, 2.0, None, 2.5), start=1):
-        checkpoints.save(step, {"value": step}, loss)
+    for step in range(1, 6):
+        checkpoints.save(step, {"value": step})
     kept = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("step-*.pt"))
-    assert kept == [2, 4, 5]
+    assert kept == [4, 5]
     assert checkpoints.latest() == (5, {"value": 5})
 
 
+def test_what_a_killed_process_was_writing_goes(tmp_path):
+    """A file as large as a checkpoint was left at each kill -9."""
+    (tmp_path / ".writing-1").write_bytes(b"half")
+    path = Checkpoints(tmp_path, "run").save(1, {"value": 1})
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_another_runs_checkpoints_neither_count_nor_go(tmp_path):
-    """Its higher steps once had a new run's deleted as they were written, the best one's too."""
+    """Its higher steps once had a new run's deleted as they were written."""
     old, new = Checkpoints(tmp_path, "old"), Checkpoints(tmp_path, "new")
-    old.save(800, {"value": 8}, 0.1)
-    old.save(900, {"value": 9})
-    assert new.newest() is None and new.latest() is None
-    for step, loss in ((100, 2.0), (200, 3.0), (300, 3.0), (400, 3.0)):
-        assert new.save(step, {"value": step}, loss).is_file()
-    assert new.latest() == (400, {"value": 400})
-    assert [int(path.name.split("-")[1]) for path in new._files()] == [400, 300, 100]
-    assert old.latest() == (900, {"value": 9}), "the settings may be set back"
-    for step in (1000, 1100):
+    for step in (800, 900):
         old.save(step, {"value": step})
-    assert [int(path.name.split("-")[1]) for path in old._files()] == [1100, 1000, 800]
+    assert new.newest() is None and new.latest() is None
+    for step in (100, 200, 300):
+        assert new.save(step, {"value": step}).is_file()
+    assert new.latest() == (300, {"value": 300})
+    assert [int(path.name.split("-")[1]) for path in new._files()] == [300, 200]
+    assert [int(path.name.split("-")[1]) for path in old._files()] == [900, 800]
+    assert old.latest() == (900, {"value": 900}), "the settings may be set back"
 
 
 def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(tmp_path):
@@ -426,11 +552,14 @@ def test_flops_are_those_that_torch_counts():
     assert matrices <= products <= matrices + 14 * layers * width * CONTEXT
 
 
-def test_activations_are_what_autograd_saves():
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_activations_are_what_autograd_saves(checkpointing):
     """Between three layers and two: what one layer keeps for a token."""
     kept = []
     for layers in (2, 3):
         model = make_model(num_hidden_layers=layers)
+        if checkpointing:
+            model.activation_checkpointing_enable()
         weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
         saved, rows = {}, torch.randint(1, VOCABULARY, (4, CONTEXT + 1))
 
@@ -443,8 +572,18 @@ def test_activations_are_what_autograd_saves():
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             Loss(model, 1.0)(rows)
         kept.append(sum(size for size, _ in saved.values()))
-    one = llama.activation_bytes(make_model(num_hidden_layers=1).config)
-    assert (kept[1] - kept[0]) / (4 * CONTEXT) == pytest.approx(one, rel=0.02)
+    configs = (make_model(num_hidden_layers=layers).config for layers in (2, 3))
+    two, three = (llama.activation_bytes(config, checkpointing) for config in configs)
+    assert (kept[1] - kept[0]) / (4 * CONTEXT) == pytest.approx(three - two, rel=0.02)
+
+
+def test_the_activations_of_other_families_are_told_by_their_own_names():
+    """GPT-2's configuration has no width of the feed-forward layer unless one is set."""
+    theirs = GPT2Config(n_embd=32, n_layer=2, n_head=2)
+    ours = make_model(intermediate_size=128).config
+    assert llama.activation_bytes(theirs) == llama.activation_bytes(ours)
+    theirs.n_inner = 64
+    assert llama.activation_bytes(theirs) == llama.activation_bytes(make_model().config)
 
 
 def test_peak_memory_is_this_process_own():
@@ -467,25 +606,29 @@ import numpy as np
 from components.models import llama
 from components.reporter import Silent
 size = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4}
-model = make_model(max_position_embeddings=256, num_attention_heads=8, **size)
+words = int(sys.argv[3])
+model = make_model(vocab_size=words, max_position_embeddings=256, num_attention_heads=8, **size)
 tokens = np.random.default_rng(0).integers(1, 64, 100_000).astype(np.uint16)
 windows = Windows(tokens, np.array([0, 100_000]), 256, 1)
-objective = NextToken(model, windows, tokens[:600], 16, False)
+micro_rows, rows = int(sys.argv[1]), max(8, int(sys.argv[1]))
+objective = NextToken(model, windows, tokens[:600], rows, False)
 torch.randn(512, 512) @ torch.randn(512, 512)
 before = psutil.Process().memory_info().rss
 states = 12 * sum(p.numel() for p in model.parameters())
-expected = states + int(sys.argv[1]) * 256 * llama.activation_bytes(model.config) + 12e6
+states += objective.step_bytes()
+expected = states + micro_rows * 256 * llama.activation_bytes(model.config) + 12e6
 machine.free_memory = lambda: 1.5 * expected
-plan = make_plan(steps=4, rows=16, evaluate_every=4, micro_rows=int(sys.argv[1]))
+plan = make_plan(steps=2, rows=rows, evaluate_every=2, micro_rows=micro_rows)
 loop.train(objective, plan, Checkpoints(Path(sys.argv[2]), "run"), Silent())
 print(json.dumps([machine.peak_memory() - before, expected]))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("micro_rows", [16, 4])
-def test_where_memory_is_short_it_is_what_the_formula_says(tmp_path, micro_rows):
-    command = [sys.executable, "-c", MEMORY, str(micro_rows), str(tmp_path)]
+@pytest.mark.parametrize(("micro_rows", "words"), [(16, 64), (4, 64), (4, 50_000)])
+def test_where_memory_is_short_it_is_what_the_formula_says(tmp_path, micro_rows, words):
+    """The gradient of the output matrix, twice, was left out: with a vocabulary as GPT-2's much."""
+    command = [sys.executable, "-c", MEMORY, str(micro_rows), str(tmp_path), str(words)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     peak, expected = json.loads(done.stdout.splitlines()[-1])
     assert peak < 1.2 * expected, (peak / 1e6, expected / 1e6)
@@ -572,6 +715,16 @@ def test_compiled_it_learns_the_same(tmp_path, apart):
     compiled = run(tmp_path / "compiled", objective, steps=6, compile="always")
     losses = [[entry["loss"] for entry in history] for history in (eager[0], compiled[0])]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_cosine_is_the_papers_formula():
+    """Loshchilov & Hutter 2017, equation 5, between the peak and a tenth of it."""
+    steps, rising, peak = 110, 10, 3.0
+    low = 0.1 * peak
+    for step in range(steps):
+        expected = low + (peak - low) / 2 * (1 + np.cos(np.pi * (step - rising) / 100))
+        expected = peak * (step + 1) / rising if step < rising else expected
+        assert learning_rate(step, steps, peak, rising / steps) == pytest.approx(expected)
 
 
 def test_wsd_rises_stays_and_falls():

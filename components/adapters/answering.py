@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from components.adapters.encoding import as_text, encode, opening, room
+from components.adapters.encoding import encode, opened
 
 if TYPE_CHECKING:
     import torch
@@ -82,8 +82,7 @@ def logits(
     """
     import torch
 
-    first = opening(model, tokenizer)
-    ids = [*first, *as_text(tokenizer, text)[len(first) - room(model) :]]
+    ids = opened(model, tokenizer, text)
     tokens = torch.tensor([ids], device=model.device)
     with torch.no_grad():
         out = model(input_ids=tokens, attention_mask=torch.ones_like(tokens))

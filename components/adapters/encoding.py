@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from components.padding import padded
+
 if TYPE_CHECKING:
     import torch
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
@@ -94,6 +96,18 @@ def as_answer(tokenizer: "PreTrainedTokenizerBase", prompt: str, answer: str) ->
 def cut_prompt(ids: list[int], size: int) -> list[int]:
     """The last `size` tokens of a prompt: one too long loses its beginning, the shots first."""
     return ids[max(0, len(ids) - size) :]
+
+
+def opened(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", text: str, beside: int = 0
+) -> list[int]:
+    """The tokens of `text` behind its opening, as many of its end as the model has room for.
+
+    beside: tokens for which room is left.
+    """
+    first = opening(model, tokenizer)
+    left = room(model) - len(first) - beside
+    return [*first, *cut_prompt(as_text(tokenizer, text), left)]
 
 
 def pairs_of(
@@ -227,23 +241,9 @@ def encode_prompts(
 
     A prompt that is too long loses its beginning.
     """
-    limit, first = room(model), opening(model, tokenizer)
-    rows = [(*first, *as_text(tokenizer, prompt)[len(first) - limit :]) for prompt in prompts]
+    rows = [opened(model, tokenizer, prompt) for prompt in prompts]
     input_ids, attention_mask = padded(rows, tokenizer.pad_token_id)
     return input_ids.to(model.device), attention_mask.to(model.device)
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Token ids and attention mask, each (rows, longest)."""
-    import torch
-
-    longest = max(map(len, rows))
-    input_ids = torch.full((len(rows), longest), pad)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, read in enumerate(rows):
-        input_ids[row, : len(read)] = torch.tensor(read)
-        attention_mask[row, : len(read)] = 1
-    return input_ids, attention_mask
 
 
 def answer_losses(model: "PreTrainedModel", batch: Batch) -> "torch.Tensor":

@@ -4,10 +4,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.adapters.encoding import overflows, virtual_tokens
 from components.adapters.method import Method
 from components.adapters.settings import Trained
 from components.adapters.task_data import TaskData
 from components.lineage import text_hash, write_json
+from components.models import llama
 from components.reporter import Reporter
 from components.training import attention, machine
 from components.training.batches import Batches
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 COUNTED = 1000  # rows, for the mean length of a step
+LOGIT_BYTES = 12.0  # of one that an answer's token has: itself, its log-probability, its gradient
 
 
 def frozen_hash(model: "torch.nn.Module") -> str:
@@ -80,8 +83,6 @@ class Fitting:
 
     def _truncated(self) -> int:
         """How many of the training rows do not fit as a whole."""
-        from components.adapters.encoding import overflows
-
         data, free = self.data, self.data.free_text
         return sum(
             any(
@@ -138,8 +139,18 @@ class Fitting:
     def describe(self, step: int) -> str:
         return f"rows {', '.join(map(str, self.batches(step)))} of the task's training split"
 
-    def row_bytes(self, _precision: machine.Precision) -> float:
-        return 0.0  # a batch is small; where it does not fit the loop halves it
+    def row_bytes(self, precision: machine.Precision) -> float:
+        """That of the longest row, about, as if no weight of the base were frozen."""
+        batch = self.module.encode([self.rows[int(self.batches.lengths.argmax())]])
+        tokens = batch.attention_mask.numel()
+        tokens += virtual_tokens(self.model) * len(batch.attention_mask)
+        config = self.model.config
+        kept = llama.activation_bytes(config) + attention.score_bytes(config, precision)
+        said = LOGIT_BYTES * config.vocab_size * len(getattr(batch, "targets", ()))
+        return self.method.passes(self.block) * (tokens * kept + said)
+
+    def step_bytes(self) -> float:
+        return 0.0
 
     def prepare(self, precision: machine.Precision, _compiled: bool) -> None:
         """Not compiled: batches differ in length, and each length would be compiled anew."""

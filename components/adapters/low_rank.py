@@ -6,6 +6,7 @@ from pydantic import Field
 
 from components.adapters.settings import Trained
 from components.adapters.task_data import TaskData
+from components.mistakes import suggestion
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -32,9 +33,15 @@ class LowRank(Trained):
 
 
 def build(base: "PreTrainedModel", block: LowRank, data: TaskData) -> "PeftModel":
-    """`base` frozen, with deltas that are zero at first (B = 0)."""
+    """`base` frozen, with deltas that are zero at first (B = 0).
+
+    Raises:
+        ValueError: a target is no matrix of the base.
+    """
     from peft import LoraConfig, get_peft_model
 
+    if not isinstance(block.targets, str):
+        _require(base, block.targets)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=block.rank,
@@ -45,3 +52,13 @@ def build(base: "PreTrainedModel", block: LowRank, data: TaskData) -> "PeftModel
         target_modules=block.targets,
     )
     return get_peft_model(base, config)
+
+
+def _require(base: "PreTrainedModel", targets: list[str]) -> None:
+    """Raise ValueError where `base` has no module of a target's name: PEFT passes over it."""
+    names = [name for name, _ in base.named_modules()]
+    for target in targets:
+        if not any(f".{name}".endswith(f".{target}") for name in names):
+            weights = [name.split(".") for name, w in base.named_parameters() if w.ndim == 2]
+            said = suggestion(target, {parts[-2] for parts in weights})
+            raise ValueError(f"targets: the base has no matrix '{target}'{said}")

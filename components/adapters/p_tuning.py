@@ -32,6 +32,11 @@ class PTuning(VirtualTokens):
     encoder_width: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=1e-2, gt=0)
 
+    def told_apart(self, width: int | None) -> int | None:
+        hidden = self.encoder_width or width
+        both_ways = 2 if self.encoder == "lstm" else 1
+        return hidden and both_ways * hidden
+
 
 def build(base: "PreTrainedModel", block: PTuning, data: TaskData) -> "PeftModel":
     """`base` frozen, behind virtual tokens that an encoder makes.

@@ -36,6 +36,9 @@ class PrefixTuning(VirtualTokens):
     encoder_width: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=0.2, gt=0)
 
+    def told_apart(self, width: int | None) -> int | None:
+        return (self.encoder_width or width) if self.projection else None
+
 
 def build(base: "PreTrainedModel", block: PrefixTuning, data: TaskData) -> "PeftModel":
     """`base` frozen, behind keys and values of its own at positions from 0 on.

@@ -9,7 +9,7 @@ from components.adapters.settings import Adapter, Trained
 from components.adapters.task_data import TaskData, training_rows
 from components.lineage import content_of, read_json, read_jsonl, write_json
 from components.models import llama
-from components.prompts import choose_shots
+from components.prompts import choose_shots, worked
 from components.reporter import Reporter
 from components.training.checkpoint import Checkpoints
 from components.training.finder import Found
@@ -66,13 +66,15 @@ def learning_rate_of(block: Trained, task: Path, base: Path) -> Found:
     """About which learning rate suits `block` on the base and task of these folders.
 
     Raises:
-        ValueError: the task has too few rows, or no learning rate makes the loss fall.
+        ValueError: the task has too few rows or lacks what the method needs.
     """
     return fitting_of(block, task, base).find_rate()
 
 
 def fitting_of(block: Trained, task: Path, base: Path, random_base: bool = False) -> Fitting:
     """What trains `block` on the task and base of these folders.
+
+    It trains on the rows that are no worked examples: a prompt behind its own answer is copied.
 
     Raises:
         ValueError: the task has too few rows or lacks what the method needs.
@@ -83,7 +85,14 @@ def fitting_of(block: Trained, task: Path, base: Path, random_base: bool = False
     model = llama.randomised(base, block.seed) if random_base else llama.load(base)
     tokenizer = AutoTokenizer.from_pretrained(base)
     rows, shot_texts = rows_and_shots(block, task)
-    data = TaskData(tokenizer, read_json(task / "task.json")["labels"], rows, shot_texts)
+    left = [row for row in rows if worked(row) not in shot_texts]
+    if not left:
+        raise ValueError(
+            f"{len(shot_texts)} worked examples before every prompt take all {len(rows)} training "
+            f"rows of {task.name}, and none is left to train on; lower the prompt's shots or give "
+            "more rows"
+        )
+    data = TaskData(tokenizer, read_json(task / "task.json")["labels"], left, shot_texts)
     return Fitting(METHODS[block.method], block, model, data, held_out)
 
 

@@ -39,6 +39,12 @@ class VirtualTokens(Trained):
             raise ValueError("init: text and init_text: '...' belong together")
         return self
 
+    def told_apart(self, width: int | None) -> int | None:
+        """How many virtual tokens an encoder can tell apart on a base of that width (None: not
+        known yet); None where nothing says, or there is no encoder. See `begin_as`.
+        """
+        return None
+
 
 def initial_ids(base: "PreTrainedModel", block: VirtualTokens, data: "TaskData") -> "torch.Tensor":
     """The tokens that the virtual ones begin as; for `random`, common tokens. Shape (tokens,)."""

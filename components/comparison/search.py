@@ -73,8 +73,8 @@ def search(
     The best has the best score on validation data; of equals, the lowest loss.
 
     Raises:
-        ValueError: the task has too few rows, nothing that a method leaves open is possible, or no
-            learning rate trains.
+        ValueError: the task has too few rows, nothing that a method leaves open is possible, or
+            every trial diverged.
     """
     choices = choices_of(entry, ground)
     begun = {  # with what is measured: the defaults, as far as they are possible
@@ -84,11 +84,14 @@ def search(
     }
     steps = steps_of(entry, begun, comparison.budget, ground) if is_trained(entry.adapter) else 0
     found = _range_test(entry.block(begun, SEED, steps), ground) if steps else NO_TEST
+    hint = found["rate"]
+    if steps and hint is None:  # the loss fell at no rate: the method's own is all that is known
+        hint = entry.adapter.learning_rate
     lower = read_json(ground.task / "task.json")["metric"] in LOWER_IS_BETTER
     trials: list[dict[str, Any]] = []
     count = space.count(entry.adapter, choices, comparison.trials)
     for number in range(count):
-        chosen = space.point(entry.adapter, choices, number, found["rate"])
+        chosen = space.point(entry.adapter, choices, number, hint)
         trials.append(_trial(entry, chosen, steps, ground, trials))
         _tell(trials, count, lower, report)
     best = best_of(trials, lower)
@@ -103,6 +106,7 @@ def search(
         "best": best,
         "steps": steps,
         "range_test": found["curve"],
+        "range_test_rate": found["rate"],
         "seconds": round(found["seconds"] + sum(trial["seconds"] for trial in trials), 2),
     }
     write_json(out / "search.json", written)
@@ -110,7 +114,7 @@ def search(
 
 
 def _range_test(begun: Any, ground: Ground) -> dict[str, Any]:
-    """About which `rate` suits, the `curve` that says so, and the `seconds` that it took.
+    """About which `rate` suits, if any, the `curve` that says so, and the `seconds` it took.
 
     Kept like a trial: what a search took is told the same when it is made again.
     """
@@ -147,7 +151,8 @@ def _tell(trials: Sequence[Mapping[str, Any]], count: int, lower: bool, report: 
     """Say how far the search is."""
     done, best = len(trials), best_of(trials, lower)
     if best is not None:
-        report.metrics({"score": trials[-1]["score"], "best_score": best["score"]}, step=done)
+        figures = {"score": trials[-1]["score"], "best_score": best["score"]}
+        report.metrics({k: v for k, v in figures.items() if v is not None}, step=done)
     said = f"{best['score']:.3f} with {told(best['settings'])}" if best else "diverged so far"
     report.progress(done, count, said)
 
@@ -170,7 +175,7 @@ def _trial(
             score = _score(block, entry.name, ground, checkpoints, judge)
             record = {
                 "settings": dict(chosen),
-                "score": score or 0.0,
+                "score": score,  # None: never measured, for the training was stopped or diverged
                 "losses": judge.losses,
                 "stopped": score is None,
                 "seconds": round(spent + time.perf_counter() - started, 2),

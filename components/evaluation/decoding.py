@@ -16,9 +16,9 @@ from components.adapters.encoding import (
     ends_of,
     has_virtual_tokens,
     opening,
-    padded,
     room,
 )
+from components.padding import padded
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from lm_eval.api.model import LM
 from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from components.adapters.encoding import Pair, as_answer, as_text, opening, pairs_of, room
+from components.adapters.encoding import Pair, as_answer, as_text, opened, opening, pairs_of, room
 from components.adapters.likelihood import score_pairs
 from components.evaluation.decoding import Decoding, generate
 
@@ -140,8 +140,7 @@ class KindlingLM(LM):
         stops, most = settings.pop("until"), settings.pop("max_gen_toks")
         if not settings["do_sample"]:
             settings.pop("temperature", None)
-        first = opening(self.model, self.tokenizer)
-        ids = [*first, *as_text(self.tokenizer, context)[len(first) + most - room(self.model) :]]
+        ids = opened(self.model, self.tokenizer, context, beside=most)
         known = torch.tensor([ids or [self.tokenizer.bos_token_id]])  # (1, tokens)
         with torch.inference_mode():
             written = self.model.generate(

@@ -174,14 +174,14 @@ def _classified(
     """The label given to each of the first test texts, and how many of all these were cut."""
     import torch
 
-    from components.training.classes import padded
+    from components.training.classes import tensors
 
     whole, cut = encoded(ground, labels, "test", model.config.max_position_embeddings)
     texts = whole[:TEXTS]
     records: list[dict[str, Any]] = []
     with torch.no_grad():
         for first in range(0, len(texts), BATCH):
-            ids, mask, truth = padded(texts[first : first + BATCH], model.config.pad_token_id)
+            ids, mask, truth = tensors(texts[first : first + BATCH], model.config.pad_token_id)
             given = model(input_ids=ids, attention_mask=mask).logits.argmax(-1)
             for right, told in zip(truth.tolist(), given.tolist(), strict=True):
                 pair = {"label": labels[right], "prediction": labels[told]}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from components.ladder.pairs import Vocabulary
-from components.training.translation import padded
+from components.padding import padded
 
 if TYPE_CHECKING:
     from components.models.seq2seq import Seq2Seq
@@ -61,7 +61,8 @@ def projection(
     """
     actors, texts = zip(*sentences, strict=True)
     rows = [[*tokens, vocabulary.end] for tokens in vocabulary.encode(texts)]
-    vectors = model.sentence_vectors(padded(rows, vocabulary.pad)).double().cpu().numpy()
+    sources, _ = padded(rows, vocabulary.pad)
+    vectors = model.sentence_vectors(sources).double().cpu().numpy()
     centred = vectors - vectors.mean(axis=0)  # (sentences, width)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
     left *= np.sign(left[0])  # a component's sign is arbitrary: the first sentence is positive

@@ -10,7 +10,7 @@ from components.evaluation.metrics import score_of
 from components.evaluation.text_scores import judge_texts, signature
 from components.ladder.pairs import Vocabulary, spaced
 from components.models.beam import beam_search, greedy
-from components.training.translation import padded
+from components.padding import padded
 
 if TYPE_CHECKING:
     from components.models.seq2seq import Seq2Seq
@@ -76,7 +76,7 @@ def translate(
     for start in range(0, len(order), BATCH):
         numbers = order[start : start + BATCH]
         rows = [[*encoded[n][: longest - 1], vocabulary.end] for n in numbers]
-        source = padded(rows, vocabulary.pad)
+        source, _ = padded(rows, vocabulary.pad)
         with torch.no_grad():
             found = SEARCHES[search](model, source, end=vocabulary.end, longest=longest)
         for number, text in zip(numbers, vocabulary.decode(found), strict=True):

@@ -8,13 +8,24 @@ from pydantic import Field, model_validator
 from components.block import Block
 
 if TYPE_CHECKING:
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        PretrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+    )
 
 # SwiGLU has three matrices where a plain feed-forward layer has two: 2/3 of 4 x width keeps the
 # parameters equal (Shazeer 2020, section 2), rounded up to a multiple that kernels like
 FEED_FORWARD = 8 / 3
 ROUND_TO = 32
 INITIAL_DEVIATION = 0.02
+# of a layer, as transformers calls them; where an adapter may stand
+MATRICES = (
+    *("q_proj", "k_proj", "v_proj", "o_proj"),
+    *("gate_proj", "up_proj", "down_proj"),
+)
 
 
 class Model(Block):
@@ -76,16 +87,25 @@ def training_flops(config: "LlamaConfig", parameters: int) -> float:
     return 6.0 * (parameters - tables) + 6.0 * attention
 
 
-def activation_bytes(config: "LlamaConfig") -> float:
+def activation_bytes(config: "PretrainedConfig", checkpointing: bool = False) -> float:
     """Bytes that training keeps for one token until its backward pass, in float32.
 
     A layer keeps 10 x width (both norms' inputs and outputs, rotated queries and keys, values, what
     attention made) and 4 x feed-forward (gate, its activation, up, their product), a sum for
-    each head and norm; `tests/test_training.py` holds it against what autograd saves.
+    each head and norm; `tests/test_training.py` holds it against what autograd saves. Other
+    families keep about as much. checkpointing: it keeps its input, and makes the rest anew when
+    its turn comes.
     """
-    layer = 10 * config.hidden_size + 4 * config.intermediate_size
-    layer += config.num_attention_heads + 2
-    return 4.0 * config.num_hidden_layers * layer
+    layers, width = config.num_hidden_layers, config.hidden_size
+    layer = 10 * width + 4 * _feed_forward(config) + config.num_attention_heads + 2
+    return 4.0 * (layers * width + layer) if checkpointing else 4.0 * layers * layer
+
+
+def _feed_forward(config: "PretrainedConfig") -> int:
+    """The width between a layer's two feed-forward products; GPT-2 calls it `n_inner`, or not."""
+    names = ("intermediate_size", "n_inner")
+    found = next(filter(None, (getattr(config, name, None) for name in names)), None)
+    return found or 4 * config.hidden_size
 
 
 def load(base: Path) -> "PreTrainedModel":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from components.adapters import METHODS
-from components.adapters.encoding import Pair, as_text, opening, pairs_of, room
+from components.adapters.encoding import Pair, opened, pairs_of
 from components.adapters.ensemble import shares_of_votes
 from components.evaluation.classification import label_probabilities
 from components.evaluation.subject import Subject
@@ -172,8 +172,7 @@ def _by_head(
     labels: Mapping[str, str],
 ) -> list[dict[str, float]]:
     """As `head.scores`."""
-    limit, first = room(served), opening(served, tokenizer)
-    rows = [[*first, *as_text(tokenizer, text)[len(first) - limit :]] for text in prompts]
+    rows = [opened(served, tokenizer, text) for text in prompts]
     classifier = served.held.adapter.classifier
     asked = [
         served.reading(ids, 0, [len(ids) - 1], lambda features: (features @ classifier)[0])

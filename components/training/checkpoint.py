@@ -14,8 +14,9 @@ from typing import Any
 
 from components.lineage import file_hash, read_json, text_hash, write_json
 
-KEPT = 2  # the newest; the best one is kept beside them
+KEPT = 2  # the newest, and the one before it, should that be torn
 HASH_LENGTH = 16
+WRITING = ".writing-"  # and the number of the process: not whole yet
 NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})-([0-9a-f]{16})\.pt")
 WORKED = "training_seconds"  # the figure that tells what `so_far` counts, at a training's end
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,11 +31,10 @@ class Checkpoints:
         self._mark = text_hash(identity)[:HASH_LENGTH]
         self._say = say
 
-    def save(self, step: int, state: dict[str, Any], loss: float | None = None) -> Path:
+    def save(self, step: int, state: dict[str, Any]) -> Path:
         """Write `state` (tensors, numbers, strings, lists, dicts) as of `step`.
 
-        loss: of validation, if it was measured after this step. The newest `KEPT` and the one with
-        the lowest loss stay, older ones go.
+        The newest `KEPT` stay, older ones go, and so does what a killed process was writing.
 
         Raises:
             OSError: the disk is full or broken; earlier checkpoints are untouched.
@@ -42,7 +42,9 @@ class Checkpoints:
         import torch
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".writing-{os.getpid()}"
+        temporary = self.folder / f"{WRITING}{os.getpid()}"
+        for left in self.folder.glob(f"{WRITING}*"):  # a stage's lock lets one process write
+            left.unlink()
         try:
             with temporary.open("wb") as file:
                 torch.save({"step": step, "state": state}, file)
@@ -55,10 +57,8 @@ class Checkpoints:
             raise self._failed(step, error) from error
         finally:
             temporary.unlink(missing_ok=True)
-        best = self._best(path.name, loss)
         for old in self._files()[KEPT:]:
-            if old.name != best:
-                old.unlink()
+            old.unlink()
         return path
 
     def _failed(self, step: int, error: Exception) -> OSError:
@@ -73,14 +73,6 @@ class Checkpoints:
             "Free some space ('kindling clean' shows what can go) and run the same command: it "
             "goes on from there",
         )
-
-    def _best(self, name: str, loss: float | None) -> str | None:
-        """The name of the checkpoint with the lowest validation loss, that of `name` counted in."""
-        known = self._read_own("best") or {}
-        if loss is not None and loss < known.get("loss", float("inf")):
-            known = {"name": name, "loss": loss}
-            self._write_own("best", known)
-        return known.get("name")
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         """The step and state of the newest sound checkpoint of this run; None without one."""
@@ -107,26 +99,19 @@ class Checkpoints:
 
     def remember(self, choices: dict[str, Any]) -> None:
         """Keep what was chosen at run time: a run that is begun again must choose the same."""
-        self._write_own("choices", choices)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._choices, choices)
 
     def remembered(self) -> dict[str, Any] | None:
-        """What `remember` kept for this run."""
-        return self._read_own("choices")
+        """What `remember` kept for this run; None where it did not."""
+        return read_json(self._choices) if self._choices.is_file() else None
 
-    def _write_own(self, name: str, value: dict[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self._own(name), value)
-
-    def _read_own(self, name: str) -> dict[str, Any] | None:
-        """What this run wrote; None where it did not."""
-        path = self._own(name)
-        return read_json(path) if path.is_file() else None
-
-    def _own(self, name: str) -> Path:
+    @property
+    def _choices(self) -> Path:
         """A file of this run's, beside those of others: whoever goes back to earlier settings goes
-        on with what was chosen and found best by them.
+        on with what was chosen by them.
         """
-        return self.folder / f"{name}-{self._mark}.json"
+        return self.folder / f"choices-{self._mark}.json"
 
     def _files(self) -> list[Path]:
         """This run's checkpoints, newest first."""

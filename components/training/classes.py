@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 
+from components.padding import padded
 from components.training import machine
 from components.training.batches import Batches
 from components.training.small import Small
@@ -60,7 +60,7 @@ class Classes(Small):
         return *self._batch(texts), len(chosen)
 
     def _batch(self, texts: Sequence[Labelled]) -> tuple[Tensor, ...]:
-        return tuple(tensor.to(machine.device()) for tensor in padded(texts, self.pad))
+        return tuple(tensor.to(machine.device()) for tensor in tensors(texts, self.pad))
 
     def validate(self) -> float:
         """The mean loss over the held-out texts, nats."""
@@ -75,10 +75,7 @@ class Classes(Small):
         return f"rows {', '.join(map(str, self.batches(step)))} of the labelled training split"
 
 
-def padded(texts: Sequence[Labelled], pad: int) -> tuple[Tensor, Tensor, Tensor]:
+def tensors(texts: Sequence[Labelled], pad: int) -> tuple[Tensor, Tensor, Tensor]:
     """Token numbers and what of them is text, (rows, longest), and the labels, (rows,)."""
-    rows = [torch.tensor(text.ids) for text in texts]
-    ids = pad_sequence(rows, batch_first=True, padding_value=pad)
-    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     labels = torch.tensor([text.label for text in texts])
-    return ids, mask, labels
+    return *padded([text.ids for text in texts], pad), labels

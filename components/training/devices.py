@@ -30,6 +30,23 @@ def number() -> int:
     return group.get_rank() if count() > 1 else 0
 
 
+def beside() -> int:
+    """How many of them share this process's memory, itself included; each accelerator has its own.
+
+    Asked of all at once.
+    """
+    import socket
+
+    import torch
+    import torch.distributed as group
+
+    if count() == 1 or torch.cuda.is_available():
+        return 1
+    machines: list[str] = [""] * count()
+    group.all_gather_object(machines, socket.gethostname())
+    return machines.count(socket.gethostname())
+
+
 def first() -> bool:
     """Whether this process speaks and writes for all."""
     return number() == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from components.reporter import Silent
 from components.training.checkpoint import Checkpoints
-from components.training.loop import Diverged, Objective, train
+from components.training.loop import Diverged, Interrupted, Objective, train
 from components.training.plan import Plan
 
 STEPS = 100
@@ -24,9 +24,11 @@ BEYOND = 2.0  # times the lowest smoothed loss so far: the rest of the test woul
 
 @dataclass(frozen=True)
 class Found:
-    """rate: that of the lowest loss. curve: (rate, smoothed loss) of each step that was made."""
+    """rate: that of the lowest loss; None: the loss fell at none. curve: (rate, smoothed loss) of
+    each step that was made.
+    """
 
-    rate: float
+    rate: float | None
     curve: list[tuple[float, float]]
 
 
@@ -56,23 +58,23 @@ def find_rate(objective: Objective, plan: Plan) -> Found:
     """Train `objective` for the test, about which rate suits `plan`. Its weights are spent.
 
     Raises:
-        ValueError: the loss never fell.
+        Interrupted: SIGTERM or SIGINT came. Nothing is kept of a test that was not ended.
     """
     watch = _Watch()
     rising = {"steps": STEPS, "evaluate_every": STEPS, "learning_rate": MOST, "schedule": "range"}
     tested = replace(plan, compile="never", **rising)
     with tempfile.TemporaryDirectory() as folder, suppress(_Enough, Diverged):
-        train(objective, tested, Checkpoints(Path(folder), "range"), watch)
+        try:
+            train(objective, tested, Checkpoints(Path(folder), "range"), watch)
+        except Interrupted:  # its message promises a checkpoint
+            raise Interrupted(
+                "stopped in the range test for a learning rate, of which nothing is kept; the same "
+                "command begins it anew"
+            ) from None
     return Found(lowest(watch.curve), watch.curve)
 
 
-def lowest(curve: Sequence[tuple[float, float]]) -> float:
-    """The rate at which the smoothed loss was lowest.
-
-    Raises:
-        ValueError: that was the first step, so no rate made the loss fall.
-    """
+def lowest(curve: Sequence[tuple[float, float]]) -> float | None:
+    """The rate at which the smoothed loss was lowest; None where that was the first step."""
     place = min(range(len(curve)), key=lambda step: curve[step][1]) if curve else 0
-    if place == 0:
-        raise ValueError("the loss fell at no learning rate; look at the data and the batch size")
-    return curve[place][0]
+    return curve[place][0] if place else None

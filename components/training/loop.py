@@ -44,6 +44,9 @@ class Objective(Protocol):
     def row_bytes(self, precision: machine.Precision) -> float:
         """The memory that one sequence of a step needs, about; 0 where it does not matter."""
 
+    def step_bytes(self) -> float:
+        """The memory that a step needs beside its sequences, gradients and optimiser's state."""
+
     def batch(self, step: int, rows: range) -> "tuple[torch.Tensor, ...]":
         """Those of the step's sequences that `rows` counts, as `module` takes them."""
 
@@ -122,10 +125,11 @@ class _Run:
         self.rows = devices.share(plan.rows)
         self.parameters = [p for p in objective.module.parameters() if p.requires_grad]
         trainable = sum(p.numel() for p in self.parameters)
-        self.choices = choose(plan, len(self.rows), objective.row_bytes, trainable, checkpoints)
+        held = 12 * trainable + objective.step_bytes()  # gradients, and AdamW's two averages
+        self.choices = choose(plan, len(self.rows), objective.row_bytes, held, checkpoints)
         tell(plan, self.choices, report)
         row = objective.row_bytes(self.choices.precision)
-        machine.settle_memory(12 * trainable + self.choices.micro_rows * row)
+        machine.settle_memory(devices.beside() * (held + self.choices.micro_rows * row))
         objective.prepare(self.choices.precision, self.choices.compiled)
         self.forward = devices.spread(objective.module, plan.strategy)
         self.parameters = [p for p in objective.module.parameters() if p.requires_grad]
@@ -135,7 +139,6 @@ class _Run:
         self.teller = Teller(plan, self.choices, report)
         self.done = 0
         self._saved = time.monotonic()
-        self._validated: float | None = None
         self._ahead: tuple[tuple[int, range], tuple[torch.Tensor, ...]] | None = None
 
     def resume(self) -> None:
@@ -184,9 +187,9 @@ class _Run:
             try:
                 return self._accumulate(step)
             except torch.OutOfMemoryError:
-                if self.choices.micro_rows == 1 or devices.count() > 1:
+                if self.choices.rows_at(step) == 1 or devices.count() > 1:
                     raise
-                self.choices: Choices = self.choices.halved()
+                self.choices: Choices = self.choices.halved_at(step)
                 self.checkpoints.remember(asdict(self.choices))
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)
@@ -199,9 +202,9 @@ class _Run:
         kind = machine.device().type
         low = self.choices.precision == "bfloat16"
         shares = []
-        starts = range(self.rows.start, self.rows.stop, self.choices.micro_rows)
+        starts = range(self.rows.start, self.rows.stop, self.choices.rows_at(step))
         for start in starts:
-            batch = self._begun(step, self._part(start))
+            batch = self._begun(step, self._part(step, start))
             with devices.last_of(self.forward, start == starts[-1]):
                 with torch.autocast(kind, torch.bfloat16, enabled=low):
                     share = self.forward(*batch)
@@ -209,9 +212,9 @@ class _Run:
             shares.append(share.detach())
         return shares
 
-    def _part(self, start: int) -> range:
-        """The rows of a step's micro-batch that begins at `start`."""
-        return range(start, min(start + self.choices.micro_rows, self.rows.stop))
+    def _part(self, step: int, start: int) -> range:
+        """The rows of the micro-batch of `step` that begins at `start`."""
+        return range(start, min(start + self.choices.rows_at(step), self.rows.stop))
 
     def _begun(self, step: int, part: range) -> "tuple[torch.Tensor, ...]":
         """The batch, and random numbers as they are to be when it is trained on."""
@@ -224,7 +227,7 @@ class _Run:
         return self.objective.batch(step, part)
 
     def _look_ahead(self, step: int) -> None:
-        part = self._part(self.rows.start)
+        part = self._part(step, self.rows.start)
         self._ahead = ((step, part), self._begun(step, part))
 
     def _diverged(self, step: int, loss: float, norm: float) -> Diverged:
@@ -241,13 +244,13 @@ class _Run:
         import torch
 
         plan, done = self.plan, step + 1
-        self._validated = None
+        validated = None
         if done % plan.evaluate_every == 0 or done == plan.steps:
             self.objective.module.eval()
             with torch.random.fork_rng(machine.accelerators()):  # the next batch is drawn already
-                self._validated = self.teller.aside(self.objective.validate)
-        if self._validated is not None or done % plan.told_every == 0:
-            self.teller.note(step, loss, norm, self._validated)
+                validated = self.teller.aside(self.objective.validate)
+        if validated is not None or done % plan.told_every == 0:
+            self.teller.note(step, loss, norm, validated)
 
     def save_if_due(self, done: int, stopped: list[int]) -> None:
         minutes = (time.monotonic() - self._saved) / 60
@@ -271,5 +274,5 @@ class _Run:
             "worked": self.teller.so_far(),
         }
         if devices.first():
-            self.checkpoints.save(done, state, self._validated)
+            self.checkpoints.save(done, state)
         devices.wait_for_all()  # who is told that the run stopped may rely on its checkpoint

@@ -113,9 +113,9 @@ def _keeps_float32() -> bool:
 def settle_memory(need: float) -> None:
     """Tell the C library how to hold memory; does nothing where it is not glibc.
 
-    Where twice the `need` (bytes) is free, what a step frees is kept for the next one, which asks
-    for the same big blocks: faster, with holes in the heap. Else every big block goes back when it
-    is freed: slower, and no holes.
+    need: bytes, of all processes that train here. Where twice as much is free, what a step frees is
+    kept for the next one, which asks for the same big blocks: faster, with holes in the heap. Else
+    every big block goes back when it is freed: slower, and no holes.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

@@ -102,9 +102,18 @@ class NextToken(Sequences):
         return [cut, places(cut[:, :-1], self.end)] if self.apart else [cut]
 
     def row_bytes(self, precision: machine.Precision) -> float:
-        config = self.module.model.config
-        kept = llama.activation_bytes(config) + attention.score_bytes(config, precision)
-        return self.windows.context * kept
+        model = self.module.model
+        again = model.is_activation_checkpointing
+        scores = attention.score_bytes(model.config, precision)
+        if again:
+            scores /= model.config.num_hidden_layers
+        return self.windows.context * (llama.activation_bytes(model.config, again) + scores)
+
+    def step_bytes(self) -> float:
+        """The gradient of the output matrix beside the one that is kept, twice: a chunk's is added
+        to that of those before it, and that of all is scaled (`cross_entropy.py`).
+        """
+        return 8.0 * self.module.model.get_output_embeddings().weight.numel()
 
     def prepare(self, precision: machine.Precision, compiled: bool) -> None:
         attention.suit(self.module.model, precision)

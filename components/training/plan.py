@@ -1,7 +1,7 @@
 """How a model is trained: what the catalogue asks for, and what is chosen at run time."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from components.reporter import Reporter
@@ -27,7 +27,8 @@ class Plan:
     exact: the same bits every time, on an accelerator too.
     micro_rows: sequences at once on a device; None finds the most that fit. tokens: those of a
     step, counted in reports; 0 counts steps instead. flops: those of the model for one token,
-    forward and backward; 0 where nobody counted. bytes_per_token: for bits per byte; 0: not told.
+    forward and backward; 0 where nobody counted. bytes_per_token: of the training split and of the
+    validation split, for bits per byte; None: not told.
     price: of the machine, an hour. strategy: what several processes share, if there are any.
     """
 
@@ -48,7 +49,7 @@ class Plan:
     micro_rows: int | None = None
     tokens: int = 0
     flops: float = 0.0
-    bytes_per_token: float = 0.0
+    bytes_per_token: tuple[float, float] | None = None
     price: float | None = None
     strategy: devices.Strategy = "ddp"
 
@@ -70,36 +71,47 @@ def evaluate_every(steps: int, evaluations: int) -> int:
 
 @dataclass(frozen=True)
 class Choices:
-    """What may shape the last bits and is chosen at run time; a resumed run takes it over."""
+    """What may shape the last bits and is chosen at run time; a resumed run takes it over.
+
+    micro_rows: sequences at once on a device. halved: how many from a step on where memory ran out,
+    by that step; a run that goes on from before it must take the steps up to it as they were taken.
+    """
 
     precision: machine.Precision
     compiled: bool
     micro_rows: int
+    halved: Mapping[str, int] = field(default_factory=dict)
 
-    def halved(self) -> "Choices":
-        return replace(self, micro_rows=self.micro_rows // 2)
+    def rows_at(self, step: int) -> int:
+        """How many sequences at once `step` takes."""
+        begun = [int(first) for first in self.halved if int(first) <= step]
+        return self.halved[str(max(begun))] if begun else self.micro_rows
+
+    def halved_at(self, step: int) -> "Choices":
+        return replace(self, halved={**self.halved, str(step): self.rows_at(step) // 2})
 
 
 def choose(
     plan: Plan,
     rows: int,
     row_bytes: Callable[[machine.Precision], float],
-    trainable: int,
+    held: float,
     checkpoints: Checkpoints,
 ) -> Choices:
     """What this run was begun with, or else what suits this machine, kept for the next try.
 
-    rows: sequences of a step on this device. row_bytes: of the activations of one, by precision;
-    beside them stand 12 bytes for each of the `trainable` parameters: its gradient and AdamW's two
-    averages.
+    rows: sequences of a step on this device. row_bytes: of the activations of one, by precision.
+    held: bytes that stand beside them. Processes on one machine share what is free.
     """
     found = devices.agreed(checkpoints.remembered())
     if found:  # another number of processes may have begun this run
-        return replace(Choices(**found), micro_rows=min(found["micro_rows"], rows))
+        made = Choices(**found)
+        halved = {step: min(most, rows) for step, most in made.halved.items()}
+        return replace(made, micro_rows=min(made.micro_rows, rows), halved=halved)
     precision = machine.resolved(plan.precision)
     row = row_bytes(precision)
     most = plan.micro_rows or rows
-    room = ROOM * machine.free_memory() - 12 * trainable
+    room = ROOM * machine.free_memory() / devices.beside() - held
     while plan.micro_rows is None and most > 1 and most * row > room:
         most = -(-most // 2)
     made = devices.agreed(Choices(precision, _compiles(plan), min(most, rows)))

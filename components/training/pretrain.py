@@ -158,7 +158,7 @@ def _shown(out: Path) -> str:
 
 def _plan(block: Pretrain, model: "PreTrainedModel", tokens: Path) -> Plan:
     context = model.config.max_position_embeddings
-    counts = read_json(tokens / "tokens.json")["splits"]["train"]
+    counts = [read_json(tokens / "tokens.json")["splits"][s] for s in ("train", "validation")]
     micro = block.micro_batch_tokens
     shared = ("learning_rate", "warmup", "weight_decay", "clip", "checkpoint_minutes", "precision")
     same = ("steps", "seed", "schedule", "optimizer", "compile", "exact")
@@ -168,7 +168,7 @@ def _plan(block: Pretrain, model: "PreTrainedModel", tokens: Path) -> Plan:
         micro_rows=micro // context if micro else None,
         tokens=block.batch_tokens,
         flops=llama.training_flops(model.config, sum(p.numel() for p in model.parameters())),
-        bytes_per_token=counts["bytes"] / counts["tokens"],
+        bytes_per_token=tuple(split["bytes"] / split["tokens"] for split in counts),
         **{key: getattr(block, key) for key in (*shared, *same)},
     )
 

@@ -49,9 +49,11 @@ class Teller:
             figures["validation_loss"] = validation
         self.history.append({"step": step + 1, "tokens": (step + 1) * plan.tokens, **figures})
         if plan.bytes_per_token:
-            bits = (loss if validation is None else validation) / math.log(2)
-            name = "bits_per_byte" if validation is None else "validation_bits_per_byte"
-            figures[name] = bits / plan.bytes_per_token
+            trained, held_out = plan.bytes_per_token
+            if validation is None:
+                figures["bits_per_byte"] = loss / math.log(2) / trained
+            else:
+                figures["validation_bits_per_byte"] = validation / math.log(2) / held_out
         self._tell(step + 1, figures)
 
     def _tell(self, done: int, figures: dict[str, float]) -> None:

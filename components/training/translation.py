@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 
+from components.padding import padded
 from components.training import machine
 from components.training.batches import Batches
 from components.training.small import Small
@@ -82,9 +82,9 @@ class Translation(Small):
 
     def _batch(self, pairs: Sequence[Pair], whole: int) -> tuple[Tensor, Tensor, int]:
         device = machine.device()
-        source = padded([pair.source for pair in pairs], self.pad, LENGTHS)
+        source, _ = padded([pair.source for pair in pairs], self.pad, LENGTHS)
         # one more: the first token is not predicted, and the last one predicts none
-        target = padded([pair.target for pair in pairs], self.pad, LENGTHS, more=1)
+        target, _ = padded([pair.target for pair in pairs], self.pad, LENGTHS, more=1)
         return source.to(device), target.to(device), whole
 
     def validate(self) -> float:
@@ -97,14 +97,3 @@ class Translation(Small):
 
     def describe(self, step: int) -> str:
         return f"pairs {', '.join(map(str, self.batches(step)))} of the training split"
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int, multiple: int = 1, more: int = 0) -> Tensor:
-    """Rows of tokens as one tensor (rows, tokens), padded on the right.
-
-    tokens: those of the longest row, rounded up to `more` beyond a multiple.
-    """
-    tensors = [torch.tensor(row) for row in rows]
-    found = pad_sequence(tensors, batch_first=True, padding_value=pad)
-    missing = -(found.shape[1] - more) % multiple
-    return functional.pad(found, (0, missing), value=pad)
