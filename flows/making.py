@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from components import lineage, locks
 from components.catalogue import Catalogue, load
 from components.training.checkpoint import WORKED
-from flows import cluster, data, expansion, settings
+from flows import cluster, data, expansion, finished, settings
 from flows.places import pipeline_of, places
 from flows.stages import STAGES, Work
 from flows.versions import installed
@@ -71,7 +71,8 @@ def run(workspace: Path, stage: str) -> None:
     cluster.require(catalogue.compute)
     output, _ = places(catalogue, stage)
     _settle(stage)
-    with locks.hold(workspace / ".kindling" / "locks" / stage, wait=LOCK_WAIT_SECONDS):
+    finished.drop_noted(workspace)
+    with locks.hold(finished.lock_of(workspace, stage), wait=LOCK_WAIT_SECONDS):
         begun = _state(workspace, catalogue, stage)
         _run_tracked(workspace, catalogue, stage, begun, output)
 
@@ -134,7 +135,8 @@ def _run_tracked(
     origin, marks = begun.origin, _marks(catalogue, stage, begun.origin)
     run_id, told = tracking.open_stage_run(workspace, mlflow, stage, pipeline, marks[0])
     tracker = tracking.Tracker(mlflow, run_id, evidence.bar(stage), told)
-    checkpoints = checkpoints_of(workspace, stage)
+    checkpoints = finished.checkpoints_of(workspace, stage)
+    finished.forget(workspace, stage)
     with _ended(mlflow, tracker):
         out = _empty(workspace / ".kindling" / "work" / stage)
         name = stage.split("@")[1]
@@ -149,11 +151,10 @@ def _run_tracked(
         _require_unchanged(workspace, begun)
     if settings.parent_run() is None:
         evidence.tell_parent(mlflow, run_id, stage, figures)
-    tracking.run_note(workspace, stage).unlink(missing_ok=True)
-    shutil.rmtree(checkpoints, ignore_errors=True)
     about = {"run_id": run_id, "seconds": seconds, "content": content, "output": output}
     about[WORKED] = tracker.last.get(WORKED)  # unlike the stage's, of all tries and of no trials
     evidence.keep_result(workspace, stage, {**about, "figures": figures})
+    finished.keep(workspace, stage, output)
 
 
 @contextmanager
@@ -172,10 +173,6 @@ def _ended(mlflow: "MlflowClient", tracker: "Tracker") -> Iterator[None]:
             mlflow.set_terminated(tracker.run_id, "FAILED")
         raise
     mlflow.set_terminated(tracker.run_id, "FINISHED")
-
-
-def checkpoints_of(workspace: Path, stage: str) -> Path:
-    return workspace / ".kindling" / "checkpoints" / stage
 
 
 def _empty(folder: Path) -> Path:
