@@ -41,16 +41,6 @@ class State:
     code: dict[str, str]
 
 
-def _origin(catalogue: Catalogue, stage: str, inputs: dict[str, str], versions: dict) -> str:
-    """The hash of what `stage` is made from and by, whatever it is called and asked to do."""
-    components = Path(lineage.__file__).parent
-    code = {}
-    for part in STAGES[stage.split("@")[0]].code:
-        files = sorted((components / part).rglob("*.py")) or [components / part]
-        code.update({str(f.relative_to(components)): lineage.file_hash(f) for f in files})
-    return lineage.value_hash([inputs, versions, code, catalogue.compute.threads_of(stage)])
-
-
 def _data(workspace: Path, catalogue: Catalogue, stage: str) -> dict[str, dict[str, str]]:
     """What a data set was read from, as DVC versions it, for its lineage."""
     kind, name = stage.split("@")
@@ -87,7 +77,7 @@ def _state(workspace: Path, catalogue: Catalogue, stage: str) -> State:
         "versions": installed(entry.libraries),
         **_data(workspace, catalogue, stage),
     }
-    threads = catalogue.compute.threads_of(stage) if entry.code else None
+    threads = catalogue.compute.threads_of(stage) if entry.trains else None
     root = workspace / catalogue.root
     code = {file: lineage.file_hash(root / file) for file in expansion.code_of(catalogue, stage)}
     return State(origin, threads, code)
@@ -106,10 +96,14 @@ def _require_unchanged(workspace: Path, begun: State) -> None:
         )
 
 
-def _marks(catalogue: Catalogue, stage: str, origin: dict) -> tuple[str, str]:
-    """Whose a checkpoint, and whose a trial of `stage` is."""
-    made_from = _origin(catalogue, stage, origin["inputs"], origin["versions"])
-    return lineage.value_hash([stage, origin["block"], made_from]), made_from
+def _marks(begun: State) -> tuple[str, str]:
+    """Whose a checkpoint, and whose a trial of a stage is: the latter's of all that it is made from
+    and by, whatever it is called and asked to do.
+    """
+    origin = begun.origin
+    made_from = [origin["inputs"], origin["versions"], begun.code, begun.threads]
+    trial = lineage.value_hash(made_from)
+    return lineage.value_hash([origin["stage"], origin["block"], trial]), trial
 
 
 def _settle(stage: str) -> None:
@@ -132,7 +126,7 @@ def _run_tracked(
     started = time.monotonic()
     mlflow = tracking.client(workspace)
     pipeline = pipeline_of(catalogue, stage)
-    origin, marks = begun.origin, _marks(catalogue, stage, begun.origin)
+    origin, marks = begun.origin, _marks(begun)
     run_id, told = tracking.open_stage_run(workspace, mlflow, stage, pipeline, marks[0])
     tracker = tracking.Tracker(mlflow, run_id, evidence.bar(stage), told)
     checkpoints = finished.checkpoints_of(workspace, stage)

@@ -152,4 +152,7 @@ def read_key(text: str) -> tuple[str, int]:
 
 def settings(rung: Rung) -> dict[str, Any]:
     """What shapes a trained rung, as plain JSON values."""
-    return rung.model_dump(mode="json", include={"model", "training"})
+    told = rung.model_dump(mode="json", include={"model", "training"})
+    if told.get("training"):
+        told["training"].pop("checkpoint_minutes", None)
+    return told
