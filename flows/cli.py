@@ -23,6 +23,8 @@ app.add_typer(cli_keys.app, name="keys")
 
 EXPECTED = (ValueError, OSError, RuntimeError)  # what a user can mend; anything else is a defect
 
+LONG = ("run", "evaluate", "join")  # they outlast an MLflow that is away for minutes
+
 NAMED = "Its name under 'pipelines' in pipelines.yaml."
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help=NAMED)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -42,6 +44,8 @@ def workspace(
         raise CatalogueError(f"-C {directory}: no such folder")
     if context.invoked_subcommand != "init":
         settings.apply(context.obj)
+    if context.invoked_subcommand not in LONG:
+        settings.make_haste()
 
 
 def _known(where: Path, pipeline: str) -> Any:
@@ -147,10 +151,12 @@ def serve(
 @app.command()
 def register(context: typer.Context, pipeline: Pipeline) -> None:
     """Register and judge what is made already, such as by a bare 'dvc repro'."""
+    from components import locks
     from flows.release import release
 
     _known(context.obj, pipeline)
-    told = release(context.obj, pipeline, None, print)
+    with locks.hold(context.obj / ".kindling" / "run.lock"):  # a run at work makes what it reads
+        told = release(context.obj, pipeline, None, print)
     if not told["registered"]:
         print("everything was registered already")
 
@@ -267,6 +273,16 @@ def main() -> None:
         app()
     except EXPECTED as error:
         sys.exit(f"kindling: {error}")
+    except Exception as error:
+        from flows import tracking
+
+        if not tracking.is_stores(error):
+            raise
+        uri = settings.tracking_uri(Path.cwd())  # which `apply` has set
+        sys.exit(
+            f"kindling: MLflow at {uri} does not answer: {error}; see that it runs and that "
+            "MLFLOW_TRACKING_URI is right, and run the same command again"
+        )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ QUIET = {
 # seconds for Prefect's own server to come up: 20 are too few on a machine that is busy
 PATIENCE = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 
-# for a server, whose clients wait: MLflow's own seven tries at a registry that is away take minutes
+# where somebody waits: MLflow's own seven tries at a registry that is away take minutes
 HASTE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",

@@ -44,6 +44,13 @@ def client(workspace: Path) -> "MlflowClient":
         return MlflowClient(tracking_uri=uri, registry_uri=uri)  # the first one makes the tables
 
 
+def is_stores(error: Exception) -> bool:
+    """Whether `error` is one of MLflow's store."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException)
+
+
 def experiment(mlflow: "MlflowClient", workspace: Path, name: str) -> str:
     """The id of experiment `name`, created with its artifacts beside the store."""
     found = mlflow.get_experiment_by_name(name)

@@ -323,6 +323,16 @@ def test_a_flow_refuses_anothers_name_before_it_works(workspace, monkeypatch):
         names.require_own(["tiny.new"], ["new", "ask"])
 
 
+@pytest.mark.parametrize("kind", ["base", "adapters/lora", "evaluations/lora"])
+def test_what_was_altered_is_not_registered(workspace, folders, kind):
+    """It was, under the content that the stage had made, and no later registration mended it."""
+    place_base(workspace, "another")
+    place_adapter(workspace, "lora", folders["lora"], 0.9, "another")
+    (workspace / "artifacts" / "tiny" / kind / "metrics.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RegistryError, match=rf"{kind} was altered.*'dvc checkout --force'"):
+        register(workspace)
+
+
 def test_two_registries_in_one_process_do_not_meet(workspace, folders, tmp_path):
     """The newer one once took the prompts of the older, which then found no file of its own."""
     ours = registry(workspace)
@@ -419,7 +429,7 @@ def test_every_method_is_registered_and_answers_as_pyfunc(workspace, folders, tm
     import mlflow
 
     store, texts = registry(workspace), ["the film was a .", "the plot was b ."]
-    judged = evaluation(tmp_path / "judged", 0.5)
+    judged = signed(evaluation(tmp_path / "judged", 0.5))
     run = runs(workspace)[0].info.run_id
     for name in ADAPTERS:
         store.register_adapter("tiny", f"{name}_new", folders[name], judged, 1, {}, lambda: run)
