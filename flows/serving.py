@@ -1,6 +1,5 @@
 """`kindling serve`: find what is to be served, in the registry or in folders, and start."""
 
-import socket
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from components.serving import keys as api_keys
 from components.serving import logs
 from components.serving.engine import BASE, RequestError
 from components.serving.limits import Serving
-from flows import settings
+from flows import ports, settings
 
 RETRY_SECONDS = 5.0  # when lineage that DVC keeps to itself is worth asking for again
 
@@ -191,10 +190,5 @@ def _without_key(host: str, file: Path) -> str:
 
 
 def _require_port(host: str, port: int) -> None:
-    try:
-        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
-    except OSError as error:
-        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}; use --port") from None
+    if said := ports.refusal(host, port):
+        raise ServeError(f"cannot listen on {host}:{port}: {said}; use --port")
