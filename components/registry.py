@@ -258,7 +258,7 @@ class Registry:
             if owner != self.workspace:
                 raise RegistryError(
                     f"{spoken} is registered by workspace '{owner}', this one is "
-                    f"'{self.workspace}'; rename the {block} in pipelines.yaml"
+                    f"'{self.workspace}'; rename the {block} in pipelines.yaml, or go there (-C)"
                 )
 
     # -- prompts -------------------------------------------------------------------------------

@@ -93,10 +93,12 @@ def rollback(workspace: Path, pipeline: str, number: int | None) -> tuple[int, R
     Raises:
         RegistryError: there is no such release, or no such pipeline.
     """
-    releases = Releases(registry(workspace), pipeline)
+    store = registry(workspace)
+    releases = Releases(store, pipeline)
     pipelines = load(workspace, check_files=False).pipelines
     if pipeline not in pipelines and not releases.all():
         raise RegistryError(f"no pipeline '{pipeline}'{suggestion(pipeline, pipelines)}")
+    store.require_own([f"{pipeline}.base"], [])
     with alone(workspace):
         return releases.rollback(number)
 
@@ -123,6 +125,7 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
         known = ", ".join(map(str, found))
         said = f"it has {known}" if found else _unregistered(workspace, name)
         raise RegistryError(f"{name} has no version {version}; {said}")
+    store.require_own([name], [])
     if "kindling.base" not in found[version].tags:
         raise RegistryError(f"{name} is a base; promote an adapter, which brings its base along")
     with alone(workspace):

@@ -23,8 +23,9 @@ from components.serving.engine import RequestError
 from components.serving.keys import Keys
 from components.serving.server import create_app
 from components.tasks import Task, build_task
-from flows import pipeline, serving, shelves, trace
+from flows import pipeline, serving, shelves, trace, tracking
 from flows import registry as registering
+from flows import release as releasing
 from flows.registry import registry, workspace_name
 from flows.release import release
 from tests.conftest import ROOT, isolate
@@ -331,6 +332,28 @@ def test_what_was_altered_is_not_registered(workspace, folders, kind):
     (workspace / "artifacts" / "tiny" / kind / "metrics.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RegistryError, match=rf"{kind} was altered.*'dvc checkout --force'"):
         register(workspace)
+
+
+def test_nobody_moves_what_another_workspace_registered(workspace, monkeypatch):
+    """Its release lost the adapters that only the other one's catalogue has."""
+    before = releases(workspace).current()
+    monkeypatch.setattr("flows.registry.workspace_name", lambda _: "recipes/other")
+    with pytest.raises(RegistryError, match="registered by workspace 'root'"):
+        shelves.promote(workspace, "tiny.lora", 1, "why not")
+    with pytest.raises(RegistryError, match="registered by workspace 'root'"):
+        shelves.rollback(workspace, "tiny", None)
+    assert releases(workspace).current() == before
+
+
+def test_a_run_that_registering_opens_again_is_found_if_that_is_killed(workspace):
+    """A flow killed there left its run as RUNNING for ever."""
+    run_id = tracking.start_parent(workspace, "tiny", {})
+    tracking.end_parent(workspace, tracking.client(workspace), run_id, "FINISHED")
+    note = tracking.run_note(workspace, run_id)
+    with releasing._Run(workspace, "tiny", run_id) as run:
+        assert not note.exists() and run.enter() == run_id
+        assert note.is_file()
+    assert not note.exists()
 
 
 def test_two_registries_in_one_process_do_not_meet(workspace, folders, tmp_path):
