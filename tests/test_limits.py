@@ -104,6 +104,16 @@ def test_a_key_is_kept_as_its_hash_and_ends_when_revoked(tmp_path):
     text = (tmp_path / FILE).read_text(encoding="utf-8")
     assert made not in text and made.removeprefix("kd-") not in text
     assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
+    renamed = os.replace
+
+    def replace(made: Path, place: Path) -> None:
+        assert made.stat().st_mode & 0o077 == 0, "others may read it for a moment"
+        renamed(made, place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        keys.add("another", None, None)
+    keys.revoke("another")
     reader = Keys(tmp_path / FILE)  # as the server, which another process changes the file under
     assert reader.find(made).name == "alice" and reader.find(made + "x") is None
     with pytest.raises(KeyFileError, match="there is a key 'alice'; revoke it first"):
