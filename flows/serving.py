@@ -108,8 +108,7 @@ def _of_catalogue(workspace: Path) -> tuple[Serving, list[str], "Outlook"]:
         return Serving(), [], Outlook({}, lineage)
     catalogue = load(workspace, check_files=False)  # data that served models came from may be gone
     folders = {name: workspace / "artifacts" / name / "base" for name in catalogue.pipelines}
-    there = {n: folder for n, folder in folders.items() if (folder / "tokenizer.json").is_file()}
-    return catalogue.serving, list(catalogue.prompts), Outlook(there, lineage)
+    return catalogue.serving, list(catalogue.prompts), Outlook(folders, lineage)
 
 
 def _of_folders(

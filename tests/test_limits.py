@@ -223,6 +223,9 @@ def test_a_key_has_a_rate_of_its_own(gateway, address):
     refused = ask(address, key=slow)
     assert 1 <= int(refused.headers["retry-after"]) <= 30
     assert refused.json()["error"]["code"] == "rate_limited"
+    headers, place = {"Authorization": f"Bearer {slow}"}, f"{address}/v1/inspect/neighbours/base"
+    assert httpx.get(place, headers=headers).status_code == 429, "a look inside is work as well"
+    assert httpx.get(f"{address}/v1/models", headers=headers).status_code == 200
     assert ask(address, key=fast, max_tokens=1).status_code == 200
 
 
