@@ -3,6 +3,8 @@
 import json
 import signal
 import sys
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,10 +32,20 @@ Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help=NAMED)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"kindling {metadata.version('kindling')}")
+        raise typer.Exit
+
+
 @app.callback()
 def workspace(
     context: typer.Context,
     directory: Annotated[Path, typer.Option("-C", help="The workspace to work in.")] = Path("."),
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it and end."),
+    ] = False,
 ) -> None:
     """Train a small language model, adapt it to tasks, judge, serve and trace the results.
 
@@ -200,7 +212,9 @@ def evaluate(
     ] = None,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to FILE as JSON too."),
+        typer.Option(
+            "--json", metavar="FILE", help="Write the figures to FILE as JSON too; -: print only."
+        ),
     ] = None,
 ) -> None:
     """Bring a pipeline's scores up to date; register and promote nothing."""
@@ -210,15 +224,19 @@ def evaluate(
 
     catalogue = _known(context.obj, pipeline)
     figures: dict[str, Any] = {}
+    only = json_file == Path("-")
+    say = partial(print, file=sys.stderr) if only else print
     if harness is None:
-        for name, one in evaluation.evaluate(context.obj, catalogue, pipeline, print):
+        for name, one in evaluation.evaluate(context.obj, catalogue, pipeline, say):
             figures[name] = one
             low, high = one["interval"]
-            print(f"{name}: {one['metric']} {one['score']:.3f} [{low:.3f}, {high:.3f}]")
+            say(f"{name}: {one['metric']} {one['score']:.3f} [{low:.3f}, {high:.3f}]")
     else:
-        figures.update(bridge.evaluate(context.obj, catalogue, pipeline, harness, print))
-        print(bridge.table(figures))
-    if json_file:
+        figures.update(bridge.evaluate(context.obj, catalogue, pipeline, harness, say))
+        say(bridge.table(figures))
+    if only:
+        print(json.dumps(figures, indent=1, ensure_ascii=False))
+    elif json_file:
         write_json(json_file, figures)
 
 

@@ -56,6 +56,7 @@ def serve(
     _require_port(host, port)
     settings.make_haste()
     logs.install()  # adapters are loaded from here on, and what is wrong with them is logged
+    print("loading; the first time on a machine kernels are compiled, for a minute", flush=True)
     gateway, outlook, watcher = assemble(workspace, pipeline, alias, base, adapters, keys)
     _listen(gateway, outlook, watcher, host, port)
 
@@ -141,7 +142,9 @@ def _listen(
 
     def ready(bound: int) -> None:
         place = f"[{host}]" if ":" in host else host
-        print(f"serving {', '.join(deployment.models())} on http://{place}:{bound}", flush=True)
+        address = f"http://{place}:{bound}"
+        print(f"serving {', '.join(deployment.models())} on {address}", flush=True)
+        print(f"playground: {address}/playground", flush=True)
 
     if watcher:
         watcher.start()

@@ -79,6 +79,15 @@ def apply(workspace: Path, threads: int | None = None) -> None:
         _bound(threads)
 
 
+def activation() -> str | None:
+    """The command after which a shell finds `kindling`; None where it does, or there is no such."""
+    script = Path(sys.prefix, "bin", "activate")
+    if os.environ.get("VIRTUAL_ENV") == sys.prefix or not script.is_file():
+        return None
+    inside = script.is_relative_to(Path.cwd())
+    return f"source {script.relative_to(Path.cwd()) if inside else script}"
+
+
 def make_haste() -> None:
     """Let this process give a registry up soon that is away, where the user has not said when."""
     for key, value in HASTE.items():

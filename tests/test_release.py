@@ -334,6 +334,18 @@ def test_what_was_altered_is_not_registered(workspace, folders, kind):
         register(workspace)
 
 
+def test_why_a_release_was_left_is_kept_with_it(workspace, folders):
+    place_adapter(workspace, "lora", folders["lora"], 0.95, "another")
+    register(workspace)
+    left, _ = releases(workspace).current()
+    shelves.rollback(workspace, "tiny", None, "it swears")
+    shelves.rollback(workspace, "tiny", left)
+    shelves.rollback(workspace, "tiny", None, "it still does")
+    assert releases(workspace).left(left) == ["it swears", "it still does"]
+    told = shelves.listing(workspace)
+    assert "rolled back: it swears; rolled back: it still does" in shelves.text(told)
+
+
 def test_nobody_moves_what_another_workspace_registered(workspace, monkeypatch):
     """Its release lost the adapters that only the other one's catalogue has."""
     before = releases(workspace).current()
