@@ -8,17 +8,17 @@ adapter's version refers to its base by version and hash and never holds a copy 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from components.asking import ABSENT, NO_ALIAS, Asked, answer, asking
 from components.lineage import content_of, folder_hash, text_hash
 
 if TYPE_CHECKING:
-    from mlflow import ActiveRun, MlflowClient
+    from mlflow import ActiveRun
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
@@ -27,39 +27,11 @@ CONTENT = "kindling.content"
 WORKSPACE = "kindling.workspace"
 DECISION = "kindling.decision"
 CODE = Path(__file__).parent
-ABSENT = "RESOURCE_DOES_NOT_EXIST"  # MLflow's code of an answer; other errors are none
-NO_ALIAS = "INVALID_PARAMETER_VALUE"  # of a model that has no such alias
-ANSWERS = (ABSENT, NO_ALIAS, "RESOURCE_ALREADY_EXISTS")
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "pydantic", "ruamel.yaml", "jinja2")
 
 
 class RegistryError(ValueError):
     """The registry lacks something or has it already; the message names the remedy."""
-
-
-class RegistryAway(OSError):
-    """The registry does not answer, which says nothing of what it holds."""
-
-
-class Asked:
-    """MLflow's client of the store at `uri`; where that does not answer it says so.
-
-    Raises:
-        RegistryAway: at a call, whatever went wrong on the way there. What the store answers, such
-            as that there is no such model, is raised as MLflow raises it.
-    """
-
-    def __init__(self, client: "MlflowClient", uri: str) -> None:
-        self._client, self._uri = client, uri
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._client, name)
-
-        def ask(*args: Any, **named: Any) -> Any:
-            with _asking(self._uri):
-                return method(*args, **named)
-
-        return ask
 
 
 class Registry:
@@ -92,16 +64,16 @@ class Registry:
 
     def alias(self, name: str, alias: str) -> "ModelVersion | None":
         ask = self.client.get_model_version_by_alias
-        return _answer(lambda: ask(name, alias), ABSENT, NO_ALIAS)
+        return answer(lambda: ask(name, alias), ABSENT, NO_ALIAS)
 
     def tags(self, name: str) -> Mapping[str, str]:
         """The tags of model `name`; none where it is not registered."""
-        return _answer(lambda: self.client.get_registered_model(name).tags, ABSENT) or {}
+        return answer(lambda: self.client.get_registered_model(name).tags, ABSENT) or {}
 
     def aliases(self, name: str) -> list[str]:
         """All aliases of model `name`; none where it is not registered."""
         ask = self.client.get_registered_model
-        return sorted(_answer(lambda: ask(name).aliases, ABSENT) or {})
+        return sorted(answer(lambda: ask(name).aliases, ABSENT) or {})
 
     def aliases_of(self, version: "ModelVersion") -> list[str]:
         """The aliases that point to `version`."""
@@ -138,13 +110,13 @@ class Registry:
         place = self.client.get_model_version_download_uri(name, str(version))
         there = {"tracking_uri": self.uri, "registry_uri": self.uri}
         if self.copies is None or place.startswith(("/", "file:")):
-            with _asking(self.uri):
+            with asking(self.uri):
                 return Path(download_artifacts(place, **there)) / "artifacts"
         content = self.client.get_model_version(name, str(version)).tags.get(CONTENT, "")
         kept = self.copies / f"{name}-{version}-{content[:16]}"
         if not kept.is_dir():
             self.copies.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=self.copies) as temporary, _asking(self.uri):
+            with TemporaryDirectory(dir=self.copies) as temporary, asking(self.uri):
                 copy = download_artifacts(place, dst_path=str(Path(temporary, "copy")), **there)
                 try:
                     os.replace(copy, kept)
@@ -208,7 +180,7 @@ class Registry:
         import mlflow
 
         # MLflow keeps a folder's last name: make it speak
-        with TemporaryDirectory() as staged, _asking(self.uri), self._fluent(run()):
+        with TemporaryDirectory() as staged, asking(self.uri), self._fluent(run()):
             parts = {"model": folder, **extra}
             for part, source in parts.items():
                 shutil.copytree(source, Path(staged, part))
@@ -298,7 +270,7 @@ class Registry:
 
     def _prompts(self, name: str) -> list[Any]:
         """`prompt_versions`, some without their aliases."""
-        found = _answer(lambda: self.client.search_prompt_versions(name), ABSENT) or []
+        found = answer(lambda: self.client.search_prompt_versions(name), ABSENT) or []
         return sorted(found, key=lambda version: int(version.version))
 
 
@@ -314,38 +286,6 @@ def _require_whole(folder: Path, copy: Path) -> None:
             f"{folder} was altered: its content is {found[:12]}, its lineage says {stated[:12]}; "
             "'dvc checkout --force' restores it"
         )
-
-
-@contextmanager
-def _asking(uri: str) -> Iterator[None]:
-    """A question to the registry at `uri`.
-
-    Raises:
-        RegistryAway: it says nothing.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code in ANSWERS:
-            raise
-        raise RegistryAway(
-            f"the registry at {uri} does not answer: {error}; see that it runs and that "
-            "MLFLOW_TRACKING_URI is right, and run the same command again"
-        ) from error
-
-
-def _answer(ask: Callable[[], Any], *absent: str) -> Any:
-    """What the registry says to `ask`; None where that is one of the codes `absent`."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return ask()
-    except MlflowException as error:
-        if error.error_code in absent:
-            return None
-        raise
 
 
 def _version(library: str) -> str:

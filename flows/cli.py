@@ -29,7 +29,6 @@ LONG = ("run", "evaluate", "join")  # they outlast an MLflow that is away for mi
 
 NAMED = "Its name under 'pipelines' in pipelines.yaml."
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help=NAMED)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def _version(asked: bool) -> None:
@@ -240,43 +239,9 @@ def evaluate(
         write_json(json_file, figures)
 
 
-@app.command()
-def trace(
-    context: typer.Context,
-    identity: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ID",
-            help="An answer's id or fingerprint, a registered version, or an artifact folder.",
-        ),
-    ] = None,
-    changed: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="List the stages that a change of FILE would run again."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what made an answer, a version or a folder: data, settings, commits, runs."""
-    from flows import graph
-    from flows import trace as tracing
-
-    if not identity and not changed:
-        raise CatalogueError("give an ID, or --changed FILE; see 'kindling trace --help'")
-    told: dict[str, Any] = tracing.explain(context.obj, identity) if identity else {}
-    if changed:
-        told["changed"] = changed
-        told["rebuilt"] = graph.affected(context.obj, changed)
-    if as_json:
-        print(json.dumps(told, indent=1, ensure_ascii=False))
-        return
-    if identity:
-        print(tracing.text(told))
-    if changed:
-        print(f"a change of {changed} rebuilds:", *told["rebuilt"], sep="\n  ")
-
-
-for _command in (cli_care.status, cli_care.doctor, cli_care.clean, cli_ladder.analogy):
+for _command in (cli_care.trace, cli_care.status, cli_care.doctor, cli_care.clean):
     app.command()(_command)
+app.command()(cli_ladder.analogy)
 
 
 def _ended(number: int, _frame: Any) -> None:
@@ -292,11 +257,12 @@ def main() -> None:
     except EXPECTED as error:
         sys.exit(f"kindling: {error}")
     except Exception as error:
+        from components.asking import public
         from flows import tracking
 
         if not tracking.is_stores(error):
             raise
-        uri = settings.tracking_uri(Path.cwd())  # which `apply` has set
+        uri = public(settings.tracking_uri(Path.cwd()))  # which `apply` has set
         sys.exit(
             f"kindling: MLflow at {uri} does not answer: {error}; see that it runs and that "
             "MLFLOW_TRACKING_URI is right, and run the same command again"

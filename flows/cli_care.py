@@ -1,12 +1,12 @@
-"""`kindling status`, `doctor`, `clean`: looking after a workspace."""
+"""`kindling trace`, `status`, `doctor`, `clean`: looking after a workspace and its results."""
 
 import json
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from components.catalogue import load
+from components.catalogue import CatalogueError, load
 
 MEGABYTE = 10**6
 
@@ -98,3 +98,37 @@ def clean(
     if yes or typer.confirm("delete them?"):
         cleaning.clean(context.obj, paths, runs)
         print("done")
+
+
+def trace(
+    context: typer.Context,
+    identity: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ID",
+            help="An answer's id or fingerprint, a registered version, or an artifact folder.",
+        ),
+    ] = None,
+    changed: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="List the stages that a change of FILE would run again."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Show what made an answer, a version or a folder: data, settings, commits, runs."""
+    from flows import graph
+    from flows import trace as tracing
+
+    if not identity and not changed:
+        raise CatalogueError("give an ID, or --changed FILE; see 'kindling trace --help'")
+    told: dict[str, Any] = tracing.explain(context.obj, identity) if identity else {}
+    if changed:
+        told["changed"] = changed
+        told["rebuilt"] = graph.affected(context.obj, changed)
+    if as_json:
+        print(json.dumps(told, indent=1, ensure_ascii=False))
+        return
+    if identity:
+        print(tracing.text(told))
+    if changed:
+        print(f"a change of {changed} rebuilds:", *told["rebuilt"], sep="\n  ")

@@ -40,7 +40,7 @@ def test_a_store_that_does_not_answer_is_told_in_a_line(monkeypatch):
         raise MlflowException("connection refused")
 
     monkeypatch.setattr(cli, "app", app)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://nowhere:5000")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@nowhere:5000")
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as told:
         cli.main()

@@ -314,13 +314,14 @@ def test_the_command_says_where_it_listens_and_which_adapters_it_refused(folders
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        said = {"serving": "", "dead: ": ""}
+        said = {"serving": "", "playground: ": "", "dead: ": ""}
         for line in process.stdout:
             said |= {word: line for word in said if word in line}
             if all(said.values()):
                 break
         address = said["serving"].split(" on ")[1].strip()
         assert httpx.get(f"{address}/health").json()["status"] == "ok"
+        assert said["playground: "].strip().endswith(f"{address}/playground")
         assert "changes nothing" in said["dead: "]
     finally:
         process.kill()

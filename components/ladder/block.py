@@ -152,7 +152,6 @@ def read_key(text: str) -> tuple[str, int]:
 
 def settings(rung: Rung) -> dict[str, Any]:
     """What shapes a trained rung, as plain JSON values."""
-    told = rung.model_dump(mode="json", include={"model", "training"})
-    if told.get("training"):
-        told["training"].pop("checkpoint_minutes", None)
-    return told
+    aside = {"checkpoint_minutes"}
+    trained = {"training": aside, "model": {"classifier": aside}}
+    return rung.model_dump(mode="json", include={"model", "training"}, exclude=trained)
