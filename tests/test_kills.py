@@ -164,14 +164,25 @@ def finished(workspace: Path) -> list[Path]:
     return list((workspace / ".kindling" / "finished").glob("*.json"))
 
 
+def stopped_at_a_stages_end(
+    workspace: Path, command: list[str]
+) -> tuple[subprocess.Popen, psutil.Process]:
+    """DVC as it was before the stage ended, which it does not know yet."""
+    process = subprocess.Popen(command, cwd=workspace, stdout=subprocess.DEVNULL)
+    dvc = psutil.Process(process.pid)
+    wait_for(lambda: (workspace / ".kindling" / "work" / "base@quickstart").exists())
+    dvc.suspend()
+    wait_for(lambda: finished(workspace) and not stages_at_work(workspace), seconds=300)
+    return process, dvc
+
+
 def test_a_busy_dvc_costs_no_finished_training(workspace, prepared):
     """DVC gave up after three seconds at the stage's end, and the next try deleted its result."""
     command = [*DVC[:-1], "--wait-for-lock", "repro", "--single-item", "base@quickstart"]
     assert command[: len(graph.DVC)] == graph.DVC
-    process = subprocess.Popen(command, cwd=workspace, stdout=subprocess.DEVNULL)
-    wait_for(lambda: (workspace / ".kindling" / "work" / "base@quickstart").exists())
+    process, dvc = stopped_at_a_stages_end(workspace, command)
     with make_lock(str(workspace / ".dvc" / "tmp" / "lock"), wait=True):
-        wait_for(lambda: finished(workspace))
+        dvc.resume()
         time.sleep(10)
         assert process.poll() is None
     assert process.wait(timeout=60) == 0
@@ -181,12 +192,9 @@ def test_a_busy_dvc_costs_no_finished_training(workspace, prepared):
 
 def test_killed_before_it_notes_a_result_dvc_has_it_again_in_seconds(workspace, prepared):
     command = [*DVC, "--single-item", "base@quickstart"]
-    process = subprocess.Popen(command, cwd=workspace, stdout=subprocess.DEVNULL)
-    wait_for(lambda: (workspace / ".kindling" / "work" / "base@quickstart").exists())
-    with make_lock(str(workspace / ".dvc" / "tmp" / "lock"), wait=True):
-        wait_for(lambda: finished(workspace) and not stages_at_work(workspace))
-        kill(psutil.Process(process.pid))
-        process.wait()
+    process, dvc = stopped_at_a_stages_end(workspace, command)
+    kill(dvc)
+    process.wait()
     assert kept.noted(workspace) == []
     done = run(workspace, *command)
     steps = read_json(workspace / BASE / "training.json")["history"][-1]["step"]
