@@ -41,9 +41,10 @@ def _acquire(file, path: Path, deadline: float) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() >= deadline:
+            # nobody: somebody only asked who holds it, or it was just let go
+            if time.monotonic() >= deadline and (who := holder(path)) is not None:
                 raise Held(
-                    f"{path.stem} is held by {holder(path)}; wait until that has ended, or stop it"
+                    f"{path.stem} is held by {who}; wait until that has ended, or stop it"
                 ) from None
             time.sleep(POLL_SECONDS)
 

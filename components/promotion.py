@@ -16,6 +16,7 @@ from components.releases import Release, line, rolled_back
 
 RELEASE = "kindling.release"  # the current release's number; `kindling.release.N` holds release N
 LEFT = "kindling.left"  # the numbers of the releases that rollbacks left
+WHY = "kindling.rollback"  # `kindling.rollback.N` holds why each rollback left release N
 
 
 class Releases:
@@ -53,8 +54,9 @@ class Releases:
         self._point(number, release)
         return number
 
-    def rollback(self, number: int | None = None) -> tuple[int, Release]:
-        """Go back to release `number`, or to the one that the current one followed.
+    def rollback(self, number: int | None = None, reason: str = "") -> tuple[int, Release]:
+        """Go back to release `number`, or to the one that the current one followed. reason: kept
+        with the one that is left, if there is any.
 
         Raises:
             RegistryError: there is no such release.
@@ -71,8 +73,14 @@ class Releases:
         if current:
             left = self._left() | line(known, current[0])
             self._tag(LEFT, json.dumps(sorted(left)))
+            if reason:
+                self._tag(f"{WHY}.{current[0]}", json.dumps([*self.left(current[0]), reason]))
         self._point(wanted, known[wanted])
         return wanted, known[wanted]
+
+    def left(self, number: int) -> list[str]:
+        """Why release `number` was left by rollbacks, as far as somebody said so."""
+        return json.loads(self._tags().get(f"{WHY}.{number}", "[]"))
 
     def rolled_back(self, adapter: str, version: int) -> int | None:
         """The release with this version that was rolled back; None where it was not."""

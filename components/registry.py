@@ -6,6 +6,7 @@ adapter's version refers to its base by version and hash and never holds a copy 
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
@@ -13,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from components.asking import ABSENT, NO_ALIAS, Asked, answer, asking
 from components.lineage import content_of, folder_hash, text_hash
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ CONTENT = "kindling.content"
 WORKSPACE = "kindling.workspace"
 DECISION = "kindling.decision"
 CODE = Path(__file__).parent
-ABSENT = "RESOURCE_DOES_NOT_EXIST"  # MLflow's code of an answer; other errors are none
-NO_ALIAS = "INVALID_PARAMETER_VALUE"  # of a model that has no such alias
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "pydantic", "ruamel.yaml", "jinja2")
 
 
@@ -34,19 +34,19 @@ class RegistryError(ValueError):
     """The registry lacks something or has it already; the message names the remedy."""
 
 
-class RegistryAway(OSError):
-    """The registry does not answer, which says nothing of what it holds."""
-
-
 class Registry:
-    """The registry at MLflow store `uri`, seen from the workspace called `workspace`."""
+    """The registry at MLflow store `uri`, seen from the workspace called `workspace`.
 
-    def __init__(self, uri: str, workspace: str) -> None:
+    copies: the folder for versions whose store is elsewhere; None makes a new copy each time.
+    """
+
+    def __init__(self, uri: str, workspace: str, copies: Path | None = None) -> None:
         from mlflow import MlflowClient
 
         self.uri = uri
         self.workspace = workspace
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self.copies = copies
+        self.client = Asked(MlflowClient(tracking_uri=uri, registry_uri=uri), uri)
 
     # -- versions ------------------------------------------------------------------------------
 
@@ -64,11 +64,16 @@ class Registry:
 
     def alias(self, name: str, alias: str) -> "ModelVersion | None":
         ask = self.client.get_model_version_by_alias
-        return _answer(lambda: ask(name, alias), ABSENT, NO_ALIAS)
+        return answer(lambda: ask(name, alias), ABSENT, NO_ALIAS)
 
     def tags(self, name: str) -> Mapping[str, str]:
         """The tags of model `name`; none where it is not registered."""
-        return _answer(lambda: self.client.get_registered_model(name).tags, ABSENT) or {}
+        return answer(lambda: self.client.get_registered_model(name).tags, ABSENT) or {}
+
+    def aliases(self, name: str) -> list[str]:
+        """All aliases of model `name`; none where it is not registered."""
+        ask = self.client.get_registered_model
+        return sorted(answer(lambda: ask(name).aliases, ABSENT) or {})
 
     def aliases_of(self, version: "ModelVersion") -> list[str]:
         """The aliases that point to `version`."""
@@ -81,10 +86,13 @@ class Registry:
         Raises:
             RegistryError: the bytes are not those that were registered.
         """
-        folder = self._files(name, version) / "model"
+        files = self._files(name, version)
+        folder = files / "model"
         stated = self.client.get_model_version(name, str(version)).tags.get(CONTENT)
         found = folder_hash(folder)
         if stated != found:
+            if self.copies and files.is_relative_to(self.copies):
+                shutil.rmtree(files.parent)  # the next one may be sound
             raise RegistryError(
                 f"{name} version {version} was altered: its content is {found[:12]}, registered "
                 f"was {str(stated)[:12]}; delete the version and run 'kindling register'"
@@ -100,8 +108,22 @@ class Registry:
 
         # not `models:/NAME/VERSION`: MLflow looks that up in the process's own registry
         place = self.client.get_model_version_download_uri(name, str(version))
-        found = download_artifacts(place, tracking_uri=self.uri, registry_uri=self.uri)
-        return Path(found) / "artifacts"
+        there = {"tracking_uri": self.uri, "registry_uri": self.uri}
+        if self.copies is None or place.startswith(("/", "file:")):
+            with asking(self.uri):
+                return Path(download_artifacts(place, **there)) / "artifacts"
+        content = self.client.get_model_version(name, str(version)).tags.get(CONTENT, "")
+        kept = self.copies / f"{name}-{version}-{content[:16]}"
+        if not kept.is_dir():
+            self.copies.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=self.copies) as temporary, asking(self.uri):
+                copy = download_artifacts(place, dst_path=str(Path(temporary, "copy")), **there)
+                try:
+                    os.replace(copy, kept)
+                except OSError:
+                    if not kept.is_dir():  # another process was first
+                        raise
+        return kept / "artifacts"
 
     def register_base(
         self, pipeline: str, folder: Path, run: Callable[[], str]
@@ -158,10 +180,11 @@ class Registry:
         import mlflow
 
         # MLflow keeps a folder's last name: make it speak
-        with TemporaryDirectory() as staged, self._fluent(run()):
+        with TemporaryDirectory() as staged, asking(self.uri), self._fluent(run()):
             parts = {"model": folder, **extra}
             for part, source in parts.items():
                 shutil.copytree(source, Path(staged, part))
+                _require_whole(source, Path(staged, part))
             info = mlflow.pyfunc.log_model(
                 name=name.replace(".", "-"),
                 python_model=str(code),
@@ -207,7 +230,7 @@ class Registry:
             if owner != self.workspace:
                 raise RegistryError(
                     f"{spoken} is registered by workspace '{owner}', this one is "
-                    f"'{self.workspace}'; rename the {block} in pipelines.yaml"
+                    f"'{self.workspace}'; rename the {block} in pipelines.yaml, or go there (-C)"
                 )
 
     # -- prompts -------------------------------------------------------------------------------
@@ -247,24 +270,22 @@ class Registry:
 
     def _prompts(self, name: str) -> list[Any]:
         """`prompt_versions`, some without their aliases."""
-        found = _answer(lambda: self.client.search_prompt_versions(name), ABSENT) or []
+        found = answer(lambda: self.client.search_prompt_versions(name), ABSENT) or []
         return sorted(found, key=lambda version: int(version.version))
 
 
-def _answer(ask: Callable[[], Any], *absent: str) -> Any:
-    """What the registry says to `ask`; None where that is one of the codes `absent`.
+def _require_whole(folder: Path, copy: Path) -> None:
+    """Refuse bytes that no stage made: they would be registered under the content of others.
 
     Raises:
-        RegistryAway: it says nothing.
+        RegistryError: the `copy` of `folder` does not hold what that folder's lineage says.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return ask()
-    except MlflowException as error:
-        if error.error_code in absent:
-            return None
-        raise RegistryAway(f"the registry does not answer: {error}") from error
+    stated, found = content_of(folder), folder_hash(copy)
+    if stated != found:
+        raise RegistryError(
+            f"{folder} was altered: its content is {found[:12]}, its lineage says {stated[:12]}; "
+            "'dvc checkout --force' restores it"
+        )
 
 
 def _version(library: str) -> str:

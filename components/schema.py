@@ -219,13 +219,13 @@ class Catalogue(Block):
         return name, seed
 
     def block(self, stage: str) -> dict[str, Any]:
-        """The part of the catalogue that `stage` reads, as plain JSON values."""
+        """The part of the catalogue that shapes what `stage` makes, as plain JSON values."""
         kind, name = stage.split("@")
         return BLOCKS.get(kind, _of_pipeline)(self, kind, name)
 
 
 def _of_adapter(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
-    return catalogue.adapters[name].model_dump(mode="json")
+    return catalogue.adapters[name].model_dump(mode="json", exclude=ASIDE)
 
 
 def _of_task(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
@@ -235,19 +235,25 @@ def _of_task(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
 
 
 def _of_dataset(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
-    return catalogue.datasets[name].model_dump(mode="json")
+    return catalogue.datasets[name].model_dump(mode="json", exclude=ASIDE)
 
 
 def _of_search(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
     entry = catalogue.entry(name)
     block = catalogue.comparisons[entry.comparison]
-    settings = {"adapter": entry.adapter.model_dump(mode="json"), "examples": entry.examples}
+    settings = {
+        "adapter": entry.adapter.model_dump(mode="json", exclude=ASIDE),
+        "examples": entry.examples,
+    }
     return {**settings, "budget": block.budget, "trials": block.trials}
 
 
 def _of_final(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
     entry, seed = catalogue.final(name)
-    settings = {"adapter": entry.adapter.model_dump(mode="json"), "examples": entry.examples}
+    settings = {
+        "adapter": entry.adapter.model_dump(mode="json", exclude=ASIDE),
+        "examples": entry.examples,
+    }
     return {**settings, "seed": seed}
 
 
@@ -269,10 +275,11 @@ def _of_comparison(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]
 
 
 def _of_pipeline(catalogue: Catalogue, kind: str, name: str) -> dict[str, Any]:
-    pipeline = catalogue.pipelines[name].model_dump(mode="json")
+    pipeline = catalogue.pipelines[name].model_dump(mode="json", exclude={"pretrain": ASIDE})
     return {key: pipeline[key] for key in PARTS.get(kind, ())}
 
 
+ASIDE = {"checkpoint_minutes", "on_change"}  # keys that shape no result
 PARTS = {
     "corpus": ("corpus",),
     "tokenizer": ("tokenizer",),

@@ -1,19 +1,16 @@
 """Looking after a workspace: `doctor` finds what is wrong, `status` says what is."""
 
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from components import locks
 from components.catalogue import Catalogue, load
 from components.lineage import content_of, folder_hash
-from flows import disk, expansion, graph
+from flows import disk, expansion, graph, ports
 
 TOP = Path(__file__).parents[1]  # the repository; what an installed package lacks is not there
 SERVING = 8000  # the default of `kindling serve`
@@ -91,26 +88,9 @@ def _ports(settings_file: Path) -> Iterator[Finding]:
             said = f"{settings_file} gives no ports; 'python -m infra.stack status' says why"
             yield False, "ports", said
     for port, name in wanted.items():
-        state = f"in use by {port_holder(port)}" if _taken(port) else "free"
+        free = ports.refusal("127.0.0.1", port) is None
+        state = "free" if free else f"in use by {ports.holder(port)}"
         yield True, f"port {port}", f"{state} ({name})"
-
-
-def _taken(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def port_holder(port: int) -> str:
-    """Who listens on `port`, as far as the system tells."""
-    try:
-        for connection in psutil.net_connections("tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
-            if listens and connection.pid:
-                command = " ".join(psutil.Process(connection.pid).cmdline())
-                return f"process {connection.pid} ({command[:120]})"
-    except psutil.Error:  # another user's, or it ended meanwhile
-        pass
-    return "another process"
 
 
 def _lock(workspace: Path) -> Finding:

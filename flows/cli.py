@@ -3,6 +3,8 @@
 import json
 import signal
 import sys
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,15 +25,26 @@ app.add_typer(cli_keys.app, name="keys")
 
 EXPECTED = (ValueError, OSError, RuntimeError)  # what a user can mend; anything else is a defect
 
+LONG = ("run", "evaluate", "join")  # they outlast an MLflow that is away for minutes
+
 NAMED = "Its name under 'pipelines' in pipelines.yaml."
 Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help=NAMED)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"kindling {metadata.version('kindling')}")
+        raise typer.Exit
 
 
 @app.callback()
 def workspace(
     context: typer.Context,
     directory: Annotated[Path, typer.Option("-C", help="The workspace to work in.")] = Path("."),
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it and end."),
+    ] = False,
 ) -> None:
     """Train a small language model, adapt it to tasks, judge, serve and trace the results.
 
@@ -42,6 +55,8 @@ def workspace(
         raise CatalogueError(f"-C {directory}: no such folder")
     if context.invoked_subcommand != "init":
         settings.apply(context.obj)
+    if context.invoked_subcommand not in LONG:
+        settings.make_haste()
 
 
 def _known(where: Path, pipeline: str) -> Any:
@@ -147,10 +162,12 @@ def serve(
 @app.command()
 def register(context: typer.Context, pipeline: Pipeline) -> None:
     """Register and judge what is made already, such as by a bare 'dvc repro'."""
+    from components import locks
     from flows.release import release
 
     _known(context.obj, pipeline)
-    told = release(context.obj, pipeline, None, print)
+    with locks.hold(context.obj / ".kindling" / "run.lock"):  # a run at work makes what it reads
+        told = release(context.obj, pipeline, None, print)
     if not told["registered"]:
         print("everything was registered already")
 
@@ -194,7 +211,9 @@ def evaluate(
     ] = None,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures to FILE as JSON too."),
+        typer.Option(
+            "--json", metavar="FILE", help="Write the figures to FILE as JSON too; -: print only."
+        ),
     ] = None,
 ) -> None:
     """Bring a pipeline's scores up to date; register and promote nothing."""
@@ -204,55 +223,25 @@ def evaluate(
 
     catalogue = _known(context.obj, pipeline)
     figures: dict[str, Any] = {}
+    only = json_file == Path("-")
+    say = partial(print, file=sys.stderr) if only else print
     if harness is None:
-        for name, one in evaluation.evaluate(context.obj, catalogue, pipeline, print):
+        for name, one in evaluation.evaluate(context.obj, catalogue, pipeline, say):
             figures[name] = one
             low, high = one["interval"]
-            print(f"{name}: {one['metric']} {one['score']:.3f} [{low:.3f}, {high:.3f}]")
+            say(f"{name}: {one['metric']} {one['score']:.3f} [{low:.3f}, {high:.3f}]")
     else:
-        figures.update(bridge.evaluate(context.obj, catalogue, pipeline, harness, print))
-        print(bridge.table(figures))
-    if json_file:
+        figures.update(bridge.evaluate(context.obj, catalogue, pipeline, harness, say))
+        say(bridge.table(figures))
+    if only:
+        print(json.dumps(figures, indent=1, ensure_ascii=False))
+    elif json_file:
         write_json(json_file, figures)
 
 
-@app.command()
-def trace(
-    context: typer.Context,
-    identity: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="ID",
-            help="An answer's id or fingerprint, a registered version, or an artifact folder.",
-        ),
-    ] = None,
-    changed: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="List the stages that a change of FILE would run again."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what made an answer, a version or a folder: data, settings, commits, runs."""
-    from flows import graph
-    from flows import trace as tracing
-
-    if not identity and not changed:
-        raise CatalogueError("give an ID, or --changed FILE; see 'kindling trace --help'")
-    told: dict[str, Any] = tracing.explain(context.obj, identity) if identity else {}
-    if changed:
-        told["changed"] = changed
-        told["rebuilt"] = graph.affected(context.obj, changed)
-    if as_json:
-        print(json.dumps(told, indent=1, ensure_ascii=False))
-        return
-    if identity:
-        print(tracing.text(told))
-    if changed:
-        print(f"a change of {changed} rebuilds:", *told["rebuilt"], sep="\n  ")
-
-
-for _command in (cli_care.status, cli_care.doctor, cli_care.clean, cli_ladder.analogy):
+for _command in (cli_care.trace, cli_care.status, cli_care.doctor, cli_care.clean):
     app.command()(_command)
+app.command()(cli_ladder.analogy)
 
 
 def _ended(number: int, _frame: Any) -> None:
@@ -267,6 +256,17 @@ def main() -> None:
         app()
     except EXPECTED as error:
         sys.exit(f"kindling: {error}")
+    except Exception as error:
+        from components.asking import public
+        from flows import tracking
+
+        if not tracking.is_stores(error):
+            raise
+        uri = public(settings.tracking_uri(Path.cwd()))  # which `apply` has set
+        sys.exit(
+            f"kindling: MLflow at {uri} does not answer: {error}; see that it runs and that "
+            "MLFLOW_TRACKING_URI is right, and run the same command again"
+        )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,10 @@ def import_data(
 
     kind, _, identifier = source.partition(":")
     if kind not in ("hub", "model") or not identifier:
-        raise ValueError(f"'{source}' names no source: write hub:OWNER/NAME or model:OWNER/NAME")
+        meant = "" if ":" in source else f"; did you mean model:{source} or hub:{source}?"
+        raise ValueError(
+            f"'{source}' names no source: write hub:OWNER/NAME or model:OWNER/NAME{meant}"
+        )
     if kind == "model" and configuration:
         raise ValueError(f"--config {configuration}: a model has no parts")
     out = context.obj / directory

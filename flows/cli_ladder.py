@@ -1,5 +1,6 @@
 """`kindling analogy`: sums of words, by the embeddings that the workspace's ladders trained."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,17 @@ def parse(terms: list[str]) -> list[tuple[int, str]]:
     return [(SIGNS[sign], word) for sign, word in zip(signs, words, strict=True)]
 
 
+def _without(recipe: Path) -> str:
+    """What to say of a workspace that has no word vectors. recipe: one that has."""
+    if not recipe.is_dir():  # as beside an installed package
+        return "this workspace has no ladder with a rung of family word2vec or glove"
+    place = os.path.relpath(recipe)
+    return (
+        f"this workspace has no ladder; 'kindling -C {place} run ladder' makes one, and 'kindling "
+        f"-C {place} analogy ...' asks it"
+    )
+
+
 def trained(where: Path, catalogue: Catalogue, rung: str | None, seed: int) -> dict[str, Path]:
     """The folders of the embeddings that are trained, by rung; of `rung` alone if it is named.
 
@@ -59,13 +71,15 @@ def trained(where: Path, catalogue: Catalogue, rung: str | None, seed: int) -> d
     from components.ladder.block import key
 
     known = [n for n, r in catalogue.rungs.items() if r.model.family in ("word2vec", "glove")]
+    if not known:
+        raise CatalogueError(_without(where / catalogue.root / "recipes" / "ladder_world"))
     if rung is not None and rung not in known:
         raise CatalogueError(f"no rung '{rung}' learns word vectors{suggestion(rung, known)}")
     names = [rung] if rung else known
     folders = {name: where / "artifacts" / "rungs" / key(name, seed) for name in names}
     found = {name: folder for name, folder in folders.items() if folder.is_dir()}
     if not found:
-        stage = f"embedding@{key(names[0], seed)}" if names else "embedding@RUNG-1"
+        stage = f"embedding@{key(names[0], seed)}"
         raise CatalogueError(
             f"no vectors are trained from seed {seed}; run 'dvc repro {stage}', or 'kindling run' "
             f"with one of the ladders: {', '.join(catalogue.ladders) or '(none)'}"

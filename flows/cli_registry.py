@@ -45,9 +45,12 @@ def rollback(
         int | None,
         typer.Argument(metavar="RELEASE", help="Its number. Default: the one before the current."),
     ] = None,
+    reason: Annotated[
+        str, typer.Option(help="Why; it is kept with the release that is left.")
+    ] = "",
 ) -> None:
     """Serve an earlier release again: base, adapters and prompts as one."""
     from flows import shelves
 
-    number, members = shelves.rollback(context.obj, pipeline, release)
+    number, members = shelves.rollback(context.obj, pipeline, release, reason)
     print(f"release {number} is current: base {members.base}, adapters {dict(members.adapters)}")

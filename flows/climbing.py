@@ -8,8 +8,6 @@ from components.ladder.ground import Ground
 from components.lineage import write_json
 from flows.work import Stage, Work
 
-# what a checkpoint of a rung depends on
-CODE = ("training", "models", "ladder", "tokens.py", "word_text.py")
 TORCH = ("torch", "transformers", "tokenizers")
 
 
@@ -93,7 +91,7 @@ def _speeds(work: Work) -> dict[str, float]:
 def _climbed(group: str, libraries: tuple[str, ...], measured: tuple[str, ...] = ()) -> dict:
     """The two stages of a group of rungs. measured: libraries of the measuring alone."""
     read = ("datasets/{corpus}", "datasets/{also}", "vocabularies/{vocabulary}")
-    train = Stage(partial(_rung, group), "rungs/{name}", read, libraries, code=CODE)
+    train = Stage(partial(_rung, group), "rungs/{name}", read, libraries, trains=True)
     measure = Stage(
         partial(_measure, group),
         "measures/{name}",

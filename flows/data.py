@@ -81,7 +81,14 @@ def _bring(workspace: Path, pointer: str) -> str:
         f"{pointer.removesuffix('.dvc')} is missing and could not be pulled "
         f"({done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'}); "
         f"add a remote that has it ('dvc remote add -d NAME URL') and run 'dvc pull {pointer}'"
+        f"{_read(workspace, pointer)}"
     )
+
+
+def _read(workspace: Path, pointer: str) -> str:
+    """Where to read of data that cannot be pulled, if there is such a file."""
+    note = Path(pointer).with_name("README.md")
+    return f"; {note} says where it comes from" if (workspace / note).is_file() else ""
 
 
 def version_of(workspace: Path, block: Dataset) -> dict[str, str]:

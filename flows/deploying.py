@@ -50,7 +50,7 @@ class Registered:
         """Raises:
         RegistryError: there is no such pipeline.
         """
-        known = load(workspace).pipelines
+        known = load(workspace, check_files=False).pipelines
         if pipeline not in known:
             raise RegistryError(f"no pipeline '{pipeline}'{suggestion(pipeline, known)}")
         self.workspace, self.pipeline, self.alias = workspace, pipeline, alias
@@ -72,11 +72,7 @@ class Registered:
             # nothing has passed a gate: the base alone is still worth talking to
             found = self.store.alias(f"{self.pipeline}.base", CANDIDATE)
         if found is None:
-            raise RegistryError(
-                f"the registry has no '{self.pipeline}.base' with alias '{self.alias}'; run "
-                f"'kindling register {self.pipeline}', or 'kindling run {self.pipeline}' if "
-                "nothing was made yet"
-            )
+            raise RegistryError(self._unknown())
         base, adapters, misfits = int(found.version), {}, {}
         for name in load(self.workspace, check_files=False).adapters_of(self.pipeline):
             version = self.store.alias(f"{self.pipeline}.{name}", self.alias)
@@ -90,6 +86,17 @@ class Registered:
                     f"version {base} is served; run 'kindling run {self.pipeline}'"
                 )
         return Pointed(base, adapters, misfits)
+
+    def _unknown(self) -> str:
+        """What to say of an alias that the base does not have."""
+        said = f"the registry has no '{self.pipeline}.base' with alias '{self.alias}'"
+        if aliases := self.store.aliases(f"{self.pipeline}.base"):
+            likely = suggestion(self.alias, aliases)
+            return f"{said}{likely}; 'kindling registry list' shows what its aliases point to"
+        return (
+            f"{said}; run 'kindling register {self.pipeline}', or 'kindling run {self.pipeline}' "
+            "if nothing was made yet"
+        )
 
     def look(self, now: Deployment) -> Deployment | None:
         """What to serve instead of `now`, loaded; None where there is nothing else."""
@@ -124,7 +131,7 @@ class Registered:
 
     def _engine(self, version: int) -> Engine:
         base = self.store.folder(f"{self.pipeline}.base", version)
-        return engine_of(base, serving=load(self.workspace).serving)
+        return engine_of(base, serving=load(self.workspace, check_files=False).serving)
 
     def _deployment(self, engine: Engine, pointed: Pointed) -> Deployment:
         names, refused = {}, dict(pointed.misfits)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-DVC = [sys.executable, "-m", "dvc"]
+# patient: else DVC gives up after three seconds, also on the result of a stage that has ended
+DVC = [sys.executable, "-m", "dvc", "--wait-for-lock"]
 TAIL_LINES = 25
 HINTS = (  # what DVC says after every stage, to whoever types commands one by one
     "Generating lock file",

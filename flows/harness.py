@@ -33,7 +33,7 @@ def evaluate(
     if importlib.util.find_spec("lm_eval") is None:
         raise ValueError(
             "lm-evaluation-harness is not installed; run "
-            "'pip install -c constraints.txt -e .[harness]'"
+            "pip install -c constraints.txt -e '.[harness]'"
         )
     from components.evaluation.harness import load_tasks
     from components.training import machine

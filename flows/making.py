@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from components import lineage, locks
 from components.catalogue import Catalogue, load
 from components.training.checkpoint import WORKED
-from flows import cluster, data, expansion, settings
+from flows import cluster, data, expansion, finished, settings
 from flows.places import pipeline_of, places
 from flows.stages import STAGES, Work
 from flows.versions import installed
@@ -41,16 +41,6 @@ class State:
     code: dict[str, str]
 
 
-def _origin(catalogue: Catalogue, stage: str, inputs: dict[str, str], versions: dict) -> str:
-    """The hash of what `stage` is made from and by, whatever it is called and asked to do."""
-    components = Path(lineage.__file__).parent
-    code = {}
-    for part in STAGES[stage.split("@")[0]].code:
-        files = sorted((components / part).rglob("*.py")) or [components / part]
-        code.update({str(f.relative_to(components)): lineage.file_hash(f) for f in files})
-    return lineage.value_hash([inputs, versions, code, catalogue.compute.threads_of(stage)])
-
-
 def _data(workspace: Path, catalogue: Catalogue, stage: str) -> dict[str, dict[str, str]]:
     """What a data set was read from, as DVC versions it, for its lineage."""
     kind, name = stage.split("@")
@@ -71,7 +61,8 @@ def run(workspace: Path, stage: str) -> None:
     cluster.require(catalogue.compute)
     output, _ = places(catalogue, stage)
     _settle(stage)
-    with locks.hold(workspace / ".kindling" / "locks" / stage, wait=LOCK_WAIT_SECONDS):
+    finished.drop_noted(workspace)
+    with locks.hold(finished.lock_of(workspace, stage), wait=LOCK_WAIT_SECONDS):
         begun = _state(workspace, catalogue, stage)
         _run_tracked(workspace, catalogue, stage, begun, output)
 
@@ -86,7 +77,7 @@ def _state(workspace: Path, catalogue: Catalogue, stage: str) -> State:
         "versions": installed(entry.libraries),
         **_data(workspace, catalogue, stage),
     }
-    threads = catalogue.compute.threads_of(stage) if entry.code else None
+    threads = catalogue.compute.threads_of(stage) if entry.trains else None
     root = workspace / catalogue.root
     code = {file: lineage.file_hash(root / file) for file in expansion.code_of(catalogue, stage)}
     return State(origin, threads, code)
@@ -105,10 +96,14 @@ def _require_unchanged(workspace: Path, begun: State) -> None:
         )
 
 
-def _marks(catalogue: Catalogue, stage: str, origin: dict) -> tuple[str, str]:
-    """Whose a checkpoint, and whose a trial of `stage` is."""
-    made_from = _origin(catalogue, stage, origin["inputs"], origin["versions"])
-    return lineage.value_hash([stage, origin["block"], made_from]), made_from
+def _marks(begun: State) -> tuple[str, str]:
+    """Whose a checkpoint, and whose a trial of a stage is: the latter's of all that it is made from
+    and by, whatever it is called and asked to do.
+    """
+    origin = begun.origin
+    made_from = [origin["inputs"], origin["versions"], begun.code, begun.threads]
+    trial = lineage.value_hash(made_from)
+    return lineage.value_hash([origin["stage"], origin["block"], trial]), trial
 
 
 def _settle(stage: str) -> None:
@@ -131,10 +126,11 @@ def _run_tracked(
     started = time.monotonic()
     mlflow = tracking.client(workspace)
     pipeline = pipeline_of(catalogue, stage)
-    origin, marks = begun.origin, _marks(catalogue, stage, begun.origin)
+    origin, marks = begun.origin, _marks(begun)
     run_id, told = tracking.open_stage_run(workspace, mlflow, stage, pipeline, marks[0])
     tracker = tracking.Tracker(mlflow, run_id, evidence.bar(stage), told)
-    checkpoints = checkpoints_of(workspace, stage)
+    checkpoints = finished.checkpoints_of(workspace, stage)
+    finished.forget(workspace, stage)
     with _ended(mlflow, tracker):
         out = _empty(workspace / ".kindling" / "work" / stage)
         name = stage.split("@")[1]
@@ -149,11 +145,10 @@ def _run_tracked(
         _require_unchanged(workspace, begun)
     if settings.parent_run() is None:
         evidence.tell_parent(mlflow, run_id, stage, figures)
-    tracking.run_note(workspace, stage).unlink(missing_ok=True)
-    shutil.rmtree(checkpoints, ignore_errors=True)
     about = {"run_id": run_id, "seconds": seconds, "content": content, "output": output}
     about[WORKED] = tracker.last.get(WORKED)  # unlike the stage's, of all tries and of no trials
     evidence.keep_result(workspace, stage, {**about, "figures": figures})
+    finished.keep(workspace, stage, output)
 
 
 @contextmanager
@@ -172,10 +167,6 @@ def _ended(mlflow: "MlflowClient", tracker: "Tracker") -> Iterator[None]:
             mlflow.set_terminated(tracker.run_id, "FAILED")
         raise
     mlflow.set_terminated(tracker.run_id, "FINISHED")
-
-
-def checkpoints_of(workspace: Path, stage: str) -> Path:
-    return workspace / ".kindling" / "checkpoints" / stage
 
 
 def _empty(folder: Path) -> Path:

@@ -6,7 +6,7 @@ from components.catalogue import load, suggestion
 from components.reporter import Silent
 from components.training import launch
 from flows import evidence, settings
-from flows.making import checkpoints_of
+from flows.finished import checkpoints_of
 
 
 class _Bar(Silent):

@@ -27,6 +27,7 @@ from flows import (
     evidence,
     expansion,
     expectations,
+    finished,
     forkserver,
     graph,
     leash,
@@ -86,6 +87,7 @@ def run_stage(
     before = evidence.last_run(workspace, stage), evidence.content(workspace, output)
     environment = settings.child_environment(above)
     graph.reproduce(workspace, stage, environment, get_run_logger().info, force)
+    finished.drop_noted(workspace, [stage])
     after = evidence.last_run(workspace, stage), evidence.content(workspace, output)
     return side_by_side.Outcome(*(a != b for a, b in zip(after, before, strict=True)))
 

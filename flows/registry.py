@@ -21,7 +21,8 @@ def workspace_name(workspace: Path) -> str:
 
 def registry(workspace: Path) -> Registry:
     tracking.client(workspace)  # makes the store's tables under a lock
-    return Registry(settings.tracking_uri(workspace), workspace_name(workspace))
+    copies = settings.home(workspace) / ".kindling" / "registry"
+    return Registry(settings.tracking_uri(workspace), workspace_name(workspace), copies)
 
 
 def require_names(workspace: Path, catalogue: Catalogue, pipeline: str) -> None:

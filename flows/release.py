@@ -85,6 +85,8 @@ class _Run:
         if self._parent is None:
             tags = {"kindling.pipeline": self._pipeline, "kindling.started_by": "register"}
             self._parent = tracking.start_parent(self._workspace, self._pipeline, tags)
+        elif not self._entered:  # the flow has ended it, and what is logged opens it again
+            tracking.note_parent(self._workspace, self._parent)
         self._entered = True
         return self._parent
 

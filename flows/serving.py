@@ -1,6 +1,5 @@
 """`kindling serve`: find what is to be served, in the registry or in folders, and start."""
 
-import socket
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from components.serving import keys as api_keys
 from components.serving import logs
 from components.serving.engine import BASE, RequestError
 from components.serving.limits import Serving
-from flows import settings
+from flows import ports, settings
 
 RETRY_SECONDS = 5.0  # when lineage that DVC keeps to itself is worth asking for again
 
@@ -57,6 +56,7 @@ def serve(
     _require_port(host, port)
     settings.make_haste()
     logs.install()  # adapters are loaded from here on, and what is wrong with them is logged
+    print("loading; the first time on a machine kernels are compiled, for a minute", flush=True)
     gateway, outlook, watcher = assemble(workspace, pipeline, alias, base, adapters, keys)
     _listen(gateway, outlook, watcher, host, port)
 
@@ -107,10 +107,9 @@ def _of_catalogue(workspace: Path) -> tuple[Serving, list[str], "Outlook"]:
     lineage = partial(_lineage, workspace)
     if not (workspace / FILE).is_file():
         return Serving(), [], Outlook({}, lineage)
-    catalogue = load(workspace)
+    catalogue = load(workspace, check_files=False)  # data that served models came from may be gone
     folders = {name: workspace / "artifacts" / name / "base" for name in catalogue.pipelines}
-    there = {n: folder for n, folder in folders.items() if (folder / "tokenizer.json").is_file()}
-    return catalogue.serving, list(catalogue.prompts), Outlook(there, lineage)
+    return catalogue.serving, list(catalogue.prompts), Outlook(folders, lineage)
 
 
 def _of_folders(
@@ -143,7 +142,9 @@ def _listen(
 
     def ready(bound: int) -> None:
         place = f"[{host}]" if ":" in host else host
-        print(f"serving {', '.join(deployment.models())} on http://{place}:{bound}", flush=True)
+        address = f"http://{place}:{bound}"
+        print(f"serving {', '.join(deployment.models())} on {address}", flush=True)
+        print(f"playground: {address}/playground", flush=True)
 
     if watcher:
         watcher.start()
@@ -191,10 +192,5 @@ def _without_key(host: str, file: Path) -> str:
 
 
 def _require_port(host: str, port: int) -> None:
-    try:
-        family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
-    except OSError as error:
-        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}; use --port") from None
+    if said := ports.refusal(host, port):
+        raise ServeError(f"cannot listen on {host}:{port}: {said}; use --port")

@@ -34,7 +34,7 @@ QUIET = {
 # seconds for Prefect's own server to come up: 20 are too few on a machine that is busy
 PATIENCE = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 
-# for a server, whose clients wait: MLflow's own seven tries at a registry that is away take minutes
+# where somebody waits: MLflow's own seven tries at a registry that is away take minutes
 HASTE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
@@ -77,6 +77,15 @@ def apply(workspace: Path, threads: int | None = None) -> None:
         os.environ["PATH"] = os.pathsep.join([binaries, path])
     if threads is not None:
         _bound(threads)
+
+
+def activation() -> str | None:
+    """The command after which a shell finds `kindling`; None where it does, or there is no such."""
+    script = Path(sys.prefix, "bin", "activate")
+    if os.environ.get("VIRTUAL_ENV") == sys.prefix or not script.is_file():
+        return None
+    inside = script.is_relative_to(Path.cwd())
+    return f"source {script.relative_to(Path.cwd()) if inside else script}"
 
 
 def make_haste() -> None:

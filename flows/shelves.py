@@ -45,6 +45,7 @@ def listing(workspace: Path) -> dict[str, Any]:
                     "prompts": dict(release.prompts),
                     "reason": release.reason,
                     "time": release.time,
+                    "left": releases.left(number),
                 }
                 for number, release in releases.all().items()
             },
@@ -78,6 +79,7 @@ def text(told: dict[str, Any]) -> str:
             lines.append(
                 f"{mark} {pipeline} release {number}: base {release['base']}, {members} "
                 f"({release['reason']}, {release['time']})"
+                + "".join(f"; rolled back: {reason}" for reason in release["left"])
             )
     return "\n".join(lines) or "nothing is registered; run 'kindling run PIPELINE'"
 
@@ -87,18 +89,22 @@ def _head(name: str, entry: dict[str, Any]) -> str:
     return f"{name}/{entry['version']}{marks}"
 
 
-def rollback(workspace: Path, pipeline: str, number: int | None) -> tuple[int, Release]:
+def rollback(
+    workspace: Path, pipeline: str, number: int | None, reason: str = ""
+) -> tuple[int, Release]:
     """Serve release `number` again, or the one before the current; return it.
 
     Raises:
         RegistryError: there is no such release, or no such pipeline.
     """
-    releases = Releases(registry(workspace), pipeline)
+    store = registry(workspace)
+    releases = Releases(store, pipeline)
     pipelines = load(workspace, check_files=False).pipelines
     if pipeline not in pipelines and not releases.all():
         raise RegistryError(f"no pipeline '{pipeline}'{suggestion(pipeline, pipelines)}")
+    store.require_own([f"{pipeline}.base"], [])
     with alone(workspace):
-        return releases.rollback(number)
+        return releases.rollback(number, reason)
 
 
 def _unregistered(workspace: Path, name: str) -> str:
@@ -107,7 +113,7 @@ def _unregistered(workspace: Path, name: str) -> str:
     known = [f"{p}.{a}" for p in catalogue.pipelines for a in catalogue.adapters_of(p)]
     if name in known:
         return f"nothing is registered yet; run 'kindling run {name.partition('.')[0]}'"
-    return f"no adapter is called so{suggestion(name, known)}"
+    return f"there is no such adapter{suggestion(name, known)}"
 
 
 def promote(workspace: Path, name: str, version: int, reason: str) -> str:
@@ -123,6 +129,7 @@ def promote(workspace: Path, name: str, version: int, reason: str) -> str:
         known = ", ".join(map(str, found))
         said = f"it has {known}" if found else _unregistered(workspace, name)
         raise RegistryError(f"{name} has no version {version}; {said}")
+    store.require_own([name], [])
     if "kindling.base" not in found[version].tags:
         raise RegistryError(f"{name} is a base; promote an adapter, which brings its base along")
     with alone(workspace):

@@ -206,8 +206,6 @@ _TORCH = ("torch", "transformers", "tokenizers")
 _PEFT = (*_TORCH, "peft")
 _JUDGED = (*_PEFT, "sacrebleu")
 _SCORES = ("scikit-learn", "sacrebleu")
-_TRAINING = ("training", "models", "adapters", "prompts.py", "tokens.py")
-_COMPARED = (*_TRAINING, "evaluation", "comparison")
 _OF_ADAPTER = ("{pipeline}/base", "tasks/{task}")
 _OF_REPORT = ("{name}/base", "{name}/evaluations/{each_adapter}", "{name}/controls/{each_adapter}")
 STAGES: dict[str, Stage] = {
@@ -219,13 +217,11 @@ STAGES: dict[str, Stage] = {
     "tokens": Stage(
         _tokens, "{name}/tokens", ("{name}/corpus", "{name}/tokenizer"), ("tokenizers",)
     ),
-    "base": Stage(
-        _base, "{name}/base", ("{name}/tokens", "{name}/tokenizer"), _TORCH, code=_TRAINING
-    ),
+    "base": Stage(_base, "{name}/base", ("{name}/tokens", "{name}/tokenizer"), _TORCH, trains=True),
     "language_model": Stage(
         _language_model, "{name}/evaluations/base", ("{name}/base", "{name}/corpus"), _TORCH
     ),
-    "adapter": Stage(_adapter, "{pipeline}/adapters/{name}", _OF_ADAPTER, _PEFT, code=_TRAINING),
+    "adapter": Stage(_adapter, "{pipeline}/adapters/{name}", _OF_ADAPTER, _PEFT, trains=True),
     "evaluation": Stage(
         _evaluation,
         "{pipeline}/evaluations/{name}",
@@ -237,20 +233,20 @@ STAGES: dict[str, Stage] = {
         "{pipeline}/controls/{name}",
         ("{pipeline}/adapters/{name}", "{pipeline}/evaluations/{name}", *_OF_ADAPTER),
         _JUDGED,
-        code=_TRAINING,
+        trains=True,
     ),
     "report": Stage(_report, "{name}/report", _OF_REPORT, ("sacrebleu",), gathers=True),
     "brought": Stage(_brought, "{name}/base", libraries=_TORCH),
     "brought_report": Stage(_report, "{name}/report", _OF_REPORT, ("sacrebleu",), gathers=True),
     "search": Stage(
-        _search, "comparisons/{comparison}/searches/{name}", _OF_ADAPTER, _JUDGED, code=_COMPARED
+        _search, "comparisons/{comparison}/searches/{name}", _OF_ADAPTER, _JUDGED, trains=True
     ),
     "final": Stage(
         _final,
         "comparisons/{comparison}/finals/{name}",
         ("comparisons/{comparison}/searches/{search}", *_OF_ADAPTER),
         _JUDGED,
-        code=_COMPARED,
+        trains=True,
     ),
     "comparison": Stage(
         _comparison,

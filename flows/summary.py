@@ -6,7 +6,7 @@ from typing import Any
 from components.catalogue import Catalogue
 from components.ladder.block import GROUPS
 from components.lineage import read_json
-from flows import evidence, expectations
+from flows import evidence, expectations, settings
 
 TOLD = {
     "dataset": ("train", "validation", "test"),
@@ -98,7 +98,9 @@ def _following(catalogue: Catalogue, pipeline: str) -> list[str]:
             "mlflow ui      # runs, plots",
             f"kindling trace {Path(book).parent}",
         ]
+    report = [f"open artifacts/{pipeline}/report/index.html"]
     return [
+        *(report if catalogue.adapters_of(pipeline) else []),
         f"kindling serve {pipeline}",
         "mlflow ui      # runs, plots, models",
         f"kindling trace artifacts/{pipeline}/base",
@@ -130,11 +132,11 @@ def text(outcome: dict[str, Any]) -> None:
         for row in outcome["scores"]:
             scores.add_row(row["adapter"], row["method"], score(row), row["decision"])
         console.print(scores)
-        console.print(f"report: artifacts/{outcome['pipeline']}/report/index.html")
     for one in outcome["expectations"]:
         console.print(expectations.sentence(one), markup=False, highlight=False, soft_wrap=True)
     console.print(f"{outcome['seconds']} s in all. Next:")
-    for line in outcome["next"]:
+    activation = settings.activation()
+    for line in [*([activation] if activation else []), *outcome["next"]]:
         console.print(f"  {line}", highlight=False)
 
 

@@ -7,6 +7,7 @@ run keeps its `lineage.json`, so an old answer stays explained.
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from components.catalogue import load, suggestion
@@ -48,7 +49,9 @@ class _Sources:
         for run in runs:
             kept = [entry.path for entry in self.mlflow.list_artifacts(run.info.run_id)]
             if LINEAGE in kept:
-                return read_json(Path(self.mlflow.download_artifacts(run.info.run_id, LINEAGE)))
+                with TemporaryDirectory() as folder:
+                    file = self.mlflow.download_artifacts(run.info.run_id, LINEAGE, folder)
+                    return read_json(Path(file))
         return None
 
 

@@ -44,6 +44,13 @@ def client(workspace: Path) -> "MlflowClient":
         return MlflowClient(tracking_uri=uri, registry_uri=uri)  # the first one makes the tables
 
 
+def is_stores(error: Exception) -> bool:
+    """Whether `error` is one of MLflow's store."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException)
+
+
 def experiment(mlflow: "MlflowClient", workspace: Path, name: str) -> str:
     """The id of experiment `name`, created with its artifacts beside the store."""
     found = mlflow.get_experiment_by_name(name)
@@ -81,8 +88,13 @@ def start_parent(workspace: Path, pipeline: str, tags: Mapping[str, str]) -> str
     name = f"{pipeline} {time.strftime('%Y-%m-%d %H:%M:%S')}"
     said = _tags(f"kindling run {pipeline}", tags)
     run_id = mlflow.create_run(where, run_name=name, tags=said).info.run_id
-    _write_note(run_note(workspace, run_id), {"run_id": run_id})
+    note_parent(workspace, run_id)
     return run_id
+
+
+def note_parent(workspace: Path, run_id: str) -> None:
+    """Let a pipeline's own run be ended by others if this process is lost while it is open."""
+    _write_note(run_note(workspace, run_id), {"run_id": run_id})
 
 
 def end_parent(workspace: Path, mlflow: "MlflowClient", run_id: str, status: str) -> None:
@@ -96,10 +108,10 @@ def parent_of_dvc(workspace: Path, mlflow: "MlflowClient", pipeline: str) -> str
     It is created finished, for nobody would end it if DVC were killed; MLflow lets children and
     metrics be added all the same.
     """
-    masters = [p for p in psutil.Process().parents() if "dvc" in " ".join(p.cmdline()[:3])]
-    if not masters or not settings.dvc_started_us():
+    masters = filter(_is_dvc, psutil.Process().parents() if settings.dvc_started_us() else [])
+    if (master := next(masters, None)) is None:
         return None
-    mark = f"{masters[0].pid}-{masters[0].create_time():.2f}"
+    mark = f"{master.pid}-{master.create_time():.2f}"
     note = workspace / ".kindling" / "parents" / f"{pipeline}.json"
     note.parent.mkdir(parents=True, exist_ok=True)
     with hold(note.with_suffix(".lock"), wait=60):
@@ -110,6 +122,12 @@ def parent_of_dvc(workspace: Path, mlflow: "MlflowClient", pipeline: str) -> str
         end_parent(workspace, mlflow, run, "FINISHED")
         write_json(note, {"dvc": mark, "run_id": run})
         return run
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):  # such as another user's, which may not be looked at
+        return "dvc" in " ".join(process.cmdline()[:3])
+    return False
 
 
 def log(

@@ -38,13 +38,13 @@ class Stage:
     """run: the work. output, inputs: artifact folders, `{name}`, `{pipeline}`, `{task}`,
     `{dataset}` and `{corpus}` standing for those of the block, `{each_task}`, `{each_adapter}`,
     `{each_final}`, `{each_training}` and `{each_vocabulary}` for all of a pipeline's, comparison's
-    or ladder's. libraries: those whose version shapes the result. code: what a checkpoint depends
-    on, below `components/`. gathers: it reads whatever the other stages of its pipeline made.
+    or ladder's. libraries: those whose version shapes the result. trains: the number of threads
+    shapes its last bits. gathers: it reads whatever the other stages of its pipeline made.
     """
 
     run: Callable[[Work], dict[str, float]]
     output: str
     inputs: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
+    trains: bool = False
     gathers: bool = False

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from flows import expansion, graph, settings
 TEMPLATE = Path(__file__).parent / "template"
 TEMPLATE_PIPELINE = "quickstart"  # what the template calls its pipeline and its deployment
 CODE = Path(lineage.__file__).resolve().parents[1]  # where the packages stand
-IGNORED = "artifacts/\n.kindling/\n.prefect/\nmlflow.db*\nmlruns/\nfingerprints/\nfeedback/\n"
+SHARED = (".kindling/", ".prefect/", "mlflow.db*", "mlruns/")  # by a repository's workspaces
+IGNORED = "\n".join(["artifacts/", *SHARED, "fingerprints/", "feedback/", ""])
 YAML_WORDS = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")  # not read as text
 
 
@@ -22,7 +24,7 @@ class InitError(ValueError):
     """The folder cannot become a workspace."""
 
 
-def make(directory: Path) -> str:
+def make(directory: Path, say: Callable[[str], None] = print) -> str:
     """Make `directory` a workspace with the template's catalogue, under git and DVC.
 
     Inside kindling's repository it shares graph and cache with the other workspaces. Returns its
@@ -50,6 +52,7 @@ def make(directory: Path) -> str:
     (where / ".gitignore").write_text(IGNORED, encoding="utf-8")
     expansion.link(where, CODE)
     _put_under_version_control(where)
+    _ignore_shared(settings.home(where), say)
     if inside:
         graph.call(where, "cache", "dir", os.path.relpath(CODE / ".dvc" / "cache", where))
     assert load(where), FILE
@@ -82,6 +85,18 @@ def _put_under_version_control(where: Path) -> None:
     if inside.returncode != 0:
         subprocess.run(["git", "init", "-q", str(where)], check=True)
     graph.ensure_repository(where)
+
+
+def _ignore_shared(top: Path, say: Callable[[str], None]) -> None:
+    """Let git overlook what all workspaces of the repository at `top` keep there."""
+    file = top / ".gitignore"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    known = {line.strip().lstrip("/") for line in text.splitlines()}
+    missing = [f"/{name}" for name in SHARED if name not in known]
+    if missing:
+        begun = f"{text.rstrip()}\n" if text.strip() else ""
+        file.write_text(begun + "\n".join([*missing, ""]), encoding="utf-8")
+        say(f"{file} now ignores {', '.join(missing)}, which workspaces keep there")
 
 
 def workspaces(workspace: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """Background processes: each in a session of its own, with a pid file and a log."""
 
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -121,17 +120,6 @@ def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None
             process.send_signal(number)
         except psutil.NoSuchProcess:
             continue
-
-
-def port_free(host: str, port: int) -> bool:
-    """Whether a server could listen on `host`:`port`."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 def wait_for(service: Service, healthy, seconds: float) -> None:

@@ -18,11 +18,11 @@ import typer
 
 from components import locks
 from components.catalogue import load as load_catalogue
+from flows import ports
 from flows import settings as project
-from flows.care import port_holder
 from infra import deployments
 from infra.config import DEFAULT, Settings, load
-from infra.processes import Service, StackError, port_free, wait_for
+from infra.processes import Service, StackError, wait_for
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 WORKER = "kindling-local"
@@ -154,12 +154,12 @@ class Stack:
                 f"MLFLOW_TRACKING_URI is {store}, a server already; unset it, or do without a stack"
             )
         for service in missing:
-            if service.port and not port_free(self.settings.host, service.port):
+            if service.port and ports.refusal(self.settings.host, service.port):
                 ours = "run 'python -m infra.stack stop' first"
                 theirs = "end that, or set another port"
                 raise StackError(
                     f"port {service.port} ({service.key} in the settings) is taken by "
-                    f"{port_holder(service.port)}; {ours if service.members() else theirs}"
+                    f"{ports.holder(service.port)}; {ours if service.members() else theirs}"
                 )
 
     def _start(self, missing: list[Service], say: Callable[[str], None]) -> None:

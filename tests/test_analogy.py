@@ -66,6 +66,13 @@ def test_what_cannot_be_answered_is_refused_with_what_to_do(workspace: Path):
     assert "from seed 2" in str(run(workspace, "king", "--seed", "2").exception)
 
 
+def test_a_workspace_without_a_ladder_says_where_one_is():
+    """It named a stage 'embedding@RUNG-1' that no workspace has."""
+    said = str(run(ROOT, "king").exception)
+    assert said.startswith("this workspace has no ladder; 'kindling -C ")
+    assert "recipes/ladder_world run ladder' makes one" in said
+
+
 def test_the_sum_is_of_vectors_at_length_1():
     terms = parse(["KING", "-", "man", "+", "woman"])
     unit = MATRIX / np.linalg.norm(MATRIX, axis=1, keepdims=True)

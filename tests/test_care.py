@@ -1,15 +1,17 @@
 """What `kindling doctor` and `kindling status` say of a workspace."""
 
+import hashlib
 import os
 import socket
+import subprocess
 from contextlib import ExitStack
 from importlib import metadata
 from types import SimpleNamespace
 
 import pytest
 
-from components.locks import hold
-from flows import care, cleaning, graph, registry, tracking
+from components.locks import Held, hold
+from flows import care, cleaning, finished, graph, registry, tracking
 from flows.versions import pinned
 from infra.config import DEFAULT, load
 
@@ -103,8 +105,7 @@ def test_what_begins_while_clean_asks_keeps_its_folders(tmp_path, monkeypatch):
     stage lost its second folder, and a release what it judged anew under the registry's lock.
     """
     monkeypatch.setattr(cleaning, "forget", lambda *_: None)
-    monkeypatch.setattr(cleaning, "_mates", lambda _: [])
-    monkeypatch.setattr(graph, "call", lambda *_: "")
+    monkeypatch.setattr(cleaning, "collect", lambda _: "")
     state = tmp_path / ".kindling"
     busy = ("checkpoints/base@b", "work/base@b", "work/random@b.adapter", "rejudged/b", "trials/b")
     names = ("checkpoints/base@a", "trials/a", *busy)
@@ -130,6 +131,66 @@ def test_what_begins_while_clean_asks_keeps_its_folders(tmp_path, monkeypatch):
     assert left == ["lock"], "who waits for it must meet the next one there"
     cleaning.clean(tmp_path, listed(), [])
     assert listed() == []
+
+
+def test_clean_spares_checkpoints_from_which_a_stage_goes_on(tmp_path, monkeypatch):
+    """Told to run it on a full disk, and then the same command, one began anew."""
+    monkeypatch.setattr(cleaning, "forget", lambda *_: None)
+    monkeypatch.setattr(cleaning, "collect", lambda _: "")
+    monkeypatch.setattr(tracking, "end_all_lost", lambda _: None)
+    place = finished.checkpoints_of(tmp_path, "base@a")
+    place.mkdir(parents=True)
+    (place / "step.pt").touch()
+    note = tracking.run_note(tmp_path, "base@a")
+    tracking._write_note(note, {"run_id": "r"})
+    assert not any(cleaning.leftovers(tmp_path).values())
+    assert cleaning.interrupted(tmp_path) == [place]
+    monkeypatch.setattr(finished, "noted", lambda _: ["base@a"])
+    assert cleaning.interrupted(tmp_path) == []
+    assert place in [path for found in cleaning.leftovers(tmp_path).values() for path in found]
+    cleaning.clean(tmp_path, [place], [])
+    assert not place.exists() and not note.exists()
+
+
+def test_clean_keeps_each_version_of_the_data_that_a_commit_or_a_run_names(tiny_workspace):
+    """With `on_change: version` the one before was in the cache alone."""
+    data = tiny_workspace / "data"
+    graph.call(tiny_workspace, "config", "core.autostage", "false")
+
+    def version(text: str) -> str:
+        (data / "tales.txt").write_text(text, encoding="utf-8")
+        graph.call(tiny_workspace, "add", "-q", "data/tales.txt")
+        return hashlib.md5(text.encode()).hexdigest()
+
+    digests = [version("in a commit")]
+    for command in (["add", "-f", "data/tales.txt.dvc"], ["commit", "-qm", "data"]):
+        named = ["-c", "user.name=a", "-c", "user.email=a"]
+        subprocess.run(["git", *named, *command], cwd=tiny_workspace, check=True)
+    digests.append(version("in a run"))
+    mlflow = tracking.client(tiny_workspace)
+    run_id = tracking.start_parent(tiny_workspace, "quickstart", {})
+    tracking.log_datasets(mlflow, run_id, {"data/tales.txt": digests[1]})
+    digests += [version("nowhere"), version("in the pointer")]
+
+    def held() -> list[bool]:
+        cache = tiny_workspace / ".dvc" / "cache" / "files" / "md5"
+        return [(cache / digest[:2] / digest[2:]).is_file() for digest in digests]
+
+    assert all(held()) and "1 " in cleaning.collect(tiny_workspace, dry=True) and all(held())
+    cleaning.collect(tiny_workspace)
+    assert held() == [True, True, False, True]
+
+
+def test_clean_waits_for_no_run_in_another_workspace_of_the_cache(tmp_path, monkeypatch):
+    """It deleted from the shared cache what that was about to use."""
+    monkeypatch.setattr(cleaning, "collect", lambda _: "")
+    mate = tmp_path / "mate"
+    monkeypatch.setattr(cleaning, "workspaces", lambda _: [tmp_path, mate])
+    with (
+        hold(mate / ".kindling" / "run.lock"),
+        pytest.raises(Held, match="run is held by process"),
+    ):
+        cleaning.clean(tmp_path, [], [])
 
 
 def test_runs_are_forgotten_in_parts_that_an_argument_holds(tmp_path, monkeypatch):

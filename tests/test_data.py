@@ -53,7 +53,10 @@ def test_missing_data_is_brought(versioned, cache, action):
 def test_data_that_no_remote_has_is_told_with_the_command_that_brings_it(versioned):
     lose(versioned, cache=True)
     call(versioned, "remote", "remove", "store")
-    with pytest.raises(data.DataError, match=r"dvc pull data/reviews\.jsonl\.dvc"):
+    with pytest.raises(data.DataError, match=r"dvc pull data/reviews\.jsonl\.dvc'$"):
+        check(versioned)
+    (versioned / "data" / "README.md").write_text("from there", encoding="utf-8")
+    with pytest.raises(data.DataError, match=r"; data/README\.md says where it comes from$"):
         check(versioned)
 
 

@@ -11,9 +11,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
+from components.asking import Asked, RegistryAway
 from components.lineage import write_json
 from components.promotion import Releases
-from components.registry import CHAMPION, Registry, RegistryAway, RegistryError
+from components.registry import CHAMPION, CONTENT, Registry, RegistryError
 from components.serving.deployment import Current
 from components.serving.engine import RequestError
 from components.serving.limits import Serving
@@ -58,6 +59,10 @@ class Client:
         self._require(name)
         return [SimpleNamespace(version="1")]
 
+    def search_model_versions(self, wanted: str) -> list[SimpleNamespace]:
+        self._require(wanted.split("'")[1])
+        return []
+
     def get_prompt_version(self, name: str, version: str) -> SimpleNamespace:
         return SimpleNamespace(version="1", template=self.wording, aliases=[CHAMPION])
 
@@ -75,7 +80,7 @@ def client() -> Client:
 def store(client, folders, tmp_path, monkeypatch) -> Registry:
     """A registry of that client, whose versions are tiny folders."""
     found = Registry.__new__(Registry)
-    found.client = client
+    found.client = Asked(client, "http://me:secret@store")
     monkeypatch.setattr(found, "folder", lambda name, version: folders[name.split(".")[1]], False)
     monkeypatch.setattr(found, "records", lambda name, version: tmp_path, raising=False)
     return found
@@ -111,14 +116,58 @@ def test_a_registry_that_is_away_is_not_an_empty_one(store, client):
     assert store.alias("tiny.lora", CHAMPION).version == "1"
     assert store.alias("tiny.nothing", CHAMPION) is None
     assert Releases(store, "tiny").current() is None
-    client.away = {"tiny.lora", "tiny.base", "ask"}
+    client.away = {"tiny.lora", "tiny.base", "tiny.base/1", "ask"}
     for ask in (
         lambda: store.alias("tiny.lora", CHAMPION),
         lambda: Releases(store, "tiny").current(),
         lambda: store.prompt_versions("ask"),
+        lambda: store.versions("tiny.base"),
+        lambda: store.client.get_model_version("tiny.base", "1"),
     ):
-        with pytest.raises(RegistryAway, match="does not answer: database is locked"):
+        said = "registry at http://store does not answer: database is locked; .* run the same"
+        with pytest.raises(RegistryAway, match=said):
             ask()
+
+
+def test_an_alias_that_is_none_is_answered_with_those_there_are(source, client, monkeypatch):
+    source.alias, client.adapters = "champoin", {}
+    known = SimpleNamespace(aliases={"champion": 1, "candidate": 2})
+    change = monkeypatch.setattr
+    change(
+        client, "get_model_version_by_alias", lambda *_: client.get_registered_model("tiny.none")
+    )
+    with pytest.raises(RegistryError, match="run 'kindling register tiny'"):
+        source.pointed()
+    change(client, "get_registered_model", lambda name: known)
+    change(source.store, "alias", lambda *_: None)
+    with pytest.raises(
+        RegistryError, match=r"did you mean 'champion'\? known: candidate, champion"
+    ):
+        source.pointed()
+
+
+def test_a_version_of_a_store_elsewhere_is_fetched_once(client, tmp_path, monkeypatch):
+    """Each look at a moved alias left two more copies in the system's temporary folder."""
+    content, fetched = "c" * 64, []
+    monkeypatch.setattr(client, "get_model_version_download_uri", lambda *_: "s3://b/1", False)
+    about = SimpleNamespace(tags={CONTENT: content})
+    monkeypatch.setattr(client, "get_model_version", lambda *_: about)
+
+    def download(place: str, dst_path: str, **_) -> str:
+        fetched.append(place)
+        (Path(dst_path) / "artifacts" / "model").mkdir(parents=True)
+        return dst_path
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", download)
+    store = Registry.__new__(Registry)
+    store.uri, store.client, store.copies = "http://store", client, tmp_path / "copies"
+    found = [store.records("tiny.lora", 1), store.records("tiny.lora", 1)]
+    assert len(set(found)) == 1 and len(fetched) == 1
+    assert [path.name for path in store.copies.iterdir()] == [f"tiny.lora-1-{content[:16]}"]
+    with pytest.raises(RegistryError, match="was altered"):
+        store.folder("tiny.lora", 1)
+    store.records("tiny.lora", 1)
+    assert len(fetched) == 2, "what was not fetched whole is not fetched again"
 
 
 def test_templates_that_were_read_stay_while_the_registry_is_away(store, client, monkeypatch):
@@ -222,7 +271,8 @@ def test_an_adapter_that_could_not_be_had_is_tried_again(source, client, store, 
 
     monkeypatch.setattr(store, "folder", altered)
     now = source.look(now)
-    assert now.refused == {"lora": "database is locked", "ia3": "tiny.ia3 version 2 was altered"}
+    assert "does not answer: database is locked" in now.refused["lora"]
+    assert now.refused["ia3"] == "tiny.ia3 version 2 was altered"
     assert source.look(now) is None  # as before
     client.away = set()
     now = source.look(now)

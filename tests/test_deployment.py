@@ -13,9 +13,10 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from flows import ports
 from infra import deployments
 from infra.config import DEFAULT, SettingsError, load
-from infra.processes import Service, StackError, port_free
+from infra.processes import Service, StackError
 from infra.processes import wait_for as wait_for_service
 from infra.stack import Stack
 from tests.conftest import ROOT, isolate, keep_one_adapter, make_workspace
@@ -213,7 +214,7 @@ def test_engine_and_worker_killed_then_start_and_stop(up):
     stopped = command(up, "stop")
     assert "ended runs that were at work: 1" in stopped.stdout, stopped.stdout + stopped.stderr
     assert not [p for service in up.services for p in service.members()]
-    assert all(port_free(up.settings.host, service.port) for service in up.services[:2])
+    assert not any(ports.refusal(up.settings.host, s.port) for s in up.services[:2])
     assert command(up, "stop").stdout.strip() == "the stack is not up"
 
 

@@ -54,6 +54,8 @@ def test_a_taken_folder_and_an_unknown_set_are_refused(hub, tmp_path):
 
 def test_another_source_is_refused(tiny_workspace):
     done = CliRunner().invoke(app, ["-C", str(tiny_workspace), "data", "import", "s3:x", "data/x"])
+    named = CliRunner().invoke(app, ["-C", str(tiny_workspace), "data", "import", "gpt2", "x"])
+    assert "did you mean model:gpt2 or hub:gpt2?" in str(named.exception)
     assert done.exit_code != 0 and "names no source" in str(done.exception)
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from dvc.lock import make_lock
 
-from components.lineage import content_of
+from components.lineage import content_of, read_json
+from flows import finished as kept
+from flows import graph
 from tests.conftest import isolate, keep_one_adapter, make_workspace
 
 pytestmark = pytest.mark.slow
@@ -155,6 +158,54 @@ def test_a_flow_killed_or_interrupted_then_the_same_command(workspace, prepared,
     _, runs = runs_of(workspace, "base@quickstart")
     assert [r.info.status for r in runs] == ["FINISHED"]
     assert "RUNNING" not in states(workspace), "a lost run runs for ever"
+
+
+def finished(workspace: Path) -> list[Path]:
+    return list((workspace / ".kindling" / "finished").glob("*.json"))
+
+
+def stopped_at_a_stages_end(
+    workspace: Path, command: list[str]
+) -> tuple[subprocess.Popen, psutil.Process]:
+    """DVC as it was before the stage ended, which it does not know yet."""
+    process = subprocess.Popen(command, cwd=workspace, stdout=subprocess.DEVNULL)
+    dvc = psutil.Process(process.pid)
+    wait_for(lambda: (workspace / ".kindling" / "work" / "base@quickstart").exists())
+    dvc.suspend()
+    wait_for(lambda: finished(workspace) and not stages_at_work(workspace), seconds=300)
+    return process, dvc
+
+
+def test_a_busy_dvc_costs_no_finished_training(workspace, prepared):
+    """DVC gave up after three seconds at the stage's end, and the next try deleted its result."""
+    command = [*DVC[:-1], "--wait-for-lock", "repro", "--single-item", "base@quickstart"]
+    assert command[: len(graph.DVC)] == graph.DVC
+    process, dvc = stopped_at_a_stages_end(workspace, command)
+    with make_lock(str(workspace / ".dvc" / "tmp" / "lock"), wait=True):
+        dvc.resume()
+        time.sleep(10)
+        assert process.poll() is None
+    assert process.wait(timeout=60) == 0
+    assert content_of(workspace / BASE) == prepared[1]
+    assert graph.stale(workspace).get("base@quickstart") is None
+
+
+def test_killed_before_it_notes_a_result_dvc_has_it_again_in_seconds(workspace, prepared):
+    command = [*DVC, "--single-item", "base@quickstart"]
+    process, dvc = stopped_at_a_stages_end(workspace, command)
+    kill(dvc)
+    process.wait()
+    assert kept.noted(workspace) == []
+    done = run(workspace, *command)
+    steps = read_json(workspace / BASE / "training.json")["history"][-1]["step"]
+    assert f"resumed at step {steps}" in done.stdout
+    assert content_of(workspace / BASE) == prepared[1]
+    _, runs = runs_of(workspace, "base@quickstart")
+    assert [r.info.status for r in runs] == ["FINISHED"]
+    checkpoints = workspace / ".kindling" / "checkpoints" / "base@quickstart"
+    assert kept.noted(workspace) == ["base@quickstart"] and list(checkpoints.glob("step-*.pt"))
+    kept.drop_noted(workspace)
+    assert not checkpoints.exists() and not finished(workspace)
 
 
 def test_two_at_once_do_not_mix(workspace, prepared):

@@ -104,6 +104,16 @@ def test_a_key_is_kept_as_its_hash_and_ends_when_revoked(tmp_path):
     text = (tmp_path / FILE).read_text(encoding="utf-8")
     assert made not in text and made.removeprefix("kd-") not in text
     assert (tmp_path / FILE).stat().st_mode & 0o077 == 0
+    renamed = os.replace
+
+    def replace(made: Path, place: Path) -> None:
+        assert made.stat().st_mode & 0o077 == 0, "others may read it for a moment"
+        renamed(made, place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        keys.add("another", None, None)
+    keys.revoke("another")
     reader = Keys(tmp_path / FILE)  # as the server, which another process changes the file under
     assert reader.find(made).name == "alice" and reader.find(made + "x") is None
     with pytest.raises(KeyFileError, match="there is a key 'alice'; revoke it first"):
@@ -213,6 +223,9 @@ def test_a_key_has_a_rate_of_its_own(gateway, address):
     refused = ask(address, key=slow)
     assert 1 <= int(refused.headers["retry-after"]) <= 30
     assert refused.json()["error"]["code"] == "rate_limited"
+    headers, place = {"Authorization": f"Bearer {slow}"}, f"{address}/v1/inspect/neighbours/base"
+    assert httpx.get(place, headers=headers).status_code == 429, "a look inside is work as well"
+    assert httpx.get(f"{address}/v1/models", headers=headers).status_code == 200
     assert ask(address, key=fast, max_tokens=1).status_code == 200
 
 
@@ -301,13 +314,14 @@ def test_the_command_says_where_it_listens_and_which_adapters_it_refused(folders
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        said = {"serving": "", "dead: ": ""}
+        said = {"serving": "", "playground: ": "", "dead: ": ""}
         for line in process.stdout:
             said |= {word: line for word in said if word in line}
             if all(said.values()):
                 break
         address = said["serving"].split(" on ")[1].strip()
         assert httpx.get(f"{address}/health").json()["status"] == "ok"
+        assert said["playground: "].strip().endswith(f"{address}/playground")
         assert "changes nothing" in said["dead: "]
     finally:
         process.kill()

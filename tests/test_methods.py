@@ -247,6 +247,7 @@ def test_a_method_keeps_its_promises(folders, data, tmp_path, name):
         torch.testing.assert_close(said(merged), trained, atol=5e-5, rtol=1e-4)
 
     kept = Checkpoints(tmp_path / "kept", "x")
+    kept.newest().unlink()  # of the last step
     assert kept.latest()[0] == 3
     Fitting(method, block, llama.load(folders["base"]), data, data.rows[:8]).train(
         kept, Silent(), again

@@ -3,15 +3,16 @@
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 
 import httpx
 import pytest
 import torch
 
 from components.adapters import load_adapter
+from components.lineage import read_json, write_json
 from components.models import llama
-from components.serving import inside
+from components.serving import inside, tokenizing
+from components.serving.engine import RequestError
 from components.serving.inspection import PAGE, Outlook
 from tests.serving import listening, make_gateway
 
@@ -79,16 +80,49 @@ def test_a_model_is_opened_once_for_all_who_ask_at_once(monkeypatch):
     """Each of them loaded a copy of the base."""
     opened, about = [], {"path": "base", "method": None, "content": "c"}
 
-    @lru_cache
     def open_slowly(*asked):
         opened.append(asked)
         time.sleep(0.2)
         return None, None
 
     monkeypatch.setattr(inside, "_opened", open_slowly)
+    monkeypatch.setattr(inside, "MODELS", inside._Models())
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: inside.Inside("base", about, about), range(4)))
+        list(pool.map(lambda _: inside.Inside("base", about, about, 1), range(4)))
     assert len(opened) == 1
+
+
+def test_open_models_take_no_more_than_is_granted(folders, monkeypatch):
+    """Any key could have two whole models opened beside the engine's, of whatever size."""
+    monkeypatch.setattr(inside, "_opened", lambda *asked: asked)
+    base, models = folders["base"], inside._Models()
+    model = llama.load(base)
+    size = inside._bytes(base)
+    held = {p.data_ptr(): p.numel() * p.element_size() for p in model.parameters()}
+    assert size == sum(held.values())
+    with pytest.raises(RequestError, match=r"serving\.inspect_bytes"):
+        models.get(base, None, "a", size - 1)
+    for content, room, left in (("a", size, 1), ("b", size, 1), ("c", 2 * size, 2), ("d", size, 1)):
+        models.get(base, None, content, room)
+        assert len(models._open) == left
+    assert next(iter(models._open))[2] == "d"
+
+
+def test_a_tokenizer_is_that_of_its_folder_now(folders, tmp_path):
+    """The first one was kept for ever, and one that was being made anew failed the whole list."""
+    place = {"mine": tmp_path / "mine", "other": folders["tokenizer"]}
+    shutil.copytree(folders["tokenizer"], place["mine"])
+    before = tokenizing.tokenize(place, None, "the film", 99)
+    tokens = read_json(place["mine"] / tokenizing.FILE)
+    tokens["pre_tokenizer"], tokens["normalizer"] = None, {"type": "Lowercase"}
+    tokens["model"]["merges"] = []
+    write_json(place["mine"] / tokenizing.FILE, tokens)
+    assert tokenizing.tokenize(place, None, "the film", 99) != before
+    shutil.rmtree(place["mine"])
+    assert [one["id"] for one in tokenizing.described(place)] == ["other"]
+    with pytest.raises(RequestError, match="not there at the moment"):
+        tokenizing.tokenize(place, "mine", "the film", 99)
+    assert not tokenizing.there(place["mine"])
 
 
 @pytest.mark.parametrize(("name", "virtual"), [("base", 0), ("soft_prompt", 4), ("prefix", 4)])

@@ -23,8 +23,9 @@ from components.serving.engine import RequestError
 from components.serving.keys import Keys
 from components.serving.server import create_app
 from components.tasks import Task, build_task
-from flows import pipeline, serving, shelves, trace
+from flows import pipeline, serving, shelves, trace, tracking
 from flows import registry as registering
+from flows import release as releasing
 from flows.registry import registry, workspace_name
 from flows.release import release
 from tests.conftest import ROOT, isolate
@@ -323,6 +324,50 @@ def test_a_flow_refuses_anothers_name_before_it_works(workspace, monkeypatch):
         names.require_own(["tiny.new"], ["new", "ask"])
 
 
+@pytest.mark.parametrize("kind", ["base", "adapters/lora", "evaluations/lora"])
+def test_what_was_altered_is_not_registered(workspace, folders, kind):
+    """It was, under the content that the stage had made, and no later registration mended it."""
+    place_base(workspace, "another")
+    place_adapter(workspace, "lora", folders["lora"], 0.9, "another")
+    (workspace / "artifacts" / "tiny" / kind / "metrics.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RegistryError, match=rf"{kind} was altered.*'dvc checkout --force'"):
+        register(workspace)
+
+
+def test_why_a_release_was_left_is_kept_with_it(workspace, folders):
+    place_adapter(workspace, "lora", folders["lora"], 0.95, "another")
+    register(workspace)
+    left, _ = releases(workspace).current()
+    shelves.rollback(workspace, "tiny", None, "it swears")
+    shelves.rollback(workspace, "tiny", left)
+    shelves.rollback(workspace, "tiny", None, "it still does")
+    assert releases(workspace).left(left) == ["it swears", "it still does"]
+    told = shelves.listing(workspace)
+    assert "rolled back: it swears; rolled back: it still does" in shelves.text(told)
+
+
+def test_nobody_moves_what_another_workspace_registered(workspace, monkeypatch):
+    """Its release lost the adapters that only the other one's catalogue has."""
+    before = releases(workspace).current()
+    monkeypatch.setattr("flows.registry.workspace_name", lambda _: "recipes/other")
+    with pytest.raises(RegistryError, match="registered by workspace 'root'"):
+        shelves.promote(workspace, "tiny.lora", 1, "why not")
+    with pytest.raises(RegistryError, match="registered by workspace 'root'"):
+        shelves.rollback(workspace, "tiny", None)
+    assert releases(workspace).current() == before
+
+
+def test_a_run_that_registering_opens_again_is_found_if_that_is_killed(workspace):
+    """A flow killed there left its run as RUNNING for ever."""
+    run_id = tracking.start_parent(workspace, "tiny", {})
+    tracking.end_parent(workspace, tracking.client(workspace), run_id, "FINISHED")
+    note = tracking.run_note(workspace, run_id)
+    with releasing._Run(workspace, "tiny", run_id) as run:
+        assert not note.exists() and run.enter() == run_id
+        assert note.is_file()
+    assert not note.exists()
+
+
 def test_two_registries_in_one_process_do_not_meet(workspace, folders, tmp_path):
     """The newer one once took the prompts of the older, which then found no file of its own."""
     ours = registry(workspace)
@@ -419,7 +464,7 @@ def test_every_method_is_registered_and_answers_as_pyfunc(workspace, folders, tm
     import mlflow
 
     store, texts = registry(workspace), ["the film was a .", "the plot was b ."]
-    judged = evaluation(tmp_path / "judged", 0.5)
+    judged = signed(evaluation(tmp_path / "judged", 0.5))
     run = runs(workspace)[0].info.run_id
     for name in ADAPTERS:
         store.register_adapter("tiny", f"{name}_new", folders[name], judged, 1, {}, lambda: run)

@@ -76,3 +76,40 @@ def test_a_stage_fails_whose_origin_changed_while_it_worked(workspace, edited):
 )
 def test_a_stage_does_not_mind_what_it_does_not_read(workspace, edited):
     making.run(workspace, STAGE)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "same"),
+    [
+        ("code/components/gate.py", "def ", "# edited\ndef ", True),
+        ("pipelines.yaml", "tales.txt, format: text", "tales.txt, format: markdown", False),
+        ("pipelines.yaml", "format: text}", "format: text, on_change: version}", True),
+        ("code/components/splits.py", "def ", "# edited\ndef ", False),
+    ],
+)
+def test_checkpoints_are_of_what_dvc_knows_a_stage_by(workspace, file, old, new, same):
+    """A comment in any file of a folder, or a key that shapes nothing, began a training anew."""
+    path = workspace / file
+    before = path.read_text(encoding="utf-8")
+
+    def marks() -> tuple[str, str]:
+        catalogue = load(workspace, check_files=False)
+        return making._marks(making._state(workspace, catalogue, STAGE))
+
+    own = marks()
+    assert old in before
+    path.write_text(before.replace(old, new, 1), encoding="utf-8")
+    try:
+        assert (marks() == own) == same
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def test_how_often_checkpoints_are_written_shapes_no_block():
+    catalogue = load(ROOT / "recipes" / "ladder_world", check_files=False)
+    stages = [s for name in catalogue.targets for s in catalogue.stages_of(name)]
+    quickstart = load(ROOT, check_files=False)
+    blocks = [catalogue.block(stage) for stage in stages]
+    blocks += [quickstart.block(s) for n in quickstart.targets for s in quickstart.stages_of(n)]
+    assert any("learning_rate" in str(block) for block in blocks)
+    assert "checkpoint_minutes" not in str(blocks) and "on_change" not in str(blocks)

@@ -3,6 +3,7 @@
 import os
 import time
 
+import psutil
 import pytest
 
 from components.catalogue import load
@@ -120,6 +121,31 @@ def test_a_note_that_its_owner_drops_meanwhile_is_no_lost_run(tmp_path, monkeypa
     monkeypatch.setattr(tracking, "client", lambda _workspace: None)
     tracking.end_all_lost(tmp_path, patience=60)
     assert tracking.read_note(note) is None
+
+
+def test_whom_nobody_may_look_at_is_no_dvc(tmp_path, monkeypatch):
+    """A stage whose ancestor is another user's failed, also where DVC had not started it."""
+
+    class Ancestor:
+        def __init__(self, *command: str) -> None:
+            self.command, self.pid = command, 7
+
+        def cmdline(self) -> list[str]:
+            if not self.command:
+                raise psutil.AccessDenied(self.pid)
+            return list(self.command)
+
+        def create_time(self) -> float:
+            return 1.0
+
+    found = [Ancestor(), Ancestor("python", "-m", "dvc", "repro")]
+    monkeypatch.setattr(psutil.Process, "parents", lambda _: found)
+    monkeypatch.setattr(tracking, "start_parent", lambda *_: "run")
+    monkeypatch.setattr(tracking, "end_parent", lambda *_: None)
+    monkeypatch.setattr(tracking.settings, "dvc_started_us", lambda: True)
+    assert tracking.parent_of_dvc(tmp_path, None, "a") == "run"
+    monkeypatch.setattr(tracking.settings, "dvc_started_us", lambda: False)
+    assert tracking.parent_of_dvc(tmp_path, None, "a") is None
 
 
 def test_a_ladder_of_many_rungs_tells_the_settings_of_all(tiny_workspace):

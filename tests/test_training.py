@@ -251,6 +251,17 @@ def test_a_signal_in_the_last_steps_validation_stops_the_run_too(tmp_path):
     assert equal(expected[1], resumed[1]) and expected[0] == resumed[0]
 
 
+def test_a_long_run_keeps_its_end_and_goes_on_from_there(tmp_path):
+    """What was made of it may be lost, as DVC is killed before it has noted that."""
+    expected = run(tmp_path, checkpoint_minutes=0.0)
+    objective = make_objective()
+    objective.batch = None  # nothing is left to train
+    found = run(tmp_path, objective, checkpoint_minutes=0.0)
+    assert equal(expected[1], found[1]) and expected[0] == found[0]
+    run(tmp_path / "short")
+    assert Checkpoints(tmp_path / "short", "run").newest() is None
+
+
 def test_a_resumed_run_counts_the_seconds_since_the_last_figures(tmp_path):
     """Of a long run a hundredth of the steps, at each try."""
     objective = make_objective()

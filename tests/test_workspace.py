@@ -37,6 +37,19 @@ def test_init_makes_a_workspace_that_dvc_understands(tmp_path: Path):
         make(place)
 
 
+def test_init_in_a_repository_lets_git_overlook_what_is_kept_at_its_top(tmp_path: Path):
+    """MLflow's store and Prefect's database lie there, for all workspaces."""
+    call(tmp_path, "git", "init", "-q")
+    (tmp_path / ".gitignore").write_text("mine\nmlruns/", encoding="utf-8")
+    said = []
+    make(tmp_path / "below" / "first", said.append)
+    text = (tmp_path / ".gitignore").read_text(encoding="utf-8")
+    assert text.split() == ["mine", "mlruns/", "/.kindling/", "/.prefect/", "/mlflow.db*"]
+    assert len(said) == 1 and "/mlflow.db*" in said[0]
+    make(tmp_path / "below" / "second", said.append)
+    assert len(said) == 1
+
+
 @pytest.mark.parametrize(
     ("folder", "name"),
     [

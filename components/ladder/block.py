@@ -152,4 +152,6 @@ def read_key(text: str) -> tuple[str, int]:
 
 def settings(rung: Rung) -> dict[str, Any]:
     """What shapes a trained rung, as plain JSON values."""
-    return rung.model_dump(mode="json", include={"model", "training"})
+    aside = {"checkpoint_minutes"}
+    trained = {"training": aside, "model": {"classifier": aside}}
+    return rung.model_dump(mode="json", include={"model", "training"}, exclude=trained)

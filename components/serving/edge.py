@@ -17,6 +17,7 @@ from components.serving.keys import Key, is_loopback
 from components.serving.story import Story
 
 READ_SECONDS = 30  # for a client to send its body
+COUNTED = re.compile(r"^/v1/inspect/")  # GETs that are work, as POSTs are
 OPEN = re.compile(r"^/(health|openapi\.json|playground)(/|$)")  # without a key
 PORT = re.compile(r":\d*$")  # of a Host header
 REQUEST_ID = re.compile(r"^[\w.:-]{1,64}$")
@@ -84,8 +85,8 @@ class Edge:
                 else "this API key is unknown here",
                 code="invalid_key",
             )
-        wait = self.gateway.rates.wait(key, time.monotonic()) if scope["method"] == "POST" else 0
-        if wait:
+        counted = scope["method"] == "POST" or COUNTED.match(scope["path"])
+        if counted and (wait := self.gateway.rates.wait(key, time.monotonic())):
             raise RequestError(
                 f"key '{key.name}' has asked too often; again in {wait:.1f} s",
                 code="rate_limited",

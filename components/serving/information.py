@@ -59,7 +59,7 @@ def routes(gateway: Gateway) -> APIRouter:
         "/v1/templates", response_model=replies.TemplateList, responses=documented(401, 503)
     )
     def templates() -> Any:
-        """Every version of every registered prompt."""
+        """Every version of every registered prompt, which any key may let its models answer."""
         names = gateway.templates.names()
         every = [t for name in names for t in gateway.templates.versions(name)]
         return {"data": [template.described() for template in every]}

@@ -1,11 +1,13 @@
 """Looks into a model: what it expects at each position, where it attends, what its vectors mean.
 
-The engine gives tokens and nothing else, so these open the models' folders themselves, a few at a
-time.
+The engine gives tokens and nothing else, so these open the models' folders themselves, within a
+bound of their own.
 """
 
+import json
+import math
+from collections import OrderedDict
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -15,24 +17,29 @@ from components.serving.engine import RequestError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-HELD = 2  # models in memory
 MOST_TOKENS = 256  # a page shows no more, and attention is their square
 EXPECTED = 8  # of the next tokens at each position
 NEIGHBOURS = 6  # of each vector
 DIGITS = 5
-OPENING = Lock()  # who asks for a model that is just being opened waits, and opens no other copy
+FLOAT_BYTES = 4
+Opened = tuple["PreTrainedModel", "PreTrainedTokenizerBase"]
 
 
 class Inside:
     """One model, open: the base of a folder with the adapter of another, or without."""
 
-    def __init__(self, name: str, about: Mapping[str, Any], base: Mapping[str, Any]) -> None:
-        """about, base: what an engine tells of the model `name`, and of its base."""
+    def __init__(
+        self, name: str, about: Mapping[str, Any], base: Mapping[str, Any], room: int
+    ) -> None:
+        """about, base: what an engine tells of the model `name`, and of its base. room: the bytes
+        that all open models may take.
+
+        Raises:
+            RequestError: this one takes more.
+        """
         self.name, self.generates = name, _generates(about["method"])
         folder = Path(about["path"]) if about["method"] else None
-        with OPENING:
-            opened = _opened(Path(base["path"]), folder, about["content"])
-        self.model, self.tokenizer = opened
+        self.model, self.tokenizer = MODELS.get(Path(base["path"]), folder, about["content"], room)
 
     def predictions(self, text: str) -> dict[str, Any]:
         """The next token's probabilities at each position of `text`.
@@ -158,11 +165,51 @@ def _generates(method: str | None) -> bool:
     return method is None or METHODS[method].generates
 
 
-@lru_cache(HELD)
-def _opened(
-    base: Path, folder: Path | None, content: str
-) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """Model and tokenizer. content: of the folder, which may have been made anew."""
+class _Models:
+    """Models that are open, with their tokenizers: as many as there is room for."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[tuple[Path, Path | None, str], tuple[int, Opened]] = OrderedDict()
+        self._opening = Lock()  # who asks for one that is just being opened waits for that
+
+    def get(self, base: Path, folder: Path | None, content: str, room: int) -> Opened:
+        """The model of the two folders. content: of `folder`, which may have been made anew; the
+        longest unused go where all are more than `room` bytes.
+
+        Raises:
+            RequestError: the model alone is.
+        """
+        key = base, folder, content
+        with self._opening:
+            if key not in self._open:
+                size = max(_bytes(place) for place in (base, folder) if place)
+                if size > room:
+                    raise RequestError(
+                        f"its weights take {size} bytes; this server opens {room} at most for a "
+                        "look inside (serving.inspect_bytes)",
+                        "model",
+                    )
+                while sum(taken for taken, _ in self._open.values()) > room - size:
+                    self._open.popitem(last=False)
+                self._open[key] = size, _opened(base, folder)
+            self._open.move_to_end(key)
+            return self._open[key][1]
+
+
+MODELS = _Models()
+
+
+def _bytes(folder: Path) -> int:
+    """What the weights of `folder` take in memory, where they are float32."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:  # the length of a JSON header, and that
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        count += sum(math.prod(tensor.get("shape", (0,))) for tensor in header.values())
+    return count * FLOAT_BYTES
+
+
+def _opened(base: Path, folder: Path | None) -> Opened:
     from transformers import AutoTokenizer
 
     from components.adapters import load_adapter

@@ -34,7 +34,8 @@ ERRORS = documented(400, 401, 404, 413, 429, 503, 504)
 class Outlook:
     """What a workspace shows beside its models.
 
-    tokenizers: their folders by name. lineage: everything that made the answers of a fingerprint.
+    tokenizers: their folders by name, which may be gone for a moment. lineage: everything that made
+    the answers of a fingerprint.
     """
 
     tokenizers: Mapping[str, Path] = field(default_factory=dict)
@@ -98,7 +99,8 @@ def _tokenizers(gateway: Gateway, outlook: Outlook) -> dict[str, Path]:
     deployment = gateway.current.now
     served = Path(deployment.known(BASE)["path"])
     own = str(deployment.identity["pipeline"])
-    return {own: served, **{n: path for n, path in outlook.tokenizers.items() if n != own}}
+    others = {n: path for n, path in outlook.tokenizers.items() if n != own}
+    return {own: served, **{n: path for n, path in others.items() if tokenizing.there(path)}}
 
 
 async def _looked(
@@ -110,8 +112,9 @@ async def _looked(
         with gateway.admitted() as deployment:
             about, base = deployment.known(model, request.state.key), deployment.known(BASE)
             request.state.story.model = model
+            room = gateway.limits.inspect_bytes
             job = gateway.line.run(
-                lambda _: iter([look(Inside(model, about, base))]), deadline(gateway)
+                lambda _: iter([look(Inside(model, about, base, room))]), deadline(gateway)
             )
             async with aclosing(job) as found:
                 return await anext(found)

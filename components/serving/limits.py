@@ -35,4 +35,7 @@ class Serving(Block):
     )
     pool_bytes: int = Field(default=1 << 28, ge=1 << 20, description="of keys and values in memory")
     adapter_bytes: int = Field(default=1 << 30, ge=1, description="of adapters in memory")
+    inspect_bytes: int = Field(
+        default=1 << 31, ge=0, description="of models opened for a look inside; 0 opens none"
+    )
     trace_requests: bool = Field(default=False, description="each request as a trace in MLflow")

@@ -1,16 +1,19 @@
 """Texts cut into tokens, by the tokenizer of the models that are served or another one."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.lineage import LINEAGE, file_hash, read_json
 from components.serving.engine import RequestError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 HELD = 8  # tokenizers in memory
+FILE = "tokenizer.json"
 
 
 def tokenize(folders: Mapping[str, Path], name: str | None, text: str, most: int) -> dict[str, Any]:
@@ -25,7 +28,7 @@ def tokenize(folders: Mapping[str, Path], name: str | None, text: str, most: int
     if chosen not in folders:
         known = ", ".join(folders)
         raise RequestError(f"no tokenizer '{name}'; there are: {known}", "tokenizer", "not_found")
-    tokenizer = _opened(folders[chosen])
+    tokenizer = _current(folders[chosen])
     read = tokenizer(
         text,
         add_special_tokens=False,
@@ -50,12 +53,40 @@ def tokenize(folders: Mapping[str, Path], name: str | None, text: str, most: int
 
 
 def described(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Name and size of each tokenizer."""
-    return [{"id": name, "vocabulary": len(_opened(path))} for name, path in folders.items()]
+    """Name and size of each tokenizer that is there."""
+    found = []
+    for name, path in folders.items():
+        with suppress(RequestError):
+            found.append({"id": name, "vocabulary": len(_current(path))})
+    return found
+
+
+def there(folder: Path) -> bool:
+    """Whether `folder` holds a tokenizer: that of a workspace goes while it is made anew."""
+    return (folder / FILE).is_file()
+
+
+def _current(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer that `folder` holds at this moment.
+
+    Raises:
+        RequestError: it is just being made anew.
+    """
+    try:
+        made = folder / LINEAGE
+        content = read_json(made)["content"] if made.is_file() else file_hash(folder / FILE)
+        return _opened(folder, content)
+    except OSError as error:
+        raise RequestError(
+            f"the tokenizer is not there at the moment ({error}); ask again",
+            "tokenizer",
+            "model_unavailable",
+        ) from error
 
 
 @lru_cache(HELD)
-def _opened(folder: Path) -> "PreTrainedTokenizerBase":
+def _opened(folder: Path, content: str) -> "PreTrainedTokenizerBase":
+    """content: of the folder, which may have been made anew."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder)

@@ -253,11 +253,11 @@ class _Run:
             self.teller.note(step, loss, norm, validated)
 
     def save_if_due(self, done: int, stopped: list[int]) -> None:
-        minutes = (time.monotonic() - self._saved) / 60
-        own = stopped[0] if stopped else int(minutes >= self.plan.checkpoint_minutes)
-        said = devices.highest(own)  # 1: a checkpoint is due; more: the signal that stops a run
-        if said not in STOPPING and (not said or done == self.plan.steps):
-            return  # a signal counts in the last step too: more may follow, such as a classifier
+        # 1: a checkpoint is due; more: the signal that stops a run, in the last step too, for more
+        # may follow, such as a classifier
+        said = devices.highest(stopped[0] if stopped else int(self._due(done)))
+        if not said:
+            return
         self.teller.aside(lambda: self._save(done))
         self._saved = time.monotonic()
         if said in STOPPING:
@@ -265,6 +265,14 @@ class _Run:
                 f"stopped by {signal.Signals(said).name} at step {done} of {self.plan.steps}, "
                 "which is kept; the same command goes on from there"
             )
+
+    def _due(self, done: int) -> bool:
+        """Whether a checkpoint is: at the end too, where the run was longer than what a kill may
+        cost, for its result may be lost before it is noted.
+        """
+        last = done == self.plan.steps
+        seconds = self.teller.so_far() if last else time.monotonic() - self._saved
+        return seconds / 60 >= self.plan.checkpoint_minutes
 
     def _save(self, done: int) -> None:
         state = {
