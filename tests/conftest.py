@@ -8,14 +8,17 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import httpx
 import pytest
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from components.catalogue import load
 from flows import graph, leash, settings
@@ -33,6 +36,7 @@ SST2 = {  # as a data set's block
 }
 GOOD, BAD = ("good", "warm", "clever", "fine"), ("bad", "dull", "silly", "weak")
 THINGS = ("plot", "cast", "music", "ending", "script", "camera", "pace", "humour")
+STORE = "mlflow.db"
 LONG = {  # seconds that a file takes one of two workers, measured; those left out take less
     "test_pipeline.py": 700,
     "test_kills.py": 620,
@@ -104,7 +108,7 @@ def write_data(folder: Path, rows: int = 400) -> None:
     (folder / "tales.txt").write_text(long_enough, encoding="utf-8")
 
 
-def make_workspace(folder: Path) -> Path:
+def new_workspace(folder: Path) -> Path:
     """A git and DVC repository with a tiny catalogue, as `kindling init` would leave it."""
     write_data(folder / "data")
     (folder / "pipelines.yaml").write_text(CATALOGUE.format(root=ROOT), encoding="utf-8")
@@ -118,11 +122,59 @@ def make_workspace(folder: Path) -> Path:
     return folder
 
 
+def make_workspace(folder: Path) -> Path:
+    """A copy of a new workspace, with an MLflow store that has its tables already."""
+    shutil.copytree(_workspace(), folder, symlinks=True, dirs_exist_ok=True)
+    return give_store(folder)
+
+
+def give_store(folder: Path) -> Path:
+    """Let `folder` have an MLflow store with tables and nothing in them; `isolate` names it."""
+    shutil.copy(_store(), folder / STORE)
+    return folder
+
+
+@cache
+def _patterns() -> tempfile.TemporaryDirectory:
+    """Holds what is copied: to make it takes seconds each time, which test after test would pay."""
+    return tempfile.TemporaryDirectory(prefix="kindling-patterns-")
+
+
+@cache
+def _workspace() -> Path:
+    return new_workspace(Path(_patterns().name) / "workspace")
+
+
+@cache
+def _store() -> Path:
+    from mlflow import MlflowClient
+
+    path = Path(_patterns().name) / STORE
+    MlflowClient(tracking_uri=f"sqlite:///{path}")  # makes the tables
+    return path
+
+
+def pytest_unconfigure() -> None:
+    if _patterns.cache_info().currsize:
+        _patterns().cleanup()
+
+
 def keep_one_adapter(workspace: Path, *more: str) -> None:
     """Of the tiny catalogue's adapters only the one that takes no training, and `more`."""
+    _keep(workspace, "zero_shot", *more)
+
+
+def keep_no_adapter(workspace: Path) -> None:
+    """For a base that a comparison adapts: the catalogue refuses one that nothing adapts."""
+    _keep(workspace)
+
+
+def _keep(workspace: Path, *adapters: str) -> None:
     yaml, path = YAML(), workspace / "pipelines.yaml"
     document = yaml.load(path.read_text(encoding="utf-8"))
-    document["adapters"] = {n: document["adapters"][n] for n in ("zero_shot", *more)}
+    document["adapters"] = {name: document["adapters"][name] for name in adapters}
+    if not adapters:
+        document["gates"] = {}
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
 
@@ -130,6 +182,18 @@ def keep_one_adapter(workspace: Path, *more: str) -> None:
 def waiting(workspace: Path, target: str) -> set[str]:
     """The stages of a pipeline or ladder that a flow would run."""
     return set(load(workspace).stages_of(target)).intersection(graph.stale(workspace))
+
+
+def asked(workspace: Path, *words: str) -> str:
+    """What the command `kindling` with these words prints, in this process, which has imported all.
+
+    Of one that fails, a process of its own shows what its user sees.
+    """
+    from flows.cli import app
+
+    done = CliRunner().invoke(app, ["-C", str(workspace), *words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 @pytest.fixture
@@ -217,7 +281,7 @@ def sst2(sst2_if_there: Path | None) -> Path:
 def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path, server: str | None = None) -> None:
     """Let the workspace `folder` know of nothing outside. server: Prefect's, else its own."""
     monkeypatch.setenv("PREFECT_HOME", str(folder / ".prefect"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / STORE}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
