@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -191,7 +192,8 @@ def asked(workspace: Path, *words: str) -> str:
     """
     from flows.cli import app
 
-    done = CliRunner().invoke(app, ["-C", str(workspace), *words], catch_exceptions=False)
+    with patch.dict(os.environ):  # to which each command adds
+        done = CliRunner().invoke(app, ["-C", str(workspace), *words], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
 
