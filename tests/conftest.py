@@ -10,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import httpx
@@ -22,7 +23,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from components.catalogue import load
-from flows import graph, leash, settings
+from flows import expansion, graph, leash, settings
 
 ROOT = Path(__file__).parents[1]
 MIRROR = ROOT.parent / "shared"
@@ -160,24 +161,40 @@ def pytest_unconfigure() -> None:
         _patterns().cleanup()
 
 
-def keep_one_adapter(workspace: Path, *more: str) -> None:
-    """Of the tiny catalogue's adapters only the one that takes no training, and `more`."""
-    _keep(workspace, "zero_shot", *more)
-
-
-def keep_no_adapter(workspace: Path) -> None:
-    """For a base that a comparison adapts: the catalogue refuses one that nothing adapts."""
-    _keep(workspace)
-
-
-def _keep(workspace: Path, *adapters: str) -> None:
+def change(workspace: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    """Let `edit` change the catalogue of `workspace`."""
     yaml, path = YAML(), workspace / "pipelines.yaml"
     document = yaml.load(path.read_text(encoding="utf-8"))
-    document["adapters"] = {name: document["adapters"][name] for name in adapters}
-    if not adapters:
-        document["gates"] = {}
+    edit(document)
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
+
+
+def keep_one_adapter(workspace: Path, *more: str) -> None:
+    """Of the tiny catalogue's adapters only the one that takes no training, and `more`."""
+
+    def edit(document: dict[str, Any]) -> None:
+        document["adapters"] = {name: document["adapters"][name] for name in ("zero_shot", *more)}
+
+    change(workspace, edit)
+
+
+def keep_base_alone(workspace: Path) -> None:
+    """Let a run of the tiny catalogue make a base, judge it, and end.
+
+    The catalogue refuses a base that nothing adapts. A comparison does that here, which belongs to
+    another base that it names first, and to the runs of that one.
+    """
+    sizes = {"pipeline": ["other", "quickstart"], "task": "sentiment", "seeds": 1}
+    sizes["methods"] = {"prompt": {}, "lora": {"rank": 2}}
+    (workspace / "models" / "other").mkdir(parents=True)
+
+    def edit(document: dict[str, Any]) -> None:
+        document["pipelines"]["other"] = {"base": "models/other"}
+        document.update(adapters={}, gates={}, comparisons={"sizes": sizes})
+
+    change(workspace, edit)
+    expansion.renew(workspace, load(workspace), str)
 
 
 def waiting(workspace: Path, target: str) -> set[str]:

@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from components.catalogue import load
 from components.lineage import read_json
-from tests.conftest import asked, keep_no_adapter, waiting
+from tests.conftest import asked, change, waiting
 from tests.test_brought import make_family
 
 pytestmark = pytest.mark.slow
@@ -23,25 +22,17 @@ def kindling(workspace: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def change(workspace: Path, edit) -> None:
-    yaml, path = YAML(), workspace / "pipelines.yaml"
-    document = yaml.load(path.read_text(encoding="utf-8"))
-    edit(document)
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(document, file)
-
-
 def stages_run(said: str) -> set[str]:
     return {line.split("'")[-2] for line in said.splitlines() if "Running stage" in line}
 
 
 def test_a_comparison_from_its_block_to_its_advice(flow_workspace):
     """The second run does nothing; another seed trains what is new and tries nothing again."""
-    keep_no_adapter(flow_workspace)
     methods = {"prompt": {}, "lora": {"rank": 2, "batch_size": 8}}
     block = {"pipeline": "quickstart", "task": "sentiment", "methods": methods}
     block |= {"budget": 4000, "trials": 3, "seeds": 1}
-    change(flow_workspace, lambda document: document.update(comparisons={"ways": block}))
+    blocks = {"adapters": {}, "gates": {}, "comparisons": {"ways": block}}
+    change(flow_workspace, lambda document: document.update(blocks))
     said = kindling(flow_workspace, "run", "quickstart")
     assert "dvc.yaml was written anew" in said and "kindling compare ways" in said
     result = flow_workspace / "artifacts/comparisons/ways/result"

@@ -23,7 +23,7 @@ from infra.config import DEFAULT, SettingsError, load
 from infra.processes import Service, StackError, port_free
 from infra.processes import wait_for as wait_for_service
 from infra.stack import Stack
-from tests.conftest import ROOT, isolate, keep_one_adapter, make_workspace
+from tests.conftest import ROOT, isolate, keep_base_alone, make_workspace
 
 slow = pytest.mark.slow
 DEPLOYMENT = "pipeline/quickstart"
@@ -76,7 +76,7 @@ def up(tmp_path_factory):
     """A stack that runs."""
     with pytest.MonkeyPatch.context() as patch:
         stack = make_stack(tmp_path_factory.mktemp("stack"), patch)
-        keep_one_adapter(stack.workspace)
+        keep_base_alone(stack.workspace)
         try:
             started = command(stack, "start")
             assert started.returncode == 0, started.stdout + started.stderr
@@ -119,8 +119,9 @@ def add_workspace(home: Path, name: str) -> Path:
     text = (home / "pipelines.yaml").read_text(encoding="utf-8")
     text = text.replace("name: quickstart", f"name: {name}")
     (folder / "pipelines.yaml").write_text(text, encoding="utf-8")
-    for shared in ("data", "dvc.yaml"):
-        (folder / shared).symlink_to(home / shared)
+    for shared in ("data", "models", "dvc.yaml"):
+        if (home / shared).exists():
+            (folder / shared).symlink_to(home / shared)
     return folder
 
 
@@ -155,7 +156,7 @@ def tasks_known(api, *awaited: str, but: Collection[UUID] = ()) -> dict[UUID, st
 @slow
 def test_a_deployment_runs_and_the_next_run_finds_everything_done(up):
     assert "finished successfully" in run_deployment(up)
-    assert (up.workspace / "artifacts/quickstart/report/index.html").is_file()
+    assert (up.workspace / "artifacts/quickstart/base/model.safetensors").is_file()
     lock = (up.workspace / "dvc.lock").read_bytes()
     stages = load_catalogue(up.workspace).stages_of("quickstart")
     with deployments.client(up.settings.api_url) as api:

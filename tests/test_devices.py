@@ -23,8 +23,7 @@ from components.tokens import encode_corpus
 from components.training import launch
 from components.training.group import Group
 from components.training.pretrain import Pretrain, pretrain
-from flows import graph
-from tests.conftest import isolate, keep_one_adapter, make_workspace
+from tests.conftest import isolate, keep_base_alone, make_workspace, waiting
 from tests.test_kills import runs_of, wait_for
 from tests.test_pipeline import kindling
 from tests.tiny_models import TEXTS
@@ -168,7 +167,7 @@ def flowing(tmp_path_factory, prefect_server):
     the base.
     """
     folder = make_workspace(tmp_path_factory.mktemp("flows") / "workspace")
-    keep_one_adapter(folder)
+    keep_base_alone(folder)
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder, prefect_server)
         yield folder
@@ -192,7 +191,7 @@ def test_a_flow_whose_base_two_train(flowing, how):
     assert (newest.info.status, newest.data.params["processes"]) == ("FINISHED", "2")
     steps = [m.step for m in mlflow.get_metric_history(newest.info.run_id, "loss")]
     assert steps == sorted(set(steps)) and steps[-1] == 20480
-    assert graph.stale(flowing) == {}
+    assert waiting(flowing, "quickstart") == set()
 
 
 def free_port() -> int:

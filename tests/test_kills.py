@@ -14,12 +14,11 @@ import pytest
 from components.lineage import content_of
 from components.locks import Held
 from flows import stage, tracking
-from tests.conftest import isolate, keep_one_adapter, make_workspace
+from tests.conftest import isolate, keep_base_alone, make_workspace
 
 pytestmark = pytest.mark.slow
 DVC = [sys.executable, "-m", "dvc", "repro"]
 BASE = "artifacts/quickstart/base"
-ASIDE = ("controls@sentiment", "contamination@quickstart")
 
 
 def run(workspace: Path, *command: str) -> subprocess.CompletedProcess:
@@ -31,17 +30,17 @@ def run(workspace: Path, *command: str) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A workspace whose next stage is a base that trains for some seconds, checkpointing often, and
-    what that base is without a kill. What is not behind the base is made already.
+    what that base is without a kill.
     """
     folder = make_workspace(tmp_path_factory.mktemp("kills") / "prepared")
     catalogue = folder / "pipelines.yaml"
     text = catalogue.read_text(encoding="utf-8")
     longer = "tokens: 409600, checkpoint_minutes: 0.005, batch_tokens: 512"
     catalogue.write_text(text.replace("tokens: 20480, batch_tokens: 512", longer))
-    keep_one_adapter(folder)
+    keep_base_alone(folder)
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
-        run(folder, *DVC, "-q", "tokens@quickstart", *ASIDE)
+        run(folder, *DVC, "-q", "tokens@quickstart")
         reference = folder.with_name("reference")
         shutil.copytree(folder, reference, symlinks=True)
         isolate(patch, reference)
