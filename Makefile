@@ -11,9 +11,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 quickstart: $(READY)
 	@kindling run quickstart
 
-# files side by side; waiting threads sleep, or those of one file would take the core from another's
+# files side by side, in the order of tests/conftest.py, not by how many tests each has; waiting
+# threads sleep, or those of one file would take the core from another's
 test: $(READY_DEV)
-	@OMP_WAIT_POLICY=PASSIVE pytest -n logical --maxprocesses 4 --dist loadfile --durations 25
+	@OMP_WAIT_POLICY=PASSIVE pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 25
 
 serve: $(READY)
 	@kindling serve quickstart

@@ -1,23 +1,29 @@
 """A tiny workspace that has every stage and takes seconds to run."""
 
 import json
+import math
 import os
 import random
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 from components.catalogue import load
-from flows import graph, leash, settings
+from flows import expansion, graph, leash, settings
 
 ROOT = Path(__file__).parents[1]
 MIRROR = ROOT.parent / "shared"
@@ -32,6 +38,20 @@ SST2 = {  # as a data set's block
 }
 GOOD, BAD = ("good", "warm", "clever", "fine"), ("bad", "dull", "silly", "weak")
 THINGS = ("plot", "cast", "music", "ending", "script", "camera", "pace", "humour")
+STORE = "mlflow.db"
+LONG = {  # seconds that a file takes one of two workers, measured; those left out take less
+    "test_pipeline.py": 700,
+    "test_kills.py": 620,
+    "test_ray.py": 390,
+    "test_devices.py": 335,
+    "test_deployment.py": 300,
+    "test_ladder_flow.py": 280,
+    "test_comparison_flow.py": 260,
+    "test_training.py": 150,
+    "test_chaos.py": 130,
+    "test_openapi.py": 90,
+    "test_release.py": 90,
+}
 
 CATALOGUE = """\
 root: {root}
@@ -90,7 +110,7 @@ def write_data(folder: Path, rows: int = 400) -> None:
     (folder / "tales.txt").write_text(long_enough, encoding="utf-8")
 
 
-def make_workspace(folder: Path) -> Path:
+def new_workspace(folder: Path) -> Path:
     """A git and DVC repository with a tiny catalogue, as `kindling init` would leave it."""
     write_data(folder / "data")
     (folder / "pipelines.yaml").write_text(CATALOGUE.format(root=ROOT), encoding="utf-8")
@@ -104,18 +124,95 @@ def make_workspace(folder: Path) -> Path:
     return folder
 
 
-def keep_one_adapter(workspace: Path, *more: str) -> None:
-    """Of the tiny catalogue's adapters only the one that takes no training, and `more`."""
+def make_workspace(folder: Path) -> Path:
+    """A copy of a new workspace, with an MLflow store that has its tables already."""
+    shutil.copytree(_workspace(), folder, symlinks=True, dirs_exist_ok=True)
+    return give_store(folder)
+
+
+def give_store(folder: Path) -> Path:
+    """Let `folder` have an MLflow store with tables and nothing in them; `isolate` names it."""
+    shutil.copy(_store(), folder / STORE)
+    return folder
+
+
+@cache
+def _patterns() -> tempfile.TemporaryDirectory:
+    """Holds what is copied: to make it takes seconds each time, which test after test would pay."""
+    return tempfile.TemporaryDirectory(prefix="kindling-patterns-")
+
+
+@cache
+def _workspace() -> Path:
+    return new_workspace(Path(_patterns().name) / "workspace")
+
+
+@cache
+def _store() -> Path:
+    from mlflow import MlflowClient
+
+    path = Path(_patterns().name) / STORE
+    MlflowClient(tracking_uri=f"sqlite:///{path}")  # makes the tables
+    return path
+
+
+def pytest_unconfigure() -> None:
+    if _patterns.cache_info().currsize:
+        _patterns().cleanup()
+
+
+def change(workspace: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+    """Let `edit` change the catalogue of `workspace`."""
     yaml, path = YAML(), workspace / "pipelines.yaml"
     document = yaml.load(path.read_text(encoding="utf-8"))
-    document["adapters"] = {n: document["adapters"][n] for n in ("zero_shot", *more)}
+    edit(document)
     with path.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
+
+
+def keep_one_adapter(workspace: Path, *more: str) -> None:
+    """Of the tiny catalogue's adapters only the one that takes no training, and `more`."""
+
+    def edit(document: dict[str, Any]) -> None:
+        document["adapters"] = {name: document["adapters"][name] for name in ("zero_shot", *more)}
+
+    change(workspace, edit)
+
+
+def keep_base_alone(workspace: Path) -> None:
+    """Let a run of the tiny catalogue make a base, judge it, and end.
+
+    The catalogue refuses a base that nothing adapts. A comparison does that here, which belongs to
+    another base that it names first, and to the runs of that one.
+    """
+    sizes = {"pipeline": ["other", "quickstart"], "task": "sentiment", "seeds": 1}
+    sizes["methods"] = {"prompt": {}, "lora": {"rank": 2}}
+    (workspace / "models" / "other").mkdir(parents=True)
+
+    def edit(document: dict[str, Any]) -> None:
+        document["pipelines"]["other"] = {"base": "models/other"}
+        document.update(adapters={}, gates={}, comparisons={"sizes": sizes})
+
+    change(workspace, edit)
+    expansion.renew(workspace, load(workspace), str)
 
 
 def waiting(workspace: Path, target: str) -> set[str]:
     """The stages of a pipeline or ladder that a flow would run."""
     return set(load(workspace).stages_of(target)).intersection(graph.stale(workspace))
+
+
+def asked(workspace: Path, *words: str) -> str:
+    """What the command `kindling` with these words prints, in this process, which has imported all.
+
+    Of one that fails, a process of its own shows what its user sees.
+    """
+    from flows.cli import app
+
+    with patch.dict(os.environ):  # to which each command adds
+        done = CliRunner().invoke(app, ["-C", str(workspace), *words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 @pytest.fixture
@@ -203,7 +300,7 @@ def sst2(sst2_if_there: Path | None) -> Path:
 def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path, server: str | None = None) -> None:
     """Let the workspace `folder` know of nothing outside. server: Prefect's, else its own."""
     monkeypatch.setenv("PREFECT_HOME", str(folder / ".prefect"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / STORE}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
@@ -214,6 +311,18 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path, server: str | None = 
     settings.home.cache_clear()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first, so that a failure shows early."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fast tests first, so that a failure shows early.
+
+    xdist hands out whole files, so its workers, which all must have one order, sort those: first
+    the ones without a slow test, then the longest, so that none of them is left for the end, when
+    the other workers have nothing to do.
+    """
+
+    def slow(item: pytest.Item) -> bool:
+        return item.get_closest_marker("slow") is not None
+
+    items.sort(key=slow)
+    if hasattr(config, "workerinput"):
+        seconds = {item.path: LONG.get(item.path.name, 0) for item in items if slow(item)}
+        items.sort(key=lambda item: -seconds.get(item.path, math.inf))

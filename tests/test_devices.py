@@ -1,6 +1,7 @@
 """Several processes train as one does, and one goes on where several stopped."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,8 +23,7 @@ from components.tokens import encode_corpus
 from components.training import launch
 from components.training.group import Group
 from components.training.pretrain import Pretrain, pretrain
-from flows import graph
-from tests.conftest import keep_one_adapter
+from tests.conftest import isolate, keep_base_alone, make_workspace, waiting
 from tests.test_kills import runs_of, wait_for
 from tests.test_pipeline import kindling
 from tests.tiny_models import TEXTS
@@ -83,25 +83,36 @@ def weights(place: Path) -> dict[str, np.ndarray]:
     return load_file(place / "out" / "model.safetensors")
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_have_the_losses_of_one(inputs, tmp_path, strategy):
-    expected = alone(inputs, tmp_path / "one")
-    figures = launch.run(job(inputs, tmp_path / "two"), Group(2, 2, strategy), Silent())
-    found = losses(tmp_path / "two")
+@pytest.fixture(scope="module")
+def one(inputs, tmp_path_factory) -> Path:
+    """The folder of a training by one process."""
+    place = tmp_path_factory.mktemp("one")
+    alone(inputs, place)
+    return place
+
+
+@pytest.fixture(scope="module", params=["ddp", "fsdp"])
+def two(request, inputs, tmp_path_factory) -> tuple[Path, dict[str, float]]:
+    """The folder of the same by two, with a checkpoint of every step, and the figures."""
+    place = tmp_path_factory.mktemp("two")
+    given = job(inputs, place, checkpoint_minutes=1e-6)
+    return place, launch.run(given, Group(2, 2, request.param), Silent())
+
+
+def test_two_processes_have_the_losses_of_one(one, two):
+    place, figures = two
+    found = losses(place)
     assert len(found) == STEPS
-    assert found == pytest.approx(expected, abs=1e-4)
+    assert found == pytest.approx(losses(one), abs=1e-4)
     assert figures["loss"] == found[-1]
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert one.keys() == two.keys()
-    assert all(np.allclose(one[name], two[name], atol=1e-3) for name in one)
+    expected, made = weights(one), weights(place)
+    assert expected.keys() == made.keys()
+    assert all(np.allclose(expected[name], made[name], atol=1e-3) for name in expected)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_one_process_goes_on_where_two_stopped(inputs, tmp_path, strategy):
-    expected = alone(inputs, tmp_path / "whole")
-    place = tmp_path / "two"
-    launch.run(job(inputs, place, checkpoint_minutes=1e-6), Group(2, 2, strategy), Silent())
-    newest = max((place / "checkpoints").glob("step-*.pt"))
+def test_one_process_goes_on_where_two_stopped(inputs, one, two, tmp_path):
+    shutil.copytree(two[0] / "checkpoints", tmp_path / "checkpoints")
+    newest = max((tmp_path / "checkpoints").glob("step-*.pt"))
     newest.unlink()
     notes = []
 
@@ -109,9 +120,9 @@ def test_one_process_goes_on_where_two_stopped(inputs, tmp_path, strategy):
         def progress(self, done, total, note=""):
             notes.append(note)
 
-    found = alone(inputs, place, report=Noted())
+    found = alone(inputs, tmp_path, report=Noted())
     assert f"resumed at step {STEPS - 1}" in notes
-    assert found == pytest.approx(expected, abs=1e-4)
+    assert found == pytest.approx(losses(one), abs=1e-4)
 
 
 def test_processes_on_one_machine_know_of_each_other():
@@ -171,22 +182,37 @@ def test_the_processes_end_with_the_one_that_started_them(inputs, tmp_path, numb
     assert len(family_ended_by(number, given, "Group(2, 2)")) >= 3
 
 
+@pytest.fixture(scope="module")
+def flowing(tmp_path_factory, prefect_server):
+    """A workspace for flows one after another, of which only the first makes what is not behind
+    the base.
+    """
+    folder = make_workspace(tmp_path_factory.mktemp("flows") / "workspace")
+    keep_base_alone(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, folder, prefect_server)
+        yield folder
+
+
 @pytest.mark.parametrize("how", ["processes", "nodes"])
-def test_a_flow_whose_base_two_train(flow_workspace, how):
+def test_a_flow_whose_base_two_train(flowing, how):
     """Two processes of this machine, or one on each of two: here, in another `kindling`."""
-    keep_one_adapter(flow_workspace)
-    settings = [f"compute.{how}=2"]
-    settings += [f"compute.rendezvous=127.0.0.1:{free_port()}"] if how == "nodes" else []
-    edit(flow_workspace, settings)
+    meeting = f"127.0.0.1:{free_port()}" if how == "nodes" else "null"
+    compute = {"processes": 1, "nodes": 1, how: 2, "rendezvous": meeting}
+    settings = [f"compute.{key}={value}" for key, value in compute.items()]
+    seed = len(runs_of(flowing, "base@quickstart")[1]) + 1  # another base each time
+    edit(flowing, [*settings, f"pipelines.quickstart.pretrain.seed={seed}"])
     command = [sys.executable, "-m", "flows.cli", "join", "base@quickstart"]
-    other = subprocess.Popen(command, cwd=flow_workspace) if how == "nodes" else None
-    kindling(flow_workspace, "run", "quickstart")
+    other = subprocess.Popen(command, cwd=flowing) if how == "nodes" else None
+    kindling(flowing, "run", "quickstart")
     assert other is None or other.wait(timeout=60) == 0
-    mlflow, runs = runs_of(flow_workspace, "base@quickstart")
-    assert [(run.info.status, run.data.params["processes"]) for run in runs] == [("FINISHED", "2")]
-    steps = [m.step for m in mlflow.get_metric_history(runs[0].info.run_id, "loss")]
+    mlflow, runs = runs_of(flowing, "base@quickstart")
+    assert len(runs) == seed
+    newest = max(runs, key=lambda run: run.info.start_time)
+    assert (newest.info.status, newest.data.params["processes"]) == ("FINISHED", "2")
+    steps = [m.step for m in mlflow.get_metric_history(newest.info.run_id, "loss")]
     assert steps == sorted(set(steps)) and steps[-1] == 20480
-    assert graph.stale(flow_workspace) == {}
+    assert waiting(flowing, "quickstart") == set()
 
 
 def free_port() -> int:
@@ -194,17 +220,15 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def test_two_machines_meet_and_train_as_one(inputs, tmp_path):
+def test_two_machines_meet_and_train_as_one(inputs, one, tmp_path):
     """Two `torchrun`s on this machine form one group of two nodes with a process each."""
-    expected = alone(inputs, tmp_path / "one")
-    place = tmp_path / "two"
     group = Group(1, 1, nodes=2, meeting=f"127.0.0.1:{free_port()}")
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(launch.join, place / "checkpoints", 1, Silent())
-        figures = launch.run(job(inputs, place), group, Silent())
+        other = pool.submit(launch.join, tmp_path / "checkpoints", 1, Silent())
+        figures = launch.run(job(inputs, tmp_path), group, Silent())
         other.result(timeout=60)
-    assert losses(place) == pytest.approx(expected, abs=1e-4)
-    assert figures["loss"] == losses(place)[-1]
+    assert losses(tmp_path) == pytest.approx(losses(one), abs=1e-4)
+    assert figures["loss"] == losses(tmp_path)[-1]
 
 
 def test_a_stop_on_one_machine_stops_the_other_behind_a_checkpoint(inputs, tmp_path):

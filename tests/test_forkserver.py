@@ -60,6 +60,7 @@ def test_makes_the_same_bytes_as_a_process_of_its_own(served):
     folder, environment = served
     for stage in ("dataset@tales", "corpus@quickstart", "tokenizer@quickstart"):
         process = start(served, stage)
+        wait_for(forks)  # one of them works at it
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, out + err
     made = content_of(folder / "artifacts/quickstart/tokenizer")
@@ -96,9 +97,13 @@ def test_a_killed_fork_is_a_failed_stage(served):
 
 def test_without_an_answering_server_a_stage_does_its_own_work(served, tmp_path):
     folder, environment = served
+    process, made = start(served, "dataset@tales"), folder / "artifacts/datasets/tales"
+    process.communicate(timeout=60)
+    expected = content_of(made)
+    shutil.rmtree(made)
     gone = {**environment, settings.FORK_SERVER: str(tmp_path / "nobody")}
     done = subprocess.run([*COMMAND, "dataset@tales"], cwd=folder, env=gone, check=False)
-    assert done.returncode == 0
+    assert done.returncode == 0 and content_of(made) == expected
 
 
 def test_the_server_ends_with_the_flow(served, tmp_path):

@@ -13,9 +13,10 @@ import pytest
 from dvc.lock import make_lock
 
 from components.lineage import content_of, read_json
+from components.locks import Held
 from flows import finished as kept
-from flows import graph
-from tests.conftest import isolate, keep_one_adapter, make_workspace
+from flows import graph, making, tracking
+from tests.conftest import isolate, keep_base_alone, make_workspace
 
 pytestmark = pytest.mark.slow
 DVC = [sys.executable, "-m", "dvc", "repro"]
@@ -30,13 +31,15 @@ def run(workspace: Path, *command: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A workspace whose next stage is a base that trains for some seconds, checkpointing often."""
+    """A workspace whose next stage is a base that trains for some seconds, checkpointing often, and
+    what that base is without a kill.
+    """
     folder = make_workspace(tmp_path_factory.mktemp("kills") / "prepared")
     catalogue = folder / "pipelines.yaml"
     text = catalogue.read_text(encoding="utf-8")
     longer = "tokens: 409600, checkpoint_minutes: 0.005, batch_tokens: 512"
     catalogue.write_text(text.replace("tokens: 20480, batch_tokens: 512", longer))
-    keep_one_adapter(folder)
+    keep_base_alone(folder)
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         run(folder, *DVC, "-q", "tokens@quickstart")
@@ -85,17 +88,13 @@ def kill(*processes: psutil.Process) -> None:
             os.kill(process.pid, signal.SIGKILL)
 
 
-def runs_of(workspace: Path, stage: str):
-    from flows import tracking
-
+def runs_of(workspace: Path, called: str):
     mlflow = tracking.client(workspace)
     ids = [e.experiment_id for e in mlflow.search_experiments()]
-    return mlflow, mlflow.search_runs(ids, f"tags.`kindling.stage` = '{stage}'")
+    return mlflow, mlflow.search_runs(ids, f"tags.`kindling.stage` = '{called}'")
 
 
 def states(workspace: Path) -> set[str]:
-    from flows import tracking
-
     mlflow = tracking.client(workspace)
     every = mlflow.search_runs([e.experiment_id for e in mlflow.search_experiments()])
     return {run.info.status for run in every}
@@ -127,7 +126,9 @@ def test_killed_then_the_same_command(workspace, prepared, victim):
 
 
 @pytest.mark.parametrize("how", ["killed", "interrupted", "terminated", "all killed"])
-def test_a_flow_killed_or_interrupted_then_the_same_command(workspace, prepared, how):
+def test_a_flow_killed_or_interrupted_then_the_same_command(
+    workspace, prepared, prefect_server, monkeypatch, how
+):
     """The flow alone, or with all that it started: that ends with it, and the next run goes on."""
     command = [sys.executable, "-m", "flows.cli", "run", "quickstart"]
     log = workspace / "log.txt"
@@ -152,6 +153,8 @@ def test_a_flow_killed_or_interrupted_then_the_same_command(workspace, prepared,
     if how in ("interrupted", "terminated"):
         assert "RUNNING" not in states(workspace), "an interrupted flow ends what it began"
 
+    if how != "all killed":  # there the second one, too, has a server of its own, on what was left
+        monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     done = run(workspace, *command)
     assert "resumed at step" in done.stdout + done.stderr
     assert content_of(workspace / BASE) == prepared[1]
@@ -208,11 +211,19 @@ def test_killed_before_it_notes_a_result_dvc_has_it_again_in_seconds(workspace, 
     assert not checkpoints.exists() and not finished(workspace)
 
 
-def test_two_at_once_do_not_mix(workspace, prepared):
+def test_two_at_once_do_not_mix(workspace, prepared, monkeypatch):
     """A second process of the same stage waits, or says who holds it."""
+    monkeypatch.setattr(making, "LOCK_WAIT_SECONDS", 0.5)  # of this process
+    monkeypatch.setattr(making, "_settle", lambda _: None)  # what concerns its numbers
     command = [sys.executable, "-m", "flows.stage", "base@quickstart"]
     first = subprocess.Popen(command, cwd=workspace, stdout=subprocess.DEVNULL)
     wait_for(lambda: (workspace / ".kindling" / "work" / "base@quickstart").exists())
+    os.kill(first.pid, signal.SIGSTOP)  # it holds the stage for as long as it takes
+    try:
+        with pytest.raises(Held, match=rf"^base@quickstart is held by process {first.pid};"):
+            making.run(workspace, "base@quickstart")
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
     second = subprocess.run(command, cwd=workspace, capture_output=True, text=True, timeout=200)
     assert first.wait(timeout=200) == 0
     assert second.returncode == 0 or f"process {first.pid}" in second.stderr

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from components.catalogue import CatalogueError, load, parse
 from components.ladder.block import GROUPS
 from components.lineage import read_json
-from tests.conftest import ROOT, isolate, make_workspace, waiting
+from tests.conftest import ROOT, asked, isolate, make_workspace, waiting
 
 RECIPE = ROOT / "recipes" / "ladder_world" / "pipelines.yaml"
 PAGES = 10
@@ -47,7 +47,7 @@ def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(
         YAML().dump(document, file)
     said = kindling(workspace, "run", "ladder")
     assert "artifacts/ladder/report/index.html" in said
-    status = kindling(workspace, "status")
+    status = asked(workspace, "status")
     assert re.search(r"^ladder: \d\d stages up to date, 0 not$", status, re.MULTILINE)
     report = workspace / "artifacts" / "ladder" / "report"
     page = (report / "index.html").read_text(encoding="utf-8")
@@ -66,10 +66,10 @@ def test_the_ladder_is_climbed_once_and_a_changed_rung_alone_again(
     again = kindling(workspace, "run", "ladder", "--set", "rungs.lstm.training.learning_rate=0.02")
     ran = {line.split("'")[-2] for line in again.splitlines() if "Running stage" in line}
     assert ran == {"language@lstm-1", "measure_language@lstm-1", "ladder@ladder"}
-    traced = kindling(workspace, "trace", "artifacts/ladder/report")
+    traced = asked(workspace, "trace", "artifacts/ladder/report")
     for part in ("measures/lstm-1", "rungs/lstm-1", "vocabularies/bpe", "datasets/world"):
         assert f"artifacts/{part}" in traced
-    sums = kindling(workspace, "analogy", "bigger", "-", "big", "+", "small")
+    sums = asked(workspace, "analogy", "bigger", "-", "big", "+", "small")
     assert "skip_gram:" in sums and "glove:" in sums
 
 

@@ -5,18 +5,27 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import md5
 from pathlib import Path
 
+import httpx
 import pytest
 
+from components.catalogue import edit, load
 from components.lineage import content_of, read_json, write_json
 from flows import evidence, graph, tracking
-from tests.conftest import ROOT, isolate, keep_one_adapter, make_workspace
+from flows.places import places
+from tests.conftest import ROOT, asked, isolate, keep_one_adapter, make_workspace, new_workspace
 
 pytestmark = pytest.mark.slow
 KINDLING = [sys.executable, "-m", "flows.cli"]
 DVC = [sys.executable, "-m", "dvc"]
+BEHIND = (  # the adapter `lora`
+    *(f"artifacts/quickstart/{part}" for part in ("adapters/lora", "base", "tokenizer", "corpus")),
+    *("artifacts/tasks/sentiment", "artifacts/datasets/reviews", "artifacts/datasets/tales"),
+)
 
 
 def call(workspace: Path, *command: str, code: int = 0) -> str:
@@ -31,10 +40,15 @@ def kindling(workspace: Path, *arguments: str, code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory, prefect_server):
-    """A workspace after `kindling run quickstart`, with a Prefect server of its own, and what that
-    printed.
+    """A workspace that holds the code as well, as the repository's own does, after `kindling run
+    quickstart`, with a Prefect server of its own; and what that printed.
     """
-    folder = make_workspace(tmp_path_factory.mktemp("pipeline") / "workspace")
+    folder = new_workspace(tmp_path_factory.mktemp("pipeline") / "workspace")
+    for name in ("components", "flows"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    catalogue = folder / "pipelines.yaml"
+    catalogue.write_text(catalogue.read_text().replace(f"root: {ROOT}", "root: ."))
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch, folder)
         printed = kindling(folder, "run", "quickstart")
@@ -58,6 +72,7 @@ def test_the_summary_tells_stages_scores_and_decisions(ran):
 
 
 def test_dvc_has_nothing_left_to_do(ran):
+    """DVC 3.67 loses params of a file named `./x`, which `root: .` gives: stages stayed stale."""
     assert "Data and pipelines are up to date" in call(ran[0], *DVC, "repro")
 
 
@@ -70,9 +85,13 @@ def test_a_second_run_starts_no_stage_and_registers_nothing(ran):
 def test_bare_dvc_does_the_same_work(ran, tmp_path, monkeypatch):
     """The same bytes everywhere, a parent run with figures, and a registry that can follow."""
     folder = make_workspace(tmp_path / "workspace")
+    keep_one_adapter(folder, "lora")
     isolate(monkeypatch, folder)
     call(folder, *DVC, "repro", "-q")
-    assert contents(folder) == contents(ran[0])
+    catalogue, made = load(folder), contents(folder)
+    assert set(made) == {places(catalogue, s)[0] for s in catalogue.stages_of("quickstart")}
+    del made["quickstart/report"]  # which shows more adapters there
+    assert made.items() <= contents(ran[0]).items()
     mlflow = tracking.client(folder)
     where = mlflow.get_experiment_by_name("quickstart").experiment_id
     parents = mlflow.search_runs([where], "tags.`kindling.started_by` = 'dvc repro'")
@@ -107,8 +126,6 @@ def test_saved_folders_open_in_transformers_and_peft(ran):
 
 
 def test_mlflow_holds_parent_children_plots_and_data(ran):
-    from flows import tracking
-
     mlflow = tracking.client(ran[0])
     experiment = mlflow.get_experiment_by_name("quickstart")
     runs = mlflow.search_runs([experiment.experiment_id], max_results=200)
@@ -131,7 +148,7 @@ def test_mlflow_holds_parent_children_plots_and_data(ran):
 
 def test_the_registry_lists_and_a_registered_adapter_predicts(ran, tmp_path):
     """In a process of its own that knows nothing but the store."""
-    listed = json.loads(kindling(ran[0], "registry", "list", "--json"))
+    listed = json.loads(asked(ran[0], "registry", "list", "--json"))
     assert {"quickstart.base", "quickstart.lora"} <= set(listed["models"])
     assert [entry["version"] for entry in listed["prompts"]["sentiment"]] == [1]
     code = (
@@ -148,22 +165,70 @@ def test_the_registry_lists_and_a_registered_adapter_predicts(ran, tmp_path):
 
 
 def test_promotion_by_hand_and_rollback(ran):
-    kindling(ran[0], "registry", "promote", "quickstart.lora", "1", "--reason", "a test")
-    listed = json.loads(kindling(ran[0], "registry", "list", "--json"))
+    asked(ran[0], "registry", "promote", "quickstart.lora", "1", "--reason", "a test")
+    listed = json.loads(asked(ran[0], "registry", "list", "--json"))
     number = listed["releases"]["quickstart"]["current"]
     assert listed["releases"]["quickstart"]["all"][str(number)]["adapters"]["lora"] == 1
     said = kindling(ran[0], "registry", "promote", "quickstart.lora", "9", "--reason", "x", code=1)
     assert "has no version 9; it has 1" in said
-    kindling(ran[0], "registry", "promote", "quickstart.full", "1", "--reason", "a test")
-    assert f"release {number} is current" in kindling(ran[0], "registry", "rollback", "quickstart")
+    asked(ran[0], "registry", "promote", "quickstart.full", "1", "--reason", "a test")
+    assert f"release {number} is current" in asked(ran[0], "registry", "rollback", "quickstart")
+
+
+@contextmanager
+def serving(workspace: Path, pipeline: str) -> Iterator[str]:
+    """The address of a `kindling serve` of the champions, in a process of its own."""
+    command = [*KINDLING, "serve", pipeline, "--port", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    server = subprocess.Popen(command, cwd=workspace, **pipes)
+    said = []
+    try:
+        for line in server.stdout:
+            said.append(line)
+            if line.startswith("serving "):
+                break
+        assert said and said[-1].startswith("serving "), "".join(said)
+        yield said[-1].split(" on ")[1].strip()
+    finally:
+        server.kill()
+        server.wait(20)
+
+
+def test_answers_of_the_champions_are_traced_to_their_data(ran, monkeypatch, capsys):
+    """The README's example as it stands, and labels with probabilities; then `kindling trace`."""
+    monkeypatch.setenv("OPENAI_LOG", "")
+    asked(ran[0], "registry", "promote", "quickstart.lora", "1", "--reason", "to be served")
+    (example,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert "http://127.0.0.1:8000" in example
+    with serving(ran[0], "quickstart") as address:
+        here = {}
+        exec(example.replace("http://127.0.0.1:8000", address), here)
+        text = {"model": "lora", "input": "The plot of film 3 is good and warm."}
+        labelled = httpx.post(f"{address}/v1/classify", json=text, timeout=60).json()
+    answer = here["answer"]
+    assert f"{answer.choices[0].text} {answer.id}\n" in capsys.readouterr().out
+    probabilities = labelled["results"][0]["probabilities"]
+    assert set(probabilities) == {"positive", "negative"}
+    assert sum(probabilities.values()) == pytest.approx(1)
+    made = {path: content_of(ran[0] / path) for path in BEHIND}
+    for identity in (answer.id, labelled["id"]):
+        told = json.loads(asked(ran[0], "trace", identity, "--json"))
+        adapter = told["record"]["adapter"]
+        assert told["kind"] == "answer" and (adapter["name"], adapter["version"]) == ("lora", 1)
+        assert adapter["prompt"]["version"] == 1
+        chain = {entry["artifact"]: entry for entry in told["chain"]}
+        assert {path: chain[path]["content"] for path in BEHIND} == made
+        assert set(chain["artifacts/datasets/reviews"]["data"]) == {"data/reviews.jsonl"}
 
 
 def test_trace_leads_from_an_adapter_to_the_data(ran):
-    told = json.loads(kindling(ran[0], "trace", "quickstart.lora/1", "--json"))
+    told = json.loads(asked(ran[0], "trace", "quickstart.lora/1", "--json"))
     behind = {entry["artifact"] for entry in told["chain"]}
     assert {"artifacts/quickstart/base", "artifacts/datasets/tales"} <= behind
     assert all(entry["runs"] for entry in told["chain"])
-    said = kindling(ran[0], "trace", "artifacts/quickstart/adapters/lora")
+    said = asked(ran[0], "trace", "artifacts/quickstart/adapters/lora")
     assert "artifacts/datasets/reviews" in said
     raw = md5((ran[0] / "data" / "reviews.jsonl").read_bytes()).hexdigest()
     assert f"data/reviews.jsonl {raw}" in said, "the data's own version is not told"
@@ -171,16 +236,16 @@ def test_trace_leads_from_an_adapter_to_the_data(ran):
 
 
 def test_trace_says_what_a_change_would_rebuild(ran):
-    said = kindling(ran[0], "trace", "--changed", "data/reviews.jsonl")
+    said = asked(ran[0], "trace", "--changed", "data/reviews.jsonl")
     assert "adapter@lora" in said and "base@quickstart" not in said
 
 
 def test_status_doctor_compare_and_clean(ran):
-    assert "0 not" in kindling(ran[0], "status")
-    assert "FAIL" not in kindling(ran[0], "doctor")
-    assert "over zero_shot" in kindling(ran[0], "compare", "sentiment")
+    assert "0 not" in asked(ran[0], "status")
+    assert "FAIL" not in asked(ran[0], "doctor")
+    assert "over zero_shot" in asked(ran[0], "compare", "sentiment")
     assert "did you mean 'sentiment'" in kindling(ran[0], "compare", "sentimant", code=1)
-    assert "done" in kindling(ran[0], "clean", "--yes")
+    assert "done" in asked(ran[0], "clean", "--yes")
 
 
 @pytest.fixture
@@ -212,7 +277,7 @@ def test_clean_forgets_the_runs_that_lead_nowhere_and_no_other(copied):
     note = tracking.run_note(copied, "base@quickstart")
     note.parent.mkdir(parents=True, exist_ok=True)
     write_json(note, {"identity": "x", "run_id": resumable, "pid": 1})
-    said = kindling(copied, "clean", "--yes")
+    said = asked(copied, "clean", "--yes")
     assert f"lead nowhere: 1\n  {lost}" in said
     left = mlflow.search_runs([where], run_view_type=ViewType.ALL)
     assert {run.info.run_id for run in left} == before | {made, parent, child, resumable}
@@ -252,52 +317,32 @@ def test_set_changes_the_catalogue_and_keeps_comments(copied):
     catalogue.write_text("# a comment\n" + catalogue.read_text())
     said = kindling(copied, "run", "quickstart", "--set", "adapters.lora.rnk=4", code=1)
     assert "unknown key 'rnk'; did you mean 'rank'" in said
-    from components.catalogue import edit
-
     assert "rank: 4" in edit(copied, ["adapters.lora.rank=4"])
     assert catalogue.read_text().startswith("# a comment")
 
 
-def test_the_repositorys_own_workspace_stays_up_to_date(tmp_path, monkeypatch):
-    """DVC 3.67 loses params of a file named `./x`, which `root: .` gives: stages stayed stale."""
-    for name in ("components", "flows"):
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
-    for name in ("pipelines.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    isolate(monkeypatch, tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    call(tmp_path, "git", "init", "-q")
-    call(tmp_path, *DVC, "init", "-q")
-    call(tmp_path, *DVC, "repro", "-q", "controls@sentiment")
-    named = {"dataset@reviews", "task@sentiment", "controls@sentiment"}
-    assert not named & set(graph.stale(tmp_path))
+def test_evaluate_brings_scores_up_to_date_and_registers_nothing(copied):
+    """The README's promise: all scores are told, and only what is stale is made before."""
+    edit(copied, ["adapters.lora.rank=4"])
+    said = kindling(copied, "evaluate", "quickstart", "--json", "told.json")
+    assert set(re.findall(r"Running stage '(.*?)'", said)) == {"adapter@lora", "evaluation@lora"}
+    told, judged = read_json(copied / "told.json"), copied / "artifacts/quickstart/evaluations"
+    assert list(told) == ["zero_shot", "lora", "soft_prompt", "full"]
+    for name, figures in told.items():
+        assert figures == read_json(judged / name / "metrics.json")
+        assert f"\n{name}: {figures['metric']} {figures['score']:.3f} [" in f"\n{said}"
+    listed = json.loads(asked(copied, "registry", "list", "--json"))["models"]
+    assert {len(versions) for versions in listed.values()} == {1}
 
 
-@pytest.fixture
-def with_code(tmp_path, monkeypatch, prefect_server):
-    """A workspace that holds the code as well, after a run: the code can be touched."""
-    folder = make_workspace(tmp_path / "repository")
-    keep_one_adapter(folder)
-    for name in ("components", "flows"):
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    catalogue = folder / "pipelines.yaml"
-    catalogue.write_text(catalogue.read_text().replace(f"root: {ROOT}", "root: ."))
-    isolate(monkeypatch, folder, prefect_server)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    kindling(folder, "run", "quickstart")
-    return folder
-
-
-def test_a_touched_module_reruns_what_imports_it_however_it_is_started(with_code):
+def test_a_touched_module_reruns_what_imports_it_however_it_is_started(copied):
     """A comment in a helper: its stage runs; its result is the same, so nothing behind it does."""
-    helper = with_code / "components" / "evaluation" / "controls.py"
+    helper = copied / "components" / "corpus.py"  # of all stages the cheapest imports it
     helper.write_text(helper.read_text() + "# touched\n")
-    said = kindling(with_code, "run", "quickstart")
-    assert re.findall(r"Running stage '(.*?)'", said) == ["controls@sentiment"]
-    assert "up to date" in call(with_code, *DVC, "repro")
+    said = kindling(copied, "run", "quickstart")
+    assert re.findall(r"Running stage '(.*?)'", said) == ["corpus@quickstart"]
+    assert "up to date" in call(copied, *DVC, "repro")
     helper.write_text(helper.read_text() + "# again\n")
-    said = call(with_code, *DVC, "repro")
-    assert re.findall(r"Running stage '(.*?)'", said) == ["controls@sentiment"]
-    assert graph.stale(with_code) == {}
+    said = call(copied, *DVC, "repro")
+    assert re.findall(r"Running stage '(.*?)'", said) == ["corpus@quickstart"]
+    assert graph.stale(copied) == {}

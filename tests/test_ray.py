@@ -14,8 +14,8 @@ from components.lineage import folder_hash
 from components.reporter import Silent
 from components.training import launch
 from components.training.group import Group
-from flows import graph, tracking
-from tests.conftest import isolate, keep_one_adapter, make_workspace
+from flows import tracking
+from tests.conftest import isolate, keep_base_alone, make_workspace, waiting
 from tests.test_devices import alone, family_ended_by, job, losses, weights
 from tests.test_devices import inputs as inputs  # a fixture
 from tests.test_kills import runs_of
@@ -118,7 +118,7 @@ def test_shards_encoded_on_the_cluster_are_those_of_one_machine(
 def test_a_flow_runs_its_stages_on_the_cluster(address, tmp_path, monkeypatch):
     """Each stage on a node with room; the base on both; nothing is left to do for DVC."""
     folder = make_workspace(tmp_path / "workspace")
-    keep_one_adapter(folder)
+    keep_base_alone(folder)
     isolate(monkeypatch, folder)
     monkeypatch.setenv("RAY_ADDRESS", address)
     compute = {"threads": 1, "jobs": 1, "engine": "ray", "nodes": 2}
@@ -131,4 +131,4 @@ def test_a_flow_runs_its_stages_on_the_cluster(address, tmp_path, monkeypatch):
     assert steps == sorted(set(steps)) and steps[-1] == 20480
     parent = mlflow.get_run(runs[0].data.tags[tracking.PARENT])
     assert parent.data.tags["kindling.started_by"] == "flow"
-    assert graph.stale(folder) == {}
+    assert waiting(folder, "quickstart") == set()

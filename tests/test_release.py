@@ -28,11 +28,11 @@ from flows import registry as registering
 from flows import release as releasing
 from flows.registry import registry, workspace_name
 from flows.release import release
-from tests.conftest import ROOT, isolate
+from tests.conftest import ROOT, give_store, isolate
 from tests.test_gate import evaluation
 from tests.tiny_models import ADAPTERS, signed
 
-pytestmark = pytest.mark.slow  # some 20 s in all: MLflow makes its tables and versions
+pytestmark = pytest.mark.slow  # MLflow makes versions
 CATALOGUE = """\
 root: {root}
 compute: {{threads: 2, jobs: 1}}
@@ -122,7 +122,7 @@ def first(folders, tmp_path_factory):
     place_adapter(workspace, "zero_shot", folders["zero_shot"], 0.5)
     place_adapter(workspace, "lora", folders["lora"], 0.7)
     with pytest.MonkeyPatch.context() as patch:
-        isolate(patch, workspace)
+        isolate(patch, give_store(workspace))
         yield workspace, register(workspace)
 
 

@@ -10,7 +10,7 @@ from components.catalogue import load
 from flows import expansion, making
 from flows.stages import STAGES
 from flows.work import Work
-from tests.conftest import CATALOGUE, ROOT, isolate, write_data
+from tests.conftest import CATALOGUE, ROOT, give_store, isolate, write_data
 
 STAGE = "dataset@tales"
 
@@ -29,7 +29,7 @@ def workspace(tmp_path_factory):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, target)
     with pytest.MonkeyPatch.context() as patch:
-        isolate(patch, folder)
+        isolate(patch, give_store(folder))
         yield folder
 
 

@@ -1,17 +1,22 @@
 """`kindling init`, the deployments, and the README's promises about them."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from components.catalogue import load, parse
 from flows import workspace
+from flows.cli import app
 from flows.workspace import TEMPLATE, InitError, make, pipeline_name
-from tests.conftest import ROOT, isolate
+from tests.conftest import ROOT, give_store, isolate
 
 DVC = [sys.executable, "-m", "dvc"]
 
@@ -124,20 +129,18 @@ def test_an_installed_wheel_has_what_a_workspace_needs(tmp_path: Path, monkeypat
         wanted = (p for p in (source / package).rglob("*") if p.is_file())
         missing = [p for p in wanted if not (site / p.relative_to(source)).is_file()]
         assert not missing
-    isolate(monkeypatch, tmp_path)
+    isolate(monkeypatch, give_store(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(site))
     call(tmp_path, sys.executable, "-m", "flows.cli", "init", str(place))
     assert load(place).root == str(site)
-    call(place, *DVC, "repro", "-q", "controls@sentiment")
-    assert (place / "artifacts" / "controls" / "sentiment").is_dir()
+    call(place, *DVC, "repro", "-q", "dataset@reviews")
+    assert (place / "artifacts" / "datasets" / "reviews").is_dir()
 
 
 def test_every_command_of_the_readme_exists():
     """Each `kindling WORD` that the README names answers --help."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     from typer.main import get_command
-
-    from flows.cli import app
 
     known = set(get_command(app).commands)
     named = {words.split()[0] for words in text.split("`kindling ")[1:] if words.split()}
@@ -147,6 +150,51 @@ def test_every_command_of_the_readme_exists():
         word = part.split()[0].strip("`,.")
         if part and f"    make {word}" in text:
             assert f"\n{word}:" in targets, word
+
+
+def command_lines() -> set[str]:
+    """Each `kindling ...` of README and docs, without what stands around it."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), TEMPLATE / "README.md"]
+    found = set()
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        found |= set(re.findall(r"`(?:[^`\n]* && )?(kindling [^`\n]+)`", text))
+        found |= set(re.findall(r"^    (?:.* && )?(kindling [^#\n]+)", text, re.MULTILINE))
+        for row in re.findall(r"^\| (`kindling .*)", text, re.MULTILINE):
+            found |= set(_of_row(row))
+    return {line.strip() for line in found}
+
+
+def _of_row(row: str) -> Iterator[str]:
+    """What a table shortens: `kindling keys add NAME`, `list`; or an option in the next column."""
+    (first, *others), does = (re.findall("`([^`]+)`", cell) for cell in row.split(" | ")[:2])
+    words = first.split()
+    group = words[:2] if words[1] in ("registry", "keys") else words[:1]
+    yield from (" ".join([*group, other]) for other in others if not other.startswith("kindling "))
+    yield from (f"{first} {option}" for option in does if option.startswith("--"))
+
+
+def test_every_option_of_the_docs_exists(tmp_path, monkeypatch):
+    """The command itself reads each line: --help behind it ends it before any work."""
+    monkeypatch.setattr("flows.settings.apply", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DIR").mkdir()  # of `kindling -C DIR`
+
+    def reads(line: str) -> bool:
+        words = shlex.split(line)[1:]
+        return CliRunner().invoke(app, [*words, "--help"]).exit_code == 0
+
+    lines = command_lines()
+    assert {
+        "kindling serve quickstart --alias candidate",
+        "kindling serve quickstart --base DIR --adapter NAME=DIR",
+        "kindling registry promote quickstart.lora 2 --reason WHY",
+        "kindling evaluate quickstart --harness TASK.yaml --json FILE",
+        "kindling keys revoke NAME",
+        "kindling clean",
+    } <= lines
+    assert [line for line in sorted(lines) if not reads(line)] == []
+    assert not reads("kindling run quickstart --forced") and not reads("kindling registry drop")
 
 
 @pytest.mark.parametrize(
