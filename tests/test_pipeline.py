@@ -276,7 +276,7 @@ def test_clean_forgets_the_runs_that_lead_nowhere_and_no_other(copied):
     resumable = ended("KILLED")
     note = tracking.run_note(copied, "base@quickstart")
     note.parent.mkdir(parents=True, exist_ok=True)
-    write_json(note, {"identity": "x", "run_id": resumable, "pid": 1})
+    write_json(note, {"identity": "x", "run_id": resumable, "pid": 1, "born": 0.0})
     said = asked(copied, "clean", "--yes")
     assert f"lead nowhere: 1\n  {lost}" in said
     left = mlflow.search_runs([where], run_view_type=ViewType.ALL)
