@@ -157,7 +157,7 @@ def affected(workspace: Path, path: str) -> list[str]:
             raise ValueError(f"no stage depends on '{path}'; 'dvc dag' draws those that exist")
         rebuilt = touched.union(*(networkx.ancestors(graph, stage) for stage in touched))
         order = list(networkx.dfs_postorder_nodes(graph))
-        return [stage.addressing for stage in order if stage in rebuilt and stage.cmd]
+        return [stage.name for stage in order if stage in rebuilt and stage.cmd]
 
 
 def _reads(stage, target: Path, workspace: Path) -> bool:

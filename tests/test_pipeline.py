@@ -238,6 +238,7 @@ def test_trace_leads_from_an_adapter_to_the_data(ran):
 def test_trace_says_what_a_change_would_rebuild(ran):
     said = asked(ran[0], "trace", "--changed", "data/reviews.jsonl")
     assert "adapter@lora" in said and "base@quickstart" not in said
+    assert "dvc.yaml" not in said, "stages by name, from whichever folder one asks"
 
 
 def test_status_doctor_compare_and_clean(ran):
