@@ -1,5 +1,10 @@
-"""The decoder on a device, with tensors of the processor: what our kernels say, it says."""
+"""The decoder on a device: what our kernels say on the processor, it says.
 
+Without a GPU it has tensors of the processor, and torch's operations in place of a GPU's kernels,
+which `test_device_kernels.py` holds against each other.
+"""
+
+import itertools
 import threading
 
 import numpy as np
@@ -7,17 +12,21 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+pytest.importorskip("triton", reason="Triton is for Linux alone")
+
+from components.inference import device_forward
 from components.inference.attention_kernel import BLOCK
 from components.inference.backend import Limits, decoder_of, device_named
 from components.inference.batcher import Batcher
 from components.inference.checkpoint import SITES
 from components.inference.decoder import Step
 from components.inference.deltas import Change, Delta
-from components.inference.forms import parts
+from components.inference.forms import READING, Part, form_of, forms, parts
 from components.inference.request import Choosing, Reading, Request
 from components.inference.rows import Chooser
 from components.inference.threads import set_crew
 from components.inference.weights import Weights, assemble
+from tests import device_kernels_in_torch as in_torch
 from tests import mixes
 from tests.test_inference import FAMILIES, NEVER, answer_of
 
@@ -28,6 +37,15 @@ GPU = pytest.param(
     id="gpu",
     marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here"),
 )
+
+
+@pytest.fixture(autouse=True)
+def kernels(request, monkeypatch):
+    """Those of a GPU, where the test has one."""
+    if getattr(request.node, "callspec", None) and "gpu" in request.node.callspec.id:
+        return
+    for name in ("add_and_norm", "gate", "place", "attend", "add_deltas"):
+        monkeypatch.setattr(device_forward, name, getattr(in_torch, name))
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +178,17 @@ def test_a_step_is_split_into_rows_that_write_and_rows_that_read():
     found = [(part.first, part.counts) for part in parts(rows, 128)]
     assert found == [(0, (1, 1, 1)), (3, (3, 2)), (8, (1,)), (9, (2,)), (11, (17,))]
     assert next(parts(rows[3:8], 128)).real(4).tolist() == [0, 1, 2, 4, 5]
+
+
+def test_every_step_of_a_base_has_a_form_that_was_captured():
+    rows, most, captured = 6, 128, set(forms(6, 128))
+    counts = itertools.chain(
+        ((1,) * n for n in range(1, rows + 1)),
+        ((n,) for n in range(2, most + 1)),
+        ((n,) * 2 for n in range(2, most // READING + 1)),
+    )
+    made = {form_of(Part(0, found), 0) for found in counts}
+    assert made == captured
 
 
 @pytest.mark.parametrize("device", [TENSORS, GPU])

@@ -1,19 +1,21 @@
-"""What a batcher computes with: our kernels on the processor, or torch's operations on a device."""
+"""What a batcher computes with: the processor, or a device; each has kernels of its own."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
 
 import torch
 
 from components.inference.blocks import Pool
 from components.inference.decoder import Decoder
-from components.inference.device_decoder import DeviceDecoder
-from components.inference.device_slots import DeviceSlots
 from components.inference.device_store import DeviceStore
 from components.inference.slots import Slots
 from components.inference.store import Store
 from components.inference.weights import Weights
 
-AnyDecoder = Decoder | DeviceDecoder
+if TYPE_CHECKING:
+    from components.inference.device_decoder import DeviceDecoder
+
+AnyDecoder = Union[Decoder, "DeviceDecoder"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ def decoder_of(weights: Weights, limits: Limits) -> AnyDecoder:
         store = Store(shape, max(limits.pool_bytes // Store.bytes_of_block(shape), 1))
         slots = Slots(shape.layers, limits.adapters)
         return Decoder(weights, Pool(store, limits.rows, shape.context), slots, most)
+    # Triton, which they need, comes with torch's builds for GPUs alone
+    from components.inference.device_decoder import DeviceDecoder
+    from components.inference.device_slots import DeviceSlots
+
     pool = Pool(DeviceStore(weights, _blocks(weights, limits)), limits.rows, shape.context)
     return DeviceDecoder(weights, pool, DeviceSlots(weights, limits.adapters, limits.rows), most)
 

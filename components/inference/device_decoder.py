@@ -1,4 +1,4 @@
-"""The decoder on a device: `Decoder`'s interface, with torch's operations and a GPU's graphs."""
+"""The decoder on a device: `Decoder`'s interface, with a GPU's kernels and graphs."""
 
 from collections.abc import Callable
 
@@ -17,6 +17,7 @@ from components.inference.forms import (
     Part,
     filled,
     form_of,
+    forms,
     parts,
     write,
 )
@@ -38,6 +39,8 @@ class DeviceDecoder:
         self._run: Callable[[Form], None] = self._forward
         if self._is_gpu:
             self._run = Graphs(self._forward)
+            for form in forms(len(pool.tables), most):  # before a request would wait for it
+                self._run(form)
         self._told: list[torch.Tensor] = []  # inputs on the host, for each rectangle of a step
         self._features = torch.zeros_like(self._forward.normed)
 
@@ -60,18 +63,19 @@ class DeviceDecoder:
     def _tell(self, step: Step, part: Part, turn: int) -> Form:
         """Bring what a rectangle reads to the device."""
         slots = step.slots[part.places][part.starts]
-        form = form_of(part, step.positions[part.places], *self.slots.kind(slots))
+        form, tables = form_of(part, self.slots.rank(slots)), self._forward.tables
         if turn == len(self._told):
             like = self._forward.inputs
             self._told.append(torch.zeros(len(like), dtype=like.dtype, pin_memory=self._is_gpu))
         told = self._told[turn][: form.size]
-        write(told.numpy(), form, part, step, self.pool.tables, self.pool.store.spare)
+        tables.bring(step.rows[part.places][part.starts])
+        write(told.numpy(), form, part, step, tables)
         self._forward.inputs[: form.size].copy_(told, non_blocking=True)
         self.slots.seat(form, slots)
         return form
 
     def _embed(self, step: Step, part: Part, form: Form) -> None:
-        made = self._forward.made[: form.count]
+        made = self._forward.embedded[: form.count]
         tokens = form.split(self._forward.inputs).tokens
         torch.index_select(self.weights.embeddings, 0, tokens, out=made)
         for place, vectors in step.vectors:

@@ -7,7 +7,7 @@ So the tokens of a step are split into rectangles,
     a row that reads 40 of its prompt        1 x 40                  1 x 64
     three that read 20, 28 and 7             3 x 28                  8 x 32
 
-whose sizes are powers of two, and so is the number of blocks that a row has behind it.
+whose sizes are powers of two.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ import torch
 
 from components.inference.attention_kernel import BLOCK
 from components.inference.decoder import Step
+from components.inference.device_store import DeviceTables
 
 FEWEST_TOKENS = 16  # of a prompt: a graph for each smaller number would save no time
-FEWEST_BLOCKS = 4
 READING = 8  # rows that read side by side: one or up to these, that there are not too many forms
 
 
@@ -50,26 +50,22 @@ class Inputs(NamedTuple):
     """Views of the numbers that a rectangle reads, int64.
 
     real, tokens, where: (rows * tokens,), as `Part.real`, ids, and places among all positions of
-    the pool; positions: (rows, tokens); tables: (rows, blocks).
+    the pool; positions: (rows, tokens); rows: of the batch, (rows,).
     """
 
     real: np.ndarray | torch.Tensor
     tokens: np.ndarray | torch.Tensor
     where: np.ndarray | torch.Tensor
     positions: np.ndarray | torch.Tensor
-    tables: np.ndarray | torch.Tensor
+    rows: np.ndarray | torch.Tensor
 
 
 class Form(NamedTuple):
-    """What a graph was captured for. blocks: of each row; rank: of the rows' deltas, 0 where none
-    has matrices; scaled: whether one of them scales.
-    """
+    """What a graph was captured for. rank: that takes the rows' deltas, 0 where none has one."""
 
     rows: int
     tokens: int
-    blocks: int
     rank: int
-    scaled: bool
 
     @property
     def count(self) -> int:
@@ -78,7 +74,7 @@ class Form(NamedTuple):
     @property
     def size(self) -> int:
         """Of its inputs."""
-        return 4 * self.count + self.rows * self.blocks
+        return 4 * self.count + self.rows
 
     def split(self, whole: np.ndarray | torch.Tensor) -> Inputs:
         """whole: (at least `size`,)."""
@@ -88,7 +84,7 @@ class Form(NamedTuple):
             whole[count : 2 * count],
             whole[2 * count : 3 * count],
             whole[3 * count : 4 * count].reshape(self.rows, self.tokens),
-            whole[4 * count : self.size].reshape(self.rows, self.blocks),
+            whole[4 * count : self.size],
         )
 
 
@@ -121,29 +117,32 @@ def _together(counts: list[int], most: int) -> int:
     return size
 
 
-def form_of(part: Part, positions: np.ndarray, rank: int, scaled: bool) -> Form:
-    """positions: of its tokens."""
-    blocks = filled(int(positions.max()) // BLOCK + 1, FEWEST_BLOCKS)
+def form_of(part: Part, rank: int) -> Form:
     rows, longest = len(part.counts), max(part.counts)
     if longest == 1:
-        return Form(filled(rows), 1, blocks, rank, scaled)
-    rows = 1 if rows == 1 else READING
-    return Form(rows, filled(longest, FEWEST_TOKENS), blocks, rank, scaled)
+        return Form(filled(rows), 1, rank)
+    return Form(1 if rows == 1 else READING, filled(longest, FEWEST_TOKENS), rank)
 
 
-def write(
-    into: np.ndarray, form: Form, part: Part, step: Step, tables: np.ndarray, spare: int
-) -> None:
-    """What a rectangle reads. tables: (rows, blocks of a row); spare: the block that tokens write
-    to, and rows read from, with which the rectangle is filled up.
-    """
+def forms(rows: int, most: int) -> Iterator[Form]:
+    """Those of rows without deltas. rows: that write at most; most: tokens of a rectangle."""
+    for power in range(filled(rows).bit_length()):
+        yield Form(1 << power, 1, 0)
+    for reading in (1, READING):
+        tokens = FEWEST_TOKENS
+        while reading * tokens <= most:
+            yield Form(reading, tokens, 0)
+            tokens *= 2
+
+
+def write(into: np.ndarray, form: Form, part: Part, step: Step, tables: DeviceTables) -> None:
+    """What a rectangle reads. It is filled up with the spare row, whose block is read by none."""
     inputs, real = form.split(into), part.real(form.tokens)
     rows, positions = step.rows[part.places], step.positions[part.places]
-    inputs.tokens[:], inputs.where[:], inputs.positions[:] = 0, spare * BLOCK, 0
-    inputs.tables[:] = spare
+    inputs.tokens[:], inputs.where[:], inputs.positions[:] = 0, tables.spare * BLOCK, 0
     inputs.real[: len(real)] = real
     inputs.tokens[real] = step.tokens[part.places]
-    inputs.where[real] = tables[rows, positions // BLOCK] * BLOCK + positions % BLOCK
+    inputs.where[real] = tables.host[rows, positions // BLOCK] * BLOCK + positions % BLOCK
     inputs.positions.reshape(-1)[real] = positions
-    width = min(form.blocks, tables.shape[1])
-    inputs.tables[: len(part.counts), :width] = tables[rows[part.starts], :width]
+    inputs.rows[:] = tables.spare_row
+    inputs.rows[: len(part.counts)] = rows[part.starts]

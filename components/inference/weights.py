@@ -37,8 +37,8 @@ class Layer:
 class Weights:
     """A decoder in memory. embeddings: (vocabulary, width); head: from width to vocabulary.
 
-    precision: of products, as `product` knows it. device: where all of it lies, for torch's own
-    operations; None: in the processor's memory, for our kernels.
+    precision: of products, as `product` knows it. device: where all of it lies; None: in the
+    processor's memory, for its kernels.
     """
 
     shape: Shape
