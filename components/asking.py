@@ -52,10 +52,15 @@ def asking(uri: str) -> Iterator[None]:
     except MlflowException as error:
         if error.error_code in ANSWERS:
             raise
-        raise RegistryAway(
-            f"the registry at {public(uri)} does not answer: {error}; see that it runs and that "
-            "MLFLOW_TRACKING_URI is right, and run the same command again"
-        ) from error
+        raise RegistryAway(away(uri, error)) from error
+
+
+def away(uri: str, error: Exception) -> str:
+    """What to say where MLflow's store at `uri` does not answer."""
+    return (
+        f"MLflow at {public(uri)} does not answer: {error}; see that it runs and that "
+        "MLFLOW_TRACKING_URI is right, and run the same command again"
+    )
 
 
 def answer(ask: Callable[[], Any], *absent: str) -> Any:

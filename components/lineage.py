@@ -13,11 +13,17 @@ from pathlib import Path
 LINEAGE = "lineage.json"
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write `value` so that equal values give equal bytes; the file appears whole or not at all."""
+def write_json(path: Path, value: object, mode: int = 0o666) -> None:
+    """Write `value` so that equal values give equal bytes; the file appears whole or not at all.
+
+    mode: of the file from its first byte on, less the process's umask.
+    """
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.unlink(missing_ok=True)  # of a process of that number that was killed here
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with open(os.open(temporary, flags, mode), "w", encoding="utf-8") as file:
+        file.write(text + "\n")
     os.replace(temporary, path)
 
 

@@ -257,16 +257,13 @@ def main() -> None:
     except EXPECTED as error:
         sys.exit(f"kindling: {error}")
     except Exception as error:
-        from components.asking import public
+        from components.asking import away
         from flows import tracking
 
         if not tracking.is_stores(error):
             raise
-        uri = public(settings.tracking_uri(Path.cwd()))  # which `apply` has set
-        sys.exit(
-            f"kindling: MLflow at {uri} does not answer: {error}; see that it runs and that "
-            "MLFLOW_TRACKING_URI is right, and run the same command again"
-        )
+        uri = settings.tracking_uri(Path.cwd())  # which `apply` has set
+        sys.exit(f"kindling: {away(uri, error)}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from flows.versions import installed
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from flows.tracking import Tracker
+    from flows.tracker import Tracker
 
 LOCK_WAIT_SECONDS = 20  # an orphan on its leash is gone long before
 
@@ -122,13 +122,14 @@ def _run_tracked(
 ) -> None:
     """Do the work under an MLflow run, which ends as FINISHED or FAILED."""
     from flows import evidence, tracking
+    from flows.tracker import Tracker
 
     started = time.monotonic()
     mlflow = tracking.client(workspace)
     pipeline = pipeline_of(catalogue, stage)
     origin, marks = begun.origin, _marks(begun)
     run_id, told = tracking.open_stage_run(workspace, mlflow, stage, pipeline, marks[0])
-    tracker = tracking.Tracker(mlflow, run_id, evidence.bar(stage), told)
+    tracker = Tracker(mlflow, run_id, evidence.bar(stage), told)
     checkpoints = finished.checkpoints_of(workspace, stage)
     finished.forget(workspace, stage)
     with _ended(mlflow, tracker):

@@ -1,12 +1,9 @@
 """MLflow: a parent run for a pipeline run, a nested run for each stage that really ran.
 
-Metrics are buffered and written in batches from a thread, because a synchronous `log_metric`
-costs 4-5 ms and a batch of 1,000 costs 80 ms. A killed stage's run is found by the note beside its
-checkpoints, reopened, and told nothing twice.
+A killed stage's run is found by the note beside its checkpoints, and reopened.
 """
 
 import re
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,8 +20,6 @@ from flows import settings
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FLUSH_SECONDS = 2.0
-BATCH = 900  # of a call that may fail: MLflow writes at most 1,000 metrics at once
 LONGEST_PARAMETER = 500
 PARENT = "mlflow.parentRunId"
 REFUSED = re.compile(r"[^\w.\- :]")  # by MLflow, in a part of a name
@@ -147,74 +142,6 @@ def log(
         params=[Param(key, str(v)[:LONGEST_PARAMETER]) for key, v in (params or {}).items()],
         tags=[RunTag(key, value) for key, value in (tags or {}).items()],
     )
-
-
-class Tracker:
-    """The `Reporter` of one stage: writes to its MLflow run and shows a progress bar."""
-
-    def __init__(
-        self, mlflow: "MlflowClient", run_id: str, show, told: Mapping[str, int] | None = None
-    ) -> None:
-        """told: the last step of each figure that the run has, from before a kill."""
-        self.mlflow = mlflow
-        self.run_id = run_id
-        self.last: dict[str, float] = {}
-        self._show = show
-        self._told = dict(told or {})  # a resumed worker tells some steps again
-        self._buffer: list[tuple[str, float, int, int]] = []
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._writer = threading.Thread(target=self._write_often, daemon=True)
-        self._writer.start()
-
-    def params(self, values: Mapping[str, object]) -> None:
-        known = self.mlflow.get_run(self.run_id).data.params
-        new = {key: value for key, value in values.items() if key not in known}
-        log(self.mlflow, self.run_id, {}, new)
-
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        self.last.update(values)
-        values = {accepted(key): value for key, value in values.items()}
-        now = int(time.time() * 1000)
-        new = [key for key in values if step > self._told.get(key, -1)]
-        self._told.update(dict.fromkeys(new, step))
-        with self._lock:
-            self._buffer += [(key, float(values[key]), now, step) for key in new]
-
-    def progress(self, done: float, total: float, note: str = "") -> None:
-        self._show(done, total, note)
-
-    def text(self, name: str, text: str) -> None:
-        self.mlflow.log_text(self.run_id, text, name)
-
-    def close(self) -> None:
-        """Write what is buffered, before the run is ended.
-
-        Raises:
-            MlflowException: the store refused; what it did not take is kept.
-        """
-        self._ended.set()
-        self._writer.join()
-        self._flush()
-
-    def _write_often(self) -> None:
-        while not self._ended.wait(FLUSH_SECONDS):
-            with suppress(Exception):  # such as a locked database: it is tried again, then told
-                self._flush()
-
-    def _flush(self) -> None:
-        from mlflow.entities import Metric
-
-        with self._lock:
-            waiting, self._buffer = self._buffer, []
-        try:
-            while waiting:
-                part = [Metric(*entry) for entry in waiting[:BATCH]]
-                self.mlflow.log_batch(self.run_id, metrics=part)
-                waiting = waiting[BATCH:]
-        finally:
-            with self._lock:
-                self._buffer = waiting + self._buffer
 
 
 def open_stage_run(

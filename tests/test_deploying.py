@@ -124,7 +124,7 @@ def test_a_registry_that_is_away_is_not_an_empty_one(store, client):
         lambda: store.versions("tiny.base"),
         lambda: store.client.get_model_version("tiny.base", "1"),
     ):
-        said = "registry at http://store does not answer: database is locked; .* run the same"
+        said = "MLflow at http://store does not answer: database is locked; .* run the same"
         with pytest.raises(RegistryAway, match=said):
             ask()
 

@@ -9,6 +9,7 @@ import pytest
 from components.catalogue import load
 from components.lineage import LINEAGE, write_json
 from flows import evidence, harness, making, trace, tracking
+from flows.tracker import Tracker
 from tests.conftest import ROOT
 
 
@@ -16,7 +17,7 @@ def test_figures_that_a_replaced_worker_tells_again_are_kept_once(tiny_workspace
     """It goes on from a checkpoint, and tells the steps since then anew."""
     mlflow = tracking.client(tiny_workspace)
     run_id, last = tracking.open_stage_run(tiny_workspace, mlflow, "base@a", "a", "identity")
-    tracker = tracking.Tracker(mlflow, run_id, print, last)
+    tracker = Tracker(mlflow, run_id, print, last)
     for step in (1, 2, 3, 2, 3, 4):
         tracker.metrics({"loss": float(step)}, step)
     tracker.metrics({"cost": 1.0}, 4)
@@ -30,13 +31,13 @@ def test_a_resumed_stage_tells_a_second_training_from_its_first_step(tiny_worksp
     """BERT's classifier was taken for steps of its pretraining, and its curves were lost."""
     mlflow = tracking.client(tiny_workspace)
     run_id, told = tracking.open_stage_run(tiny_workspace, mlflow, "bert@b-1", "a", "identity")
-    tracker = tracking.Tracker(mlflow, run_id, print, told)
+    tracker = Tracker(mlflow, run_id, print, told)
     tracker.metrics({"loss": 1.0}, 3000)
     tracker.metrics({"classifier.loss": 1.0}, 1)
     tracker.close()
     again, told = tracking.open_stage_run(tiny_workspace, mlflow, "bert@b-1", "a", "identity")
     assert again == run_id and told == {"loss": 3000, "classifier.loss": 1}
-    tracker = tracking.Tracker(mlflow, run_id, print, told)
+    tracker = Tracker(mlflow, run_id, print, told)
     for step in (1, 2):
         tracker.metrics({"loss": 2.0, "classifier.loss": 2.0, "classifier.cost": 2.0}, step)
     tracker.close()
@@ -68,9 +69,9 @@ class Locked:
 
 def test_figures_that_the_store_refuses_are_told_later_and_the_writer_lives_on(monkeypatch):
     """One failed batch ended the thread, and was lost."""
-    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr("flows.tracker.FLUSH_SECONDS", 0.01)
     store = Locked(refused=2)
-    tracker = tracking.Tracker(store, "run", print)
+    tracker = Tracker(store, "run", print)
     tracker.metrics({"loss": 3.0}, 1)
     deadline = time.monotonic() + 60
     while store.calls < 2 and time.monotonic() < deadline:
@@ -88,7 +89,7 @@ def test_figures_that_the_store_refuses_are_told_later_and_the_writer_lives_on(m
 )
 def test_a_run_is_ended_and_the_stages_own_error_told(error, refused, ended):
     store = Locked(refused)
-    tracker = tracking.Tracker(store, "run", print)
+    tracker = Tracker(store, "run", print)
 
     def work() -> None:
         with making._ended(store, tracker):
@@ -106,7 +107,7 @@ def test_a_run_is_ended_and_the_stages_own_error_told(error, refused, ended):
 
 def test_a_run_that_could_not_be_told_all_is_no_finished_one():
     store = Locked(refused=99)
-    tracker = tracking.Tracker(store, "run", print)
+    tracker = Tracker(store, "run", print)
     with pytest.raises(RuntimeError, match="UNAVAILABLE"), making._ended(store, tracker):
         tracker.metrics({"loss": 1.0}, 1)
     assert store.ended == ["FAILED"]
@@ -186,7 +187,7 @@ def test_names_that_a_user_chose_hinder_no_stage(tiny_workspace):
     assert told.params == {"labels": str(block["labels"]), "splits.train": "a.csv"}
     tags = {name: value for name, value in told.tags.items() if name.startswith("dvc.")}
     assert tags == {"dvc.__/__/data/reviews _1_": "1", "dvc.data/b.csv": "2", "dvc._/mnt/c": "3"}
-    tracker = tracking.Tracker(mlflow, run_id, print)
+    tracker = Tracker(mlflow, run_id, print)
     tracker.metrics({"wordsim_MEN (natural)": 0.5})
     tracker.close()
     assert mlflow.get_run(run_id).data.metrics["wordsim_MEN _natural_"] == 0.5

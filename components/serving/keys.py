@@ -2,9 +2,7 @@
 
 import hashlib
 import ipaddress
-import json
 import math
-import os
 import re
 import secrets
 import threading
@@ -16,7 +14,7 @@ from pathlib import Path
 from pydantic import Field, TypeAdapter
 
 from components.block import Block
-from components.lineage import read_json
+from components.lineage import read_json, write_json
 from components.locks import hold
 
 FILE = Path(".kindling") / "keys.json"  # in a workspace
@@ -138,13 +136,7 @@ class Keys:
         return hold(self.path.with_suffix(".lock"), wait=math.inf)
 
     def _write(self, keys: Sequence[Key]) -> None:
-        """The file appears whole, and never as one that others may read."""
-        text = json.dumps({"keys": [key.model_dump() for key in keys]}, indent=1)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.unlink(missing_ok=True)  # of a process of that number that was killed here
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text + "\n")
-        os.replace(temporary, self.path)
+        write_json(self.path, {"keys": [key.model_dump() for key in keys]}, mode=0o600)
 
 
 def is_loopback(host: str) -> bool:
