@@ -21,7 +21,7 @@ import torch
 
 from components.inference.attention_kernel import ATTEND, PLACE, room
 from components.inference.blocks import Pool
-from components.inference.checkpoint import SITES
+from components.inference.checkpoint import SITES, Shape
 from components.inference.delta_kernel import ADD_DELTAS, MOST_LOW
 from components.inference.kernels import ADD_AND_NORM, GATE
 from components.inference.slots import Slots
@@ -64,6 +64,19 @@ class Told(NamedTuple):
     buffers: Mapping[str, torch.Tensor]
 
 
+def of_token(shape: Shape) -> dict[str, int]:
+    """The buffers of a pass, by how many numbers each has of a token; see `FLOW`."""
+    return {
+        "stream": shape.width,
+        "made": shape.width,
+        "normed": shape.width,
+        "qkv": (shape.heads + 2 * shape.key_heads) * shape.size,
+        "attended": shape.heads * shape.size,
+        "gate_up": 2 * shape.feed_forward,
+        "gated": shape.feed_forward,
+    }
+
+
 def tiles(*values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Runs of equal values, none longer than ROWS: where each begins, and how long it is."""
     places = np.arange(len(values[0]))
@@ -83,18 +96,9 @@ class Decoder:
         """most: tokens of a step."""
         self.weights, self.pool, self.slots, self.most = weights, pool, slots, most
         shape = weights.shape
-        both, ahead = shape.heads + 2 * shape.key_heads, shape.feed_forward
-        sizes = {
-            "stream": shape.width,
-            "made": shape.width,
-            "normed": shape.width,
-            "qkv": both * shape.size,
-            "attended": shape.heads * shape.size,
-            "gate_up": 2 * ahead,
-            "gated": ahead,
-        }
         # the last tile may reach over the end
-        self.buffers = {name: torch.zeros(most + ROWS, size) for name, size in sizes.items()}
+        lines = most + ROWS
+        self.buffers = {name: torch.zeros(lines, size) for name, size in of_token(shape).items()}
         names = ("rows", "positions", "firsts", "counts", "of_delta", "deltas", "slots")
         self.told = {name: np.zeros(most, np.int32) for name in names}
         products = (held for layer in weights.layers for held in layer.products.values())
@@ -106,7 +110,7 @@ class Decoder:
         self._scores = np.zeros((threads, ROWS, length), np.float32)
         self._sums = np.zeros((threads, ROWS + 1, 2 * LANES), np.float32)
         self._eps = np.array([shape.eps], np.float32)
-        self._gate = Bound(GATE, self._array("gate_up"), self._array("gated"), ahead)
+        self._gate = Bound(GATE, self._array("gate_up"), self._array("gated"), shape.feed_forward)
         self._layers = [self._bind(number) for number in range(shape.layers)]
         self._last = self._norm(weights.last_norm)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from components.inference.blocks import Pool
-from components.inference.decoder import FLOW
+from components.inference.decoder import FLOW, of_token
 from components.inference.device_attention_kernel import Places, attend, place
 from components.inference.device_delta_kernel import add_deltas
 from components.inference.device_kernels import add_and_norm, gate
@@ -34,20 +34,10 @@ class Forward:
         self.tables = DeviceTables(pool.tables, pool.store.spare, weights.device)
         largest = 4 * most + max(filled(len(pool.tables)), READING)
         self.inputs = torch.zeros(largest, dtype=torch.long, device=weights.device)
-        shape = weights.shape
-        both, ahead = shape.heads + 2 * shape.key_heads, shape.feed_forward
-        sizes = {
-            "embedded": shape.width,
-            "made": shape.width,
-            "normed": shape.width,
-            "qkv": both * shape.size,
-            "attended": shape.heads * shape.size,
-            "gate_up": 2 * ahead,
-            "gated": ahead,
-        }
-        like = weights.embeddings
+        like, sizes = weights.embeddings, of_token(weights.shape)
         self._buffers = {name: like.new_zeros(most, size) for name, size in sizes.items()}
-        self._buffers["stream"] = like.new_zeros(most, shape.width, dtype=torch.float32)
+        self._buffers["stream"] = self._buffers["stream"].float()
+        self._buffers["embedded"] = torch.zeros_like(self._buffers["made"])
         self.embedded, self.normed = self._buffers["embedded"], self._buffers["normed"]
 
     def __call__(self, form: Form) -> None:

@@ -136,7 +136,7 @@ def forms(rows: int, most: int) -> Iterator[Form]:
 
 
 def write(into: np.ndarray, form: Form, part: Part, step: Step, tables: DeviceTables) -> None:
-    """What a rectangle reads. It is filled up with the spare row, whose block is read by none."""
+    """What a rectangle reads. It is filled up with the spare row, whose block no request has."""
     inputs, real = form.split(into), part.real(form.tokens)
     rows, positions = step.rows[part.places], step.positions[part.places]
     inputs.tokens[:], inputs.where[:], inputs.positions[:] = 0, tables.spare * BLOCK, 0
