@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from _peers import Job
 
+from components.inference.threads import dismiss_crew
 from components.serving.batched_engine import BatchedEngine
 from components.serving.engine import BASE, Sampling
 
@@ -49,6 +50,7 @@ def rates(
     Medians: with three rounds or more, that what the first one sets up does not count.
     """
     taken: dict[str, list[float]] = {name: [] for name in contestants}
+    dismiss_crew()  # of this thread, which has made a model or adapters
     for _ in range(rounds):
         for name, run in contestants.items():
             forget()

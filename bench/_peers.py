@@ -1,6 +1,13 @@
-"""What serves decoders beside our engine: transformers' `generate`, its batching, PEFT's mixing."""
+"""What serves decoders beside our engine: transformers' `generate`, its batching, PEFT's mixing.
 
-from collections.abc import Sequence
+`Peers` run in a process of their own: the threads of an engine, though they only wait, would make
+those of a peer in the same process sleep between two products (see `threads.dismiss_crew`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -75,3 +82,44 @@ class PeftMixed:
         most = jobs[0][2]
         _generate(self.model, tokens, torch.ones_like(tokens), most, adapter_names=names)
         return most * len(jobs)
+
+
+class Peers:
+    """Each by its name: `generate`, `continuous`, `peft`; on a GPU `generate_bf16` too, and there
+    `peft` is in bfloat16.
+    """
+
+    def __init__(
+        self, base: Path, lora: Mapping[str, Path], at_once: int, device: torch.device | None
+    ) -> None:
+        """lora: adapters that PEFT mixes; at_once: requests in a batch."""
+        given = (base, dict(lora), at_once, device, torch.get_num_threads())
+        self._process = ProcessPoolExecutor(1, get_context("spawn"), _begin, given)
+
+    def run(self, name: str, jobs: Sequence[Job]) -> int:
+        """Answer the jobs; the tokens that were wanted."""
+        return self._process.submit(_answer, name, jobs).result()
+
+    def close(self) -> None:
+        self._process.shutdown()
+
+
+_known: dict[str, Callable[[Sequence[Job]], int]] = {}  # by the process that runs them
+
+
+def _begin(
+    base: Path, lora: dict[str, Path], at_once: int, device: torch.device | None, threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    place = device or torch.device("cpu")
+    model = LlamaForCausalLM.from_pretrained(base).eval().to(place)
+    _known["generate"] = partial(generate, model, at_once=at_once)
+    _known["continuous"] = partial(continuous, model, at_once=at_once)
+    if device is not None:
+        model = LlamaForCausalLM.from_pretrained(base, dtype=torch.bfloat16).eval().to(place)
+        _known["generate_bf16"] = partial(generate, model, at_once=at_once)
+    _known["peft"] = PeftMixed(base, lora, model).generate
+
+
+def _answer(name: str, jobs: Sequence[Job]) -> int:
+    return _known[name](jobs)

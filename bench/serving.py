@@ -1,7 +1,8 @@
 """Tokens a second of our engine beside its peers: `python bench/serving.py`.
 
 Peers are transformers' `generate` in batches of 16, its continuous batching, and PEFT's
-`adapter_names`. All take turns on the same requests; the medians of the rounds. The base learns for
+`adapter_names`, in a process of their own. All take turns on the same requests; the medians of the
+rounds. The base learns for
 some steps, so that what bfloat16 costs can be told; adapters have random weights. `--json FILE`
 writes the table, `--plots DIR` draws throughput over requests at once and over adapters.
 
@@ -24,10 +25,10 @@ from _asking import rates, serve, workload
 from _curves import draw
 from _first_token import of_engine, over_http
 from _over_http import shares
-from _peers import Job, PeftMixed, continuous, generate
+from _peers import Job, Peers
 from _quality import learn, loss_of, said, windows
 from _world import prepare
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig
 
 from components.inference.backend import Limits, device_named
 from components.inference.product import BFLOAT16, FLOAT32
@@ -68,16 +69,16 @@ class Bench:
         self.base = top / "base"
         vocabulary = 4096
         self.tokens = top / "world" / "tokens"
-        self.model = make_base(self.base, top / "world" / "tokenizer", config_of(SMALL, vocabulary))
-        self.model.to(self.device or "cpu")
-        learn(self.model, self.tokens, given.steps)
-        self.model.save_pretrained(self.base)
+        model = make_base(self.base, top / "world" / "tokenizer", config_of(SMALL, vocabulary))
+        model.to(self.device or "cpu")
+        learn(model, self.tokens, given.steps)
+        model.save_pretrained(self.base)
         signed(self.base)
-        if self.device:
-            rounded = LlamaForCausalLM.from_pretrained(self.base, dtype=torch.bfloat16)
-            self.rounded = rounded.to(self.device).eval()
         registered = MIXED if given.quick else REGISTERED
         self.adapters = dict(make_adapters(self.base, top / "adapters", registered))
+        lora = {n: f for n, f in self.adapters.items() if n.startswith("lora_8")}
+        self.lora = dict(list(lora.items())[:8])
+        self.peers = Peers(self.base, self.lora, ROWS, self.device)
 
     def engine(
         self,
@@ -100,51 +101,46 @@ class Bench:
         return engine
 
     def beside_generate(self) -> None:
-        """One base in both precisions, and no adapter."""
-        engine, fast = (self.engine({}, precision=kind) for kind in (FLOAT32, BFLOAT16))
-        self.what_bfloat16_costs(engine, fast)
-        self.template(fast if self.device else engine)
-        self.against_generate(engine, fast)
-        self.over_http(fast if self.device else engine)
-        fast.close()
+        """One base in both precisions, one after the other, and no adapter."""
+        self.what_bfloat16_costs()
+        engine = self.engine({}, precision=FLOAT32)
+        self.against(engine, "ours", "generate", "fp32")
+        if not self.device:
+            self.as_clients_see_it(engine)
+        engine.close()
+        engine = self.engine({}, precision=BFLOAT16)
+        self.against(engine, "ours_fast", "generate", "fast")
+        if self.device:
+            self.against(engine, "ours_fast", "generate_bf16", "bf16")
+            self.as_clients_see_it(engine)
         engine.close()
 
-    def against_generate(self, engine: BatchedEngine, fast: BatchedEngine) -> None:
-        """The mixed workload, and the same with equal lengths, which padding does not hurt."""
+    def against(self, engine: BatchedEngine, name: str, peer: str, kind: str) -> None:
+        """The mixed workload, and the same with equal lengths, which padding does not hurt.
+
+        kind: what the ratios are called.
+        """
         jobs = workload(self.given.requests, [BASE], 1)
         equal = [(BASE, ids[:16] * 4, 64) for _, ids, _ in jobs[: 2 * ROWS]]
         contestants = {
-            "ours": lambda: serve(engine, jobs),
-            "ours_fast": lambda: serve(fast, jobs),
-            "generate": lambda: generate(self.model, jobs, ROWS),
-            "ours_equal": lambda: serve(engine, equal),
-            "generate_equal": lambda: generate(self.model, equal, ROWS),
+            name: lambda: serve(engine, jobs),
+            peer: lambda: self.peers.run(peer, jobs),
+            f"{name}_equal": lambda: serve(engine, equal),
+            f"{peer}_equal": lambda: self.peers.run(peer, equal),
         }
-        ratios = {
-            "generate_fp32": ("ours", "generate"),
-            "generate_fast": ("ours_fast", "generate"),
-            "generate_equal_fp32": ("ours_equal", "generate_equal"),
-        }
-        if self.device:
-            contestants |= {
-                "generate_bf16": lambda: generate(self.rounded, jobs, ROWS),
-                "ours_equal_bf16": lambda: serve(fast, equal),
-                "generate_equal_bf16": lambda: generate(self.rounded, equal, ROWS),
-            }
-            ratios["generate_bf16"] = ("ours_fast", "generate_bf16")
-            ratios["generate_equal_bf16"] = ("ours_equal_bf16", "generate_equal_bf16")
-        else:  # on a GPU it wants kernels that are packages of their own
-            some = jobs[: 4 * ROWS]
-            contestants["continuous"] = lambda: continuous(self.model, some, ROWS)
-            ratios["continuous"] = ("ours", "continuous")
-        found = rates(
-            contestants,
-            self.given.rounds,
-            lambda: [held.batcher.pool.forget() for held in (engine, fast)],
-        )
-        self.told |= {f"{name}_per_s": rate for name, rate in found.items()}
-        for name, (ours, theirs) in ratios.items():
-            self.told[f"ratio_to_{name}"] = round(found[ours] / found[theirs], 2)
+        if (name, self.device) == ("ours", None):  # a GPU's wants kernels, packages of their own
+            contestants["continuous"] = lambda: self.peers.run("continuous", jobs[: 4 * ROWS])
+        found = rates(contestants, self.given.rounds, engine.batcher.pool.forget)
+        self.told |= {f"{one}_per_s": rate for one, rate in found.items()}
+        self.told[f"ratio_to_generate_{kind}"] = round(found[name] / found[peer], 2)
+        ratio = found[f"{name}_equal"] / found[f"{peer}_equal"]
+        self.told[f"ratio_to_generate_equal_{kind}"] = round(ratio, 2)
+        if "continuous" in found:
+            self.told["ratio_to_continuous"] = round(found[name] / found["continuous"], 2)
+
+    def as_clients_see_it(self, engine: BatchedEngine) -> None:
+        self.template(engine)
+        self.over_http(engine)
 
     def over_http(self, engine: BatchedEngine) -> None:
         """The mixed workload as clients get it, who share the processor with the server."""
@@ -154,21 +150,22 @@ class Bench:
         for name in ("http", "http_streamed"):
             self.told[f"{name}_to_engine"] = round(found[name] / found["engine_alone"], 3)
 
-    def what_bfloat16_costs(self, engine: BatchedEngine, fast: BatchedEngine) -> None:
-        texts = windows(self.tokens)
-        self.told["bfloat16"] = loss_of(said(engine, texts), said(fast, texts), texts)
+    def what_bfloat16_costs(self) -> None:
+        texts, told = windows(self.tokens), []
+        for precision in (FLOAT32, BFLOAT16):
+            engine = self.engine({}, precision=precision)
+            told.append(said(engine, texts))
+            engine.close()
+        self.told["bfloat16"] = loss_of(*told, texts)
 
     def against_peft(self) -> None:
         """Equal lengths, 8 adapters of rank 8 in a batch of 16."""
-        lora = {n: f for n, f in self.adapters.items() if n.startswith("lora_8")}
-        lora = dict(list(lora.items())[:8])
-        engine = self.engine(lora)
-        peft = PeftMixed(self.base, lora, self.rounded if self.device else self.model)
-        jobs = [(name, ids[:16] * 2, 48) for name, ids, _ in workload(ROWS, list(lora), 2)]
+        engine = self.engine(self.lora)
+        jobs = [(name, ids[:16] * 2, 48) for name, ids, _ in workload(ROWS, list(self.lora), 2)]
         found = rates(
             {
                 "ours_8_lora": lambda: serve(engine, jobs),
-                "peft_8_lora": lambda: peft.generate(jobs),
+                "peft_8_lora": lambda: self.peers.run("peft", jobs),
             },
             self.given.rounds,
             engine.batcher.pool.forget,
@@ -266,6 +263,7 @@ def main() -> None:
             part()
             found = {key: value for key, value in bench.told.items() if key not in known}
             print(f"{part.__name__}: {time.perf_counter() - started:.0f} s: {found}", flush=True)
+        bench.peers.close()
     if given.plots:
         draw(bench.told["curves"], given.plots)
     print(json.dumps(bench.told, indent=1))

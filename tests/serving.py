@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from components.inference.batcher import Limits
+from components.inference.turns import Turns
 from components.serving.batched_engine import BatchedEngine
 from components.serving.deployment import Deployment
 from components.serving.engine import Engine
@@ -49,6 +50,19 @@ def gateway_to(
     keys = Keys(workspace / FILE, always)
     deployment = Deployment.of_folders(engine, "tiny")
     return Gateway(deployment, FolderTemplates(adapters), workspace, limits or Serving(), keys)
+
+
+@contextmanager
+def paused(turns: Turns) -> Iterator[None]:
+    """No step is taken meanwhile; what is asked is heard all at once behind it."""
+    begun, over = threading.Event(), threading.Event()
+    turns.tell(begun.set)
+    turns.tell(over.wait)
+    assert begun.wait(20)
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextmanager

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from components.inference.attention_kernel import ATTEND, BLOCK, room
-from components.inference.decoder import tiles
+from components.inference.decoder import alone_last, tiles
 from components.inference.threads import Bound, set_crew
 from components.inference.tiles import LANES, ROWS
 
 HEADS, KEY_HEADS, POOL, LONGEST = 6, 2, 40, 8 * BLOCK
-READ = ((0, 0, 19), (1, 70, 1), (2, 33, 8))  # row, first position, tokens
+READ = ((0, 0, 19), (1, 70, 1), (2, 33, 8), (1, 127, 1))  # row, first position, tokens
 
 
 def exact(queries, keys, values):
@@ -38,7 +38,8 @@ def test_attention_is_numpys(size, crew):
     count = len(rows)
     qkv = random.normal(size=(count + ROWS, HEADS + 2 * KEY_HEADS, size)).astype(np.float32)
     out = np.zeros((count, HEADS, size), np.float32)
-    firsts, counts = (held.astype(np.int32) for held in tiles(rows, positions - np.arange(count)))
+    found = alone_last(*tiles(rows, positions - np.arange(count)))
+    firsts, counts = (held.astype(np.int32) for held in found)
     scores = np.zeros((crew, ROWS, LONGEST), np.float32)
     sums = np.zeros((crew, ROWS + 1, 2 * LANES), np.float32)
     sizes = (HEADS, KEY_HEADS, size, numbers)

@@ -5,7 +5,6 @@ which `test_device_kernels.py` holds against each other.
 """
 
 import itertools
-import threading
 
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from components.inference.forms import READING, Part, form_of, forms, parts
 from components.inference.request import Choosing, Reading, Request
 from components.inference.rows import Chooser
 from components.inference.threads import set_crew
+from components.inference.turns import Turns
 from components.inference.weights import Weights, assemble
 from tests import device_kernels_in_torch as in_torch
 from tests import mixes
@@ -198,10 +198,11 @@ def test_greedy_tokens_are_those_of_the_kernels(family, device):
     prompts = [random.integers(0, 300, size).tolist() for size in (1, 7, 30, 60, 33, 16)]
     prompts.append([*prompts[3][:40], 5])  # begins like another
     for where in (None, device):
-        batcher = Batcher(weights_of(family, where), LIMITS, threading.Lock())
+        batcher = Batcher(weights_of(family, where), LIMITS, Turns())
         asked = [batcher.submit(Request(ids, Choosing(20, NEVER))) for ids in prompts]
         said.append([[made.token for made in answer_of(request)] for request in asked])
         batcher.close()
+        batcher.turns.close()
     assert said[0] == said[1]
 
 
@@ -209,10 +210,11 @@ def test_greedy_tokens_are_those_of_the_kernels(family, device):
 def test_bfloat16_says_nearly_the_same(device):
     ids, said = np.random.default_rng(1).integers(0, 300, 40).tolist(), []
     for where, precision in ((None, "float32"), (device, "bfloat16")):
-        batcher = Batcher(weights_of("llama", where, precision), LIMITS, threading.Lock())
+        batcher = Batcher(weights_of("llama", where, precision), LIMITS, Turns())
         asked = batcher.submit(Request(ids, Reading(range(40), batcher.decoder.logits)))
         said.append(asked.answers.get(timeout=30))
         batcher.close()
+        batcher.turns.close()
     off = (said[0] - said[1]).abs()
     assert 0 < off.mean() < 0.03 * said[0].std()
 

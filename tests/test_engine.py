@@ -572,6 +572,7 @@ def test_readings_end_with_the_one_that_fails(kinds, engine_of, monkeypatch):
     engine = engine_of(kinds, ["lora"])
     engine.warm()
     batcher, real, asked = engine.batcher, engine.batcher.submit, []
+    step, over = batcher._step, threading.Event()
 
     def submit(request):
         asked.append(request)
@@ -582,11 +583,12 @@ def test_readings_end_with_the_one_that_fails(kinds, engine_of, monkeypatch):
         return real(request)
 
     monkeypatch.setattr(batcher, "submit", submit)
+    monkeypatch.setattr(batcher, "_step", lambda: (over.wait(20), step()))
     with ThreadPoolExecutor(1) as pool:
-        with batcher.turn:
-            found = pool.submit(engine.classify, "lora", ["the film", "the plot"])
-            with pytest.raises(TimeoutError):
-                found.result(0.3)
+        found = pool.submit(engine.classify, "lora", ["the film", "the plot"])
+        with pytest.raises(TimeoutError):
+            found.result(0.3)
+        over.set()
         with pytest.raises(ValueError, match="no room"):
             found.result(20)
     assert not batcher.rows and not batcher.waiting

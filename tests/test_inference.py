@@ -28,7 +28,9 @@ from components.inference.choice_kernel import uniform
 from components.inference.request import Choosing, GaveUp, Made, Reading, Request
 from components.inference.rows import Chooser
 from components.inference.store import Store
+from components.inference.turns import Turns
 from components.inference.weights import load
+from tests.serving import paused
 
 SIZES = {
     "vocab_size": 300,
@@ -82,12 +84,13 @@ def batcher_of(tmp_path):
             if name.endswith("bias"):
                 torch.nn.init.normal_(values, std=0.1)
         model.save_pretrained(tmp_path)
-        made.append(Batcher(load(tmp_path, precision), limits, threading.Lock()))
+        made.append(Batcher(load(tmp_path, precision), limits, Turns()))
         return made[-1], model
 
     yield make
     for batcher in made:
         batcher.close()
+        batcher.turns.close()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -258,7 +261,7 @@ def test_a_templates_head_is_computed_once_for_all_tenants(batcher_of):
 
 def test_simultaneous_requests_wait_for_the_one_that_reads_their_beginning(batcher_of):
     batcher, _ = batcher_of(FAMILIES["llama"])
-    with batcher.turn:  # all are there before the first step
+    with paused(batcher.turns):  # all are there before the first step
         asked = [batcher.submit(Request(PROMPT, Choosing(3, NEVER))) for _ in range(4)]
     found = [[token.token for token in answer_of(request)] for request in asked]
     assert found == found[:1] * 4
@@ -322,7 +325,7 @@ class Failing:
 @pytest.mark.parametrize("where", ["mask", "take"])
 def test_a_constraint_that_fails_fails_alone(batcher_of, where):
     batcher, _ = batcher_of(FAMILIES["llama"])
-    with batcher.turn:  # both are there before the first step
+    with paused(batcher.turns):  # both are there before the first step
         running = batcher.submit(Request([1], Choosing(60, NEVER)))
         held = batcher.submit(Request([1, 2], Choosing(60, NEVER, constraint=Failing(where))))
     for _ in range(4):
@@ -341,7 +344,7 @@ def test_a_constraint_that_fails_fails_alone(batcher_of, where):
 def test_a_request_that_cannot_enter_fails_alone(batcher_of, ids, wanted):
     """One with `top_k` of 2**63 once ended every row, and lost those that waited behind it."""
     batcher, _ = batcher_of(FAMILIES["llama"])
-    with batcher.turn:  # all are there before the first step
+    with paused(batcher.turns):  # all are there before the first step
         running = batcher.submit(Request([1], Choosing(60, NEVER)))
         alike = [batcher.submit(Request(PROMPT, Choosing(3, NEVER))) for _ in range(2)]
         bad = batcher.submit(Request(ids, wanted))
@@ -372,7 +375,7 @@ def test_a_request_for_the_whole_pool_gives_up_the_end_that_is_kept(batcher_of):
 
 def test_closing_fails_what_has_not_ended(batcher_of):
     batcher, _ = batcher_of(FAMILIES["llama"])
-    with batcher.turn:
+    with paused(batcher.turns):
         running = batcher.submit(Request([1], Choosing(90, NEVER)))
         threading.Thread(target=batcher.close).start()
     with pytest.raises(RuntimeError, match="the engine was closed"):

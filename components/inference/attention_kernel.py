@@ -8,7 +8,9 @@ are `tiles.multiply` of a block as it lies:
     scores (tokens, 16)  =  queries (tokens, size) @ keys (size, 16)        for each block
     out (tokens, 16)    +=  weights (tokens, 16) @ values (16, 16 of room)  for each block
 
-Up to ROWS consecutive tokens of one row are a tile: each block is loaded once for all of them.
+Up to ROWS consecutive tokens of one row are a tile: each block is loaded once for all of them. A
+token alone, as a row that writes has it, goes through a block with all heads at once, so that what
+lies side by side is read in order.
 """
 
 import numpy as np
@@ -24,7 +26,14 @@ from components.inference.threads import (
     part,
     parts,
 )
-from components.inference.tiles import LANES, ROWS, multiply, multiply_pair, soften
+from components.inference.tiles import (
+    LANES,
+    ROWS,
+    multiply,
+    multiply_pair,
+    multiply_streamed,
+    soften,
+)
 
 BLOCK = LANES  # positions in a block of the key/value pool
 BEHIND = np.float32(-1e30)  # the score of what a token must not see
@@ -110,12 +119,49 @@ def _attend(queries, count, position, table, keys, values, scores, sums, out):
                 out[t, first + i] = sums[t, i] * share
 
 
+@njit(**FAST)
+def _attend_alone(queries, head, of, position, table, keys, values, scores, sums, out):
+    """As `_attend`, of one token and at most ROWS of its `of` heads, from `head` on: (heads, size).
+
+    keys, values: (blocks, key heads, room, BLOCK), (blocks, key heads, BLOCK, room).
+    """
+    heads, size = queries.shape
+    kv, blocks = keys.shape[1], position // BLOCK + 1
+    for b in range(blocks):  # what lies side by side is read in order
+        held = keys[table[b]]
+        for h in range(heads):
+            to = scores[h : h + 1, b * BLOCK :]
+            shared = held[(head + h) * kv // of, :size]
+            multiply_streamed(queries[h : h + 1], shared, to, False, False)
+    scale = np.float32(1.0) / np.sqrt(np.float32(size))
+    for h in range(heads):
+        for j in range(position + 1, blocks * BLOCK):
+            scores[h, j] = BEHIND
+        sums[ROWS, h] = soften(scores[h], blocks * BLOCK, scale)
+    for first in range(0, size, 2 * LANES):
+        pair = first + LANES < size
+        for b in range(blocks):
+            held = values[table[b]]
+            for h in range(heads):
+                weights = scores[h : h + 1, b * BLOCK : (b + 1) * BLOCK]
+                shared = held[(head + h) * kv // of, :, first:]
+                multiply_streamed(weights, shared, sums[h : h + 1], False, b > 0)
+                if pair:
+                    to = sums[h : h + 1, LANES:]
+                    multiply(weights, shared[:, LANES:], to, False, b > 0)
+        for h in range(heads):
+            share = np.float32(1.0) / sums[ROWS, h]
+            for i in range(min(2 * LANES, size - first)):
+                out[h, first + i] = sums[h, i] * share
+
+
 def attend(words):
     """Causal attention of every token over its row's blocks.
 
     words: tiles, qkv, heads, key heads, size, room, rows, positions, tables, blocks of a row, keys,
     values, parts of a block, firsts and counts of the tiles' tokens, room for each thread's scores
-    (ROWS, positions of a row) and sums (ROWS + 1, 2 LANES), positions of a row, out.
+    (ROWS, positions of a row) and sums (ROWS + 1, 2 LANES), positions of a row, out. Tiles of one
+    token come last.
     """
     w = carray(words, (MOST_WORDS,))
     tiles, heads, kv, size = w[0], w[2], w[3], w[4]
@@ -124,17 +170,30 @@ def attend(words):
     keys = floats(w[10], (MANY, w[12], kv, w[5], BLOCK))
     values = floats(w[11], (MANY, w[12], kv, BLOCK, w[5]))
     firsts, counts = ints(w[13], (tiles,)), ints(w[14], (tiles,))
-    me, length = part(), w[17]
+    me, of, length = part(), parts(), w[17]
     scores = floats(w[15] + me * ROWS * length * 4, (ROWS, length))
     sums = floats(w[16] + me * (ROWS + 1) * 2 * LANES * 4, (ROWS + 1, 2 * LANES))
-    items, of = tiles * heads, parts()
+    many = 0
+    while many < tiles and counts[many] > 1:
+        many += 1
+    items = many * heads
     # each thread has heads of its own: tiles of one row follow each other, and find its blocks near
     for item in range(me * items // of, (me + 1) * items // of):
-        first, count, h = firsts[item % tiles], counts[item % tiles], item // tiles
+        first, count, h = firsts[item % many], counts[item % many], item // many
         head = h * kv // heads
         _attend(
             qkv[first : first + ROWS, h], count, positions[first], tables[rows[first]],
             keys[:, 0, head], values[:, 0, head], scores, sums, out[first : first + count, h],
+        )  # fmt: skip
+    alone = tiles - many
+    wide = min(ROWS, max(1, heads * alone // of))  # heads at once; some for each thread
+    groups = (heads + wide - 1) // wide
+    for item in range(me * alone * groups // of, (me + 1) * alone * groups // of):
+        first, h = firsts[many + item // groups], item % groups * wide
+        last = min(h + wide, heads)
+        _attend_alone(
+            qkv[first, h:last], h, heads, positions[first], tables[rows[first]],
+            keys[:, 0], values[:, 0], scores, sums, out[first, h:last],
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Continuous batching: one thread that takes requests in and lets them go at every step.
+"""Continuous batching: requests are taken in and let go at every step.
 
     waiting --(a row and blocks are free)--> reading its prompt, in chunks --> writing, a token a
     step --(end, limit, cancelled)--> its blocks are left, kept beginnings stay for others
@@ -10,7 +10,7 @@ when it is let in: a full pool makes requests wait, and none that runs can fail 
 
 import threading
 from collections import deque
-from queue import SimpleQueue
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,15 +19,16 @@ from components.inference.backend import Limits, decoder_of
 from components.inference.decoder import Step
 from components.inference.request import Choosing, Made, Reading, Request, TooLarge
 from components.inference.rows import Chooser, Row, begin, failure, finish, keep, next_key, places
+from components.inference.turns import Turns
 from components.inference.weights import Weights
 
 
 class Batcher:
-    """One decoder with its pool, its rows and its thread."""
+    """One decoder with its pool and its rows."""
 
-    def __init__(self, weights: Weights, limits: Limits, turn: threading.Lock) -> None:
-        """turn: held during a step, so that decoders of one process do not fight for its cores."""
-        self.limits, self.turn = limits, turn
+    def __init__(self, weights: Weights, limits: Limits, turns: Turns) -> None:
+        """turns: whose thread takes the steps and does all that begins with an underscore."""
+        self.limits, self.turns = limits, turns
         self.decoder = decoder_of(weights, limits)
         self.pool, self.slots = self.decoder.pool, self.decoder.slots
         self.chooser = Chooser(self.decoder.paper(limits.rows))
@@ -38,10 +39,8 @@ class Batcher:
         self._reading: list[Row] = []
         self._writing = np.zeros(0, np.int32)
         self._next, self._read, self._slot = (np.zeros(limits.rows, np.int32) for _ in range(3))
-        self._inbox: SimpleQueue = SimpleQueue()
         self._open, self._door = True, threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
-        self._thread.start()
+        turns.join(self)
 
     def submit(self, request: Request) -> Request:
         """Put a request in line; what it makes comes through its `answers`.
@@ -62,17 +61,33 @@ class Batcher:
         with self._door:  # what is put in while it is open is heard before the end
             if not self._open:
                 raise RuntimeError("the engine was closed")
-            self._inbox.put((self._let_in, request))
+            self.turns.tell(partial(self._let_in, request))
         return request
 
     def cancel(self, request: Request) -> None:
         """Let a request go, waiting or running; nothing where it has ended."""
-        self._inbox.put((self._cancel, request))
+        self.turns.tell(partial(self._cancel, request))
 
     def close(self) -> None:
-        """End the thread; requests that have not ended fail."""
-        self._inbox.put((self._stop, None))
-        self._thread.join()
+        """No more steps; requests that have not ended fail."""
+        with self._door:
+            self._open = False
+        self.turns.tell(partial(self._fail, RuntimeError("the engine was closed")))
+        self.turns.leave(self)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request runs or waits."""
+        return bool(self.rows or self.waiting)
+
+    def turn(self) -> None:
+        """Take a step; see `Turns`."""
+        try:
+            self._admit()
+            if self.rows:
+                self._step()
+        except Exception as error:  # of one step: the next requests are served
+            self._fail(error)
 
     def _let_in(self, request: Request) -> None:
         self.waiting.append(request)
@@ -83,33 +98,6 @@ class Batcher:
             request.answers.put(None)
         for row in [row for row in self.rows.values() if row.request is request]:
             self._end(row, None)
-
-    def _stop(self, _: None) -> None:
-        with self._door:
-            self._open = False
-        while not self._inbox.empty():
-            act, request = self._inbox.get()
-            if request is not None:
-                act(request)
-        self._fail(RuntimeError("the engine was closed"))
-
-    def _run(self) -> None:
-        with torch.inference_mode():
-            while self._open:
-                self._listen()
-                try:
-                    self._admit()
-                    if self.rows:
-                        with self.turn:
-                            self._step()
-                except Exception as error:  # of one step: the thread serves the next requests
-                    self._fail(error)
-
-    def _listen(self) -> None:
-        """Do what came in; wait for it where there is nothing else to do."""
-        while self._open and (not (self.rows or self.waiting) or not self._inbox.empty()):
-            act, request = self._inbox.get()
-            act(request)
 
     def _fail(self, error: Exception) -> None:
         for row in list(self.rows.values()):

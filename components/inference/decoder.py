@@ -30,7 +30,7 @@ from components.inference.threads import Bound, set_crew
 from components.inference.tiles import LANES, ROWS
 from components.inference.weights import Layer, Weights
 
-SHARE = 300_000_000  # of a step, in FLOP, for each thread: at half of it two were slower than one
+SHARE = 30_000_000  # of a step, in FLOP, for each thread; see `python bench/crews.py`
 LIGHT = 1 << 14  # numbers; norms and gates of fewer are done before a second thread has heard of it
 
 
@@ -87,6 +87,12 @@ def tiles(*values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     within = places - np.maximum.accumulate(np.where(begins, places, 0))
     firsts = np.flatnonzero(within % ROWS == 0)
     return firsts, np.diff(firsts, append=len(places))
+
+
+def alone_last(firsts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Tiles in the order that attention wants: those of one token behind the others."""
+    order = np.argsort(counts == 1, kind="stable")
+    return firsts[order], counts[order]
 
 
 class Decoder:
@@ -170,7 +176,7 @@ class Decoder:
         the pool. The result is overwritten by the next step.
         """
         count = len(step.tokens)
-        set_crew(min(self._threads, 1 + count * self._work // SHARE))
+        set_crew(min(self._threads, 1 + self.work(count) // SHARE))
         told = self._tell(step.rows, step.positions, step.slots)
         told.buffers["stream"].zero_()
         made = told.buffers["made"]
@@ -186,6 +192,10 @@ class Decoder:
         self._attend_and_gate(*last, told)
         self._last(told.count, told.light)
         return told.buffers["normed"]
+
+    def work(self, count: int) -> int:
+        """FLOP of the matrix products of a step of so many tokens."""
+        return count * self._work
 
     def _take_in(self, layer: Layer, bound: Mapping[str, Bound], told: Told) -> None:
         """Queries of all tokens, and their keys and values into the pool."""
@@ -215,7 +225,7 @@ class Decoder:
     def _tell(self, rows: np.ndarray, positions: np.ndarray, slots: np.ndarray) -> Told:
         """Write where kernels read it what they ask of tokens, and tiles of them."""
         count = len(rows)
-        firsts, counts = tiles(rows, positions - np.arange(count))
+        firsts, counts = alone_last(*tiles(rows, positions - np.arange(count)))
         of_delta, deltas = tiles(slots)
         of_tiles = slots[of_delta]
         has = of_tiles > 0

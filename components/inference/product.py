@@ -1,10 +1,11 @@
 """The matrices of a decoder, ready to multiply, in float32 or with weights rounded to bfloat16.
 
-A processor multiplies with oneDNN, and weights are laid out for it once. On an AMD EPYC its float32
-takes half the time of PyTorch's own (`python bench/precision.py`). Rounded weights take half the
-memory and the processor's own products of bfloat16 (AMX or AVX-512). Each rounds what it reads and
-gives to 8 bits of mantissa and sums in float32; norms, attention, deltas, keys and values stay in
-float32. What that costs is measured by `bench/serving.py`.
+On a processor with AVX-512 float32 is multiplied by a kernel of our own (`product_kernel`), which
+needs half the time of oneDNN for a step of few tokens, and no more for one of many
+(`python bench/products.py`). All else there is oneDNN's, which lays weights out for it once: what
+is rounded takes half the memory and the processor's own products of bfloat16 (AMX or AVX-512). Each
+rounds what it reads and gives to 8 bits of mantissa and sums in float32; norms, attention, deltas,
+keys and values stay in float32. What that costs is measured by `bench/serving.py`.
 
 On a GPU (see `device`) both are `Product`, of tensors that lie there.
 """
@@ -14,9 +15,11 @@ from dataclasses import dataclass
 
 import torch
 
+from components.inference.product_kernel import multiply
+from components.inference.tiles import LANES, WIDEST, in_panels
+
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 DTYPES = {FLOAT32: torch.float32, BFLOAT16: torch.bfloat16}
-FEW, SMALL = 2, 1 << 20  # rows, and numbers of a matrix; see `python bench/products.py`
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,44 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Packed:
-    """As `Product`, by oneDNN. packed: (outputs, inputs), in its own order and in either precision.
+class Panels:
+    """As `Product`, in float32 by our own kernel. panels: (outputs / LANES, inputs, LANES)."""
 
-    plain: the same as `Product` has it, for a few rows, where it is small: oneDNN takes about 10
-    microseconds to begin, which a large matrix hides.
-    """
+    panels: torch.Tensor
+    bias: torch.Tensor | None
+    ends: tuple[int, ...]
+
+    @classmethod
+    def of(cls, matrix: torch.Tensor, bias: torch.Tensor | None, ends: tuple[int, ...]) -> "Panels":
+        """matrix: (outputs, inputs), outputs a multiple of LANES."""
+        lines = torch.from_numpy(in_panels(matrix.float().t().numpy(), LANES))
+        return cls(torch.empty(lines.shape).copy_(lines), bias, ends)  # torch's lie by cache lines
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """(inputs, outputs); a copy."""
+        return self.panels.transpose(0, 1).reshape(self.inputs, -1)
+
+    @property
+    def inputs(self) -> int:
+        return self.panels.shape[1]
+
+    @property
+    def bytes(self) -> int:
+        return self.panels.nbytes
+
+    def into(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        """As `Product.into`; both lie densely."""
+        multiply(x, self.panels, out)
+        if self.bias is not None:
+            out += self.bias
+
+
+@dataclass(frozen=True)
+class Packed:
+    """As `Product`, by oneDNN. packed: (outputs, inputs), in its order and in either precision."""
 
     packed: torch.Tensor
-    plain: torch.Tensor | None
     bias: torch.Tensor | None
     ends: tuple[int, ...]
 
@@ -74,22 +106,17 @@ class Packed:
 
     @property
     def bytes(self) -> int:
-        plain = 0 if self.plain is None else self.plain.nbytes
-        return self.packed.numel() * self.packed.itemsize + plain
+        return self.packed.numel() * self.packed.itemsize
 
     def into(self, x: torch.Tensor, out: torch.Tensor) -> None:
         """As `Product.into`."""
-        if self.plain is not None and len(x) <= FEW:
-            torch.mm(x, self.plain, out=out)
-        else:
-            multiplied = torch.ops.mkldnn._linear_pointwise
-            read = x.to(self.packed.dtype)
-            out.copy_(multiplied(read, self.packed, None, "none", [], ""))
+        multiplied = torch.ops.mkldnn._linear_pointwise
+        out.copy_(multiplied(x.to(self.packed.dtype), self.packed, None, "none", [], ""))
         if self.bias is not None:
             out += self.bias
 
 
-AnyProduct = Product | Packed
+AnyProduct = Product | Panels | Packed
 
 
 def product(
@@ -119,15 +146,20 @@ def product(
         dtype = DTYPES[precision]
         bias = None if bias is None else bias.to(device, dtype)
         return Product(whole.to(device, dtype).t(), bias, ends)
-    if not torch.backends.mkldnn.is_available() and precision == FLOAT32:
-        return Product(whole.t().contiguous(), bias, ends)
     if precision == FLOAT32:
-        plain = whole.t().contiguous() if whole.numel() <= SMALL else None
-        return Packed(torch.ops.mkldnn._reorder_linear_weight(whole), plain, bias, ends)
+        return _exact(whole, bias, ends)
     if precision != BFLOAT16 or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise ValueError(
             f"precision {precision}: this machine's products are of float32 alone (bfloat16 needs "
             "AVX-512 and oneDNN); set 'precision: float32' in the catalogue's block 'serving'"
         )
-    packed = torch.ops.mkldnn._reorder_linear_weight(whole.bfloat16())
-    return Packed(packed, None, bias, ends)
+    return Packed(torch.ops.mkldnn._reorder_linear_weight(whole.bfloat16()), bias, ends)
+
+
+def _exact(matrix: torch.Tensor, bias: torch.Tensor | None, ends: tuple[int, ...]) -> AnyProduct:
+    """matrix: (outputs, inputs), in float32 on the processor."""
+    if WIDEST and len(matrix) % LANES == 0:
+        return Panels.of(matrix, bias, ends)
+    if torch.backends.mkldnn.is_available():
+        return Packed(torch.ops.mkldnn._reorder_linear_weight(matrix.float()), bias, ends)
+    return Product(matrix.t().contiguous(), bias, ends)

@@ -7,7 +7,7 @@ import numpy as np
 from components.inference.checkpoint import SITES
 from components.inference.delta_kernel import AS, BS, FIELDS, PANELS, RANKS, SCALES
 from components.inference.deltas import Change, Delta
-from components.inference.tiles import LANES, NARROW
+from components.inference.tiles import LANES, NARROW, aligned, in_panels
 
 
 class Slots:
@@ -26,7 +26,7 @@ class Slots:
         slot = self._free.pop()
         self.table[slot] = 0
         # in one piece and as a step reads it, so that the processor reads ahead
-        self._held[slot] = held = _aligned(sum(_filled(array.size) for array in arrays))
+        self._held[slot] = held = aligned(sum(_filled(array.size) for array in arrays))
         place = 0
         for site, of_site in packed.items():
             self.table[slot, site] = of_site.fields
@@ -53,12 +53,12 @@ def _packed(change: Change) -> _Packed:
     made = _Packed(np.zeros(FIELDS, np.int64), {})
     if change.shrinks:
         side_by_side = [change.shrinks[n].T for n in sorted(change.shrinks)]
-        panels = _panels(np.concatenate(side_by_side, axis=1), NARROW)
+        panels = in_panels(np.concatenate(side_by_side, axis=1), NARROW)
         made.fields[PANELS] = len(panels)
         made.arrays[AS] = panels
     for segment, b in sorted(change.expands.items()):
         made.fields[RANKS + segment] = len(b)
-        made.arrays[BS + segment] = _panels(b, LANES)
+        made.arrays[BS + segment] = in_panels(b, LANES)
     if change.scale is not None:
         made.arrays[SCALES] = change.scale
     return made
@@ -67,18 +67,3 @@ def _packed(change: Change) -> _Packed:
 def _filled(count: int) -> int:
     """So many numbers with what fills the last cache line up."""
     return -(-count // LANES) * LANES
-
-
-def _aligned(count: int) -> np.ndarray:
-    """Room for so many numbers, from the beginning of a cache line on."""
-    held = np.empty(count + LANES, np.float32)
-    return held[-held.ctypes.data % (LANES * 4) // 4 :]
-
-
-def _panels(matrix: np.ndarray, lanes: int) -> np.ndarray:
-    """(lines, columns) as (panels, lines, lanes), the last panel filled up with zeros."""
-    lines, columns = matrix.shape
-    count = -(-columns // lanes)
-    filled = np.zeros((lines, count * lanes), np.float32)
-    filled[:, :columns] = matrix
-    return np.ascontiguousarray(filled.reshape(lines, count, lanes).transpose(1, 0, 2))

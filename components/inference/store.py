@@ -1,9 +1,12 @@
 """Keys and values in memory, as the kernels of attention read them."""
 
+import math
+
 import numpy as np
 
 from components.inference.attention_kernel import BLOCK, room
 from components.inference.checkpoint import Shape
+from components.inference.tiles import aligned
 
 
 class Store:
@@ -12,8 +15,8 @@ class Store:
     def __init__(self, shape: Shape, blocks: int) -> None:
         self.blocks = blocks
         numbers = (blocks, shape.layers, 2, shape.key_heads, BLOCK * room(shape.size))
-        # untouched pages take no memory; a block lies in one piece, so that it touches few
-        self._held = np.zeros(numbers, np.float32)
+        # a block lies in one piece, so that it touches few pages
+        self._held = aligned(math.prod(numbers)).reshape(numbers)
 
     @staticmethod
     def bytes_of_block(shape: Shape) -> int:

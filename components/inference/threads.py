@@ -7,7 +7,8 @@ OpenMP library which torch has loaded. Its entry `GOMP_parallel` is what a C com
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -28,6 +29,9 @@ def _openmp() -> ctypes.CDLL | None:
         return ctypes.CDLL("libgomp.so.1")  # torch is imported: this is the one that it uses
     except OSError:
         return None
+
+
+_Told = ctypes.c_int64 * MOST_WORDS
 
 
 @cfunc(types.int32())
@@ -103,20 +107,39 @@ def set_crew(threads: int) -> None:
 
 
 def dismiss_crew() -> None:
-    """End the threads that wait for more work of the calling thread; more work gets new ones.
+    """End the threads that work for the calling thread; more work gets new ones.
 
     The OpenMP library counts the crews of all threads. While these are more than the cores, each
     of them sleeps as soon as it waits, and a step wakes it anew for every kernel and product. So
-    who has read weights sends its crew home, and a batcher, which has more work soon, does not:
-    its first step would wait for new threads.
+    whoever computes now and then sends its crew home. The thread of steps, which has more work
+    soon, does not: the next step would wait for new threads.
     """
     if _library is not None:
         _library.omp_pause_resource_all(1)  # softly: what `set_crew` said stays
 
 
+@contextmanager
+def passing_crew() -> Iterator[None]:
+    """The crew of what is computed here is dismissed at its end."""
+    try:
+        yield
+    finally:
+        dismiss_crew()
+
+
 def kernel(body: Callable[[Any], None]) -> Any:
     """Compile `body`, which is called with its words (int64) by every thread of the crew."""
     return cfunc(types.void(WORDS), cache=True, error_model="numpy", fastmath=True)(body)
+
+
+def run(compiled: Any, *words: int, threads: int = 0) -> None:
+    """Run a kernel with words of this call alone. threads: as of `Bound.__call__`."""
+    told = _Told(*words)
+    if _library is None:
+        compiled.ctypes(ctypes.cast(told, ctypes.c_void_p))
+    else:
+        code = ctypes.c_void_p(compiled.address)
+        _library.GOMP_parallel(code, told, threads or torch.get_num_threads(), 0)
 
 
 class Bound:

@@ -6,12 +6,14 @@ LLVM vectorises a loop's innermost dimension only, so that a dot product ends in
 register for each number, and every row loads the panel anew. Here a register holds one line of the
 panel, each row has its own accumulator, and no sum crosses lanes.
 
-A single row would wait for its last sum at each line: it has four accumulators and adds them up.
+A single row would wait for its last sum at each line: it has four accumulators and adds them up, or
+as many panels at once.
 """
 
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -22,10 +24,27 @@ from components.inference.kernels import LN_2, LOG2_E, LOWEST, SERIES
 LANES = 16  # of float32 in the widest vector register; LLVM splits it where registers are narrower
 NARROW = 8
 WORD, FLOAT = ir.IntType(64), ir.FloatType()
-PAIRED = llvm.get_host_cpu_features().get("avx512f", False)  # 16 sums and more fit in registers
+WIDEST = llvm.get_host_cpu_features().get("avx512f", False)  # 16 sums and more fit in registers
 FUSED = ("contract",)  # a product and a sum may be one instruction
 AHEAD = 4096  # bytes; with less of them memory was waited for, with twice as many nothing was won
 ROWS = 8  # accumulators that hide the latency of a multiplication
+
+
+def aligned(count: int) -> np.ndarray:
+    """So many noughts in float32 from the beginning of a cache line on: a register that lies across
+    two lines is loaded twice. Pages of them that nobody touches take no memory.
+    """
+    held = np.zeros(count + LANES, np.float32)
+    return held[-held.ctypes.data % (LANES * 4) // 4 :][:count]
+
+
+def in_panels(matrix: np.ndarray, lanes: int) -> np.ndarray:
+    """(lines, columns) as (panels, lines, lanes), the last panel filled up with zeros."""
+    lines, columns = matrix.shape
+    count = -(-columns // lanes)
+    filled = np.zeros((lines, count * lanes), np.float32)
+    filled[:, :columns] = matrix
+    return filled.reshape(lines, count, lanes).transpose(1, 0, 2)
 
 
 class _Rows:
@@ -46,13 +65,13 @@ class _Rows:
 
 
 def _generated(
-    builder: Any, context: Any, kinds: Any, given: Any, form: tuple[int, int, int, int]
+    builder: Any, context: Any, kinds: Any, given: Any, form: tuple[int, int, int, int, bool]
 ) -> None:
     """The instructions of a product. given: x, panels, out, adds; kinds: their types.
 
-    form: rows, lanes, chains, ahead, see `_product`.
+    form: rows, lanes, chains, ahead, turned, see `_product`.
     """
-    rows, lanes, chains, ahead = form
+    rows, lanes, chains, ahead, turned = form
     vector = ir.VectorType(FLOAT, lanes)
     held = [
         context.make_array(kind)(context, builder, value)
@@ -77,18 +96,20 @@ def _generated(
     def accumulate(line: Any, chain: int) -> None:
         of_panels = [panel.load(line, nought, vector) for panel in panels]
         for row in range(rows):
-            every = _spread(builder, x.load(WORD(row), line, FLOAT), vector)
+            place = (line, WORD(row)) if turned else (WORD(row), line)
+            every = _spread(builder, x.load(*place, FLOAT), vector)
             for panel, of_panel in enumerate(of_panels):
                 held = sums[row, panel][chain]
                 builder.store(_fused(builder, every, of_panel, builder.load(held)), held)
 
     def prefetch(line: Any) -> None:
-        """The cache lines that `chains` lines of a panel fill, so many bytes further."""
-        place = builder.ptrtoint(panels[0].address(line, nought, FLOAT), WORD)
-        for further in range(ahead, ahead + chains * lanes * 4, LANES * 4):
-            _prefetch(builder, builder.add(place, WORD(further)))
+        """The cache lines that `chains` lines of each panel fill, so many bytes further."""
+        for panel in panels:
+            place = builder.ptrtoint(panel.address(line, nought, FLOAT), WORD)
+            for further in range(ahead, ahead + chains * lanes * 4, LANES * 4):
+                _prefetch(builder, builder.add(place, WORD(further)))
 
-    lines = cgutils.unpack_tuple(builder, held[0].shape)[1]
+    lines = cgutils.unpack_tuple(builder, held[0].shape)[0 if turned else 1]
     whole = builder.sdiv(lines, WORD(chains))
     with cgutils.for_range(builder, whole) as loop:
         first = builder.mul(loop.index, WORD(chains))
@@ -107,13 +128,13 @@ def _generated(
         builder.store(total, of_out(*place), align=4)
 
 
-def _product(rows: int, lanes: int, chains: int, ahead: int = 0) -> Any:
+def _product(rows: int, lanes: int, chains: int, ahead: int = 0, turned: bool = False) -> Any:
     """The product for so many rows, as a function for kernels.
 
     chains: accumulators of a row, each of every n-th line of the panel. ahead: so many bytes behind
-    a line are loaded into the cache; 0: none are.
+    a line are loaded into the cache; 0: none are. turned: x is (n, rows).
     """
-    form = (rows, lanes, chains, ahead)
+    form = (rows, lanes, chains, ahead, turned)
 
     @intrinsic
     def multiply(_context: Any, x: Any, panel: Any, out: Any, adds: Any) -> Any:
@@ -128,15 +149,34 @@ def _product(rows: int, lanes: int, chains: int, ahead: int = 0) -> Any:
     return multiply
 
 
-@intrinsic
-def _many_pair(_context: Any, x: Any, left: Any, right: Any, out: Any, adds: Any) -> Any:
-    """As `_product` of ROWS rows makes it, for two panels, whose results lie side by side."""
+def _of_two(rows: int, ahead: int = 0) -> Any:
+    """As `_product` of one chain, for two panels, whose results lie side by side."""
 
-    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        _generated(builder, context, signature.args, given, (ROWS, LANES, 1, 0))
-        return context.get_dummy_value()
+    @intrinsic
+    def multiply(_context: Any, x: Any, one: Any, two: Any, out: Any, adds: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            _generated(builder, context, signature.args, given, (rows, LANES, 1, ahead, False))
+            return context.get_dummy_value()
 
-    return types.void(x, left, right, out, adds), generate
+        return types.void(x, one, two, out, adds), generate
+
+    return multiply
+
+
+def _of_four(rows: int, ahead: int = 0) -> Any:
+    """As `_of_two`, for four."""
+
+    @intrinsic
+    def multiply(
+        _context: Any, x: Any, one: Any, two: Any, three: Any, four: Any, out: Any, adds: Any
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            _generated(builder, context, signature.args, given, (rows, LANES, 1, ahead, False))
+            return context.get_dummy_value()
+
+        return types.void(x, one, two, three, four, out, adds), generate
+
+    return multiply
 
 
 def _spread(builder: Any, number: Any, vector: ir.VectorType) -> Any:
@@ -229,6 +269,11 @@ _many, _one, _one_streamed = (
     _product(ROWS, LANES, 1), _product(1, LANES, 4), _product(1, LANES, 4, AHEAD)
 )  # fmt: skip
 _many_narrow, _one_narrow = _product(ROWS, NARROW, 1), _product(1, NARROW, 4, AHEAD)
+_many_pair = _of_two(ROWS)
+# of a step's weights; the sums of a row are the same whatever stands beside it
+_sixteen_turned = _product(16, LANES, 1, AHEAD, turned=True)
+_sixteen, _eight, _four = _product(16, LANES, 1, AHEAD), _of_two(8, AHEAD), _of_four(4, AHEAD)
+_two, _single, _narrowest = _of_four(2, AHEAD), _of_four(1, AHEAD), _product(1, LANES, 1, AHEAD)
 
 
 @njit(inline="always")
@@ -243,7 +288,7 @@ def multiply(x, panel, out, many, adds):
 @njit(inline="always")
 def multiply_pair(x, left, right, out, many, adds):
     """As `multiply`, for two panels; out: (ROWS or 1, 2 LANES)."""
-    if many and PAIRED:
+    if many and WIDEST:
         _many_pair(x, left, right, out, adds)
     else:
         multiply(x, left, out, many, adds)
@@ -266,3 +311,41 @@ def multiply_narrow(x, panel, out, many, adds):
         _many_narrow(x, panel, out, adds)
     else:
         _one_narrow(x, panel, out, adds)
+
+
+@njit(inline="always")
+def multiply_sixteen(x, panel, out):
+    """out (16, LANES) of x (n, 16) and panel (n, LANES), read once, from memory."""
+    _sixteen_turned(x, panel, out, False)
+
+
+@njit(inline="always")
+def multiply_four(x, panels, out):
+    """out (tokens, 4 LANES) of x (tokens, n) and panels (4, n, LANES), as `multiply_sixteen`."""
+    tokens = x.shape[0]
+    for panel in range(4):
+        for t in range(0, tokens - 15, 16):
+            _sixteen(x[t:], panels[panel], out[t:, panel * LANES :], False)
+    t = tokens & ~15
+    if tokens & 8:
+        _eight(x[t:], panels[0], panels[1], out[t:], False)
+        _eight(x[t:], panels[2], panels[3], out[t:, 2 * LANES :], False)
+        t += 8
+    if tokens & 4:
+        _four(x[t:], panels[0], panels[1], panels[2], panels[3], out[t:], False)
+        t += 4
+    if tokens & 2:
+        _two(x[t:], panels[0], panels[1], panels[2], panels[3], out[t:], False)
+        t += 2
+    if tokens & 1:
+        _single(x[t:], panels[0], panels[1], panels[2], panels[3], out[t:], False)
+
+
+@njit(inline="always")
+def multiply_last(x, panel, out):
+    """As `multiply_four`, of one panel (n, LANES); slower, for what is left of a matrix."""
+    tokens = x.shape[0]
+    for t in range(0, tokens - 15, 16):
+        _sixteen(x[t:], panel, out[t:], False)
+    for t in range(tokens & ~15, tokens):
+        _narrowest(x[t:], panel, out[t:], False)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import config_of
 from components.inference.product import FLOAT32
 from components.inference.request import GaveUp, Request, TooLarge
-from components.inference.threads import dismiss_crew
+from components.inference.threads import passing_crew
+from components.inference.turns import Turns
 from components.inference.weights import load
 from components.lineage import file_hash
 from components.serving.choosing import Chosen, impossible
@@ -34,6 +34,7 @@ LIBRARIES = ("torch", "numba", "tokenizers", "llguidance")
 class BatchedEngine(Speaking):
     """Serves the base of a folder and adapters, all in one batch."""
 
+    @passing_crew()  # which reads the weights
     def __init__(
         self,
         base: Path,
@@ -60,14 +61,13 @@ class BatchedEngine(Speaking):
         self.texts = Texts(base)
         self._config = config_of(base)
         self._hashes = {"base": content, "tokenizer": file_hash(base / "tokenizer.json")}
-        self.batcher = Batcher(weights, limits, Lock())
+        self.batcher = Batcher(weights, limits, Turns())
         home = Home(base, content, weights, self.batcher, limits)
         self.shelf = Shelf(home, adapter_bytes, self._prove)
         self.alone = Held(Adapter(), self.batcher, 0, (home.root(),))
         self._chosen = Chosen(self.texts, weights.shape.vocabulary)
         for name, folder in (adapters or {}).items():
             self.add(name, folder, (evaluations or {}).get(name))
-        dismiss_crew()  # which has read the weights
 
     @property
     def at_once(self) -> int:
@@ -258,6 +258,7 @@ class BatchedEngine(Speaking):
     def close(self) -> None:
         self.shelf.close()
         self.batcher.close()
+        self.batcher.turns.close()
 
     def _prove(self, version: Version, held: Held) -> None:
         """An adapter does what its evaluation saw, and acts. See `proof`."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +113,19 @@ async def _looked(
         with gateway.admitted() as deployment:
             about, base = deployment.known(model, request.state.key), deployment.known(BASE)
             request.state.story.model = model
-            room = gateway.limits.inspect_bytes
-            job = gateway.line.run(
-                lambda _: iter([look(Inside(model, about, base, room))]), deadline(gateway)
-            )
+            opened = partial(Inside, model, about, base, gateway.limits.inspect_bytes)
+            job = gateway.line.run(lambda _: iter([_seen(opened, look)]), deadline(gateway))
             async with aclosing(job) as found:
                 return await anext(found)
 
     return await attended(request, work)
+
+
+def _seen(opened: Callable[[], Inside], look: Callable[[Inside], dict[str, Any]]) -> dict[str, Any]:
+    from components.inference.threads import passing_crew  # needs torch, as does what it sees
+
+    with passing_crew():
+        return look(opened())
 
 
 def _lineage(gateway: Gateway, outlook: Outlook, identity: str, request: Request) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from components.inference.adapter import Adapter
 from components.inference.backend import pool_bytes
 from components.inference.batcher import Batcher, Limits
 from components.inference.checkpoint import Unsupported
-from components.inference.threads import dismiss_crew
+from components.inference.threads import passing_crew
 from components.inference.weights import Weights
 from components.serving.engine import NOBODY, Caller
 from components.serving.gone import Gone, Left
@@ -165,13 +165,13 @@ class Shelf:
                 return version.held
             version.loading = True
         try:
-            version.held = self._load(version, gone)
+            with passing_crew():  # which reads and proves it
+                version.held = self._load(version, gone)
             return version.held
         except BaseException:
             self._leave(version)
             raise
         finally:
-            dismiss_crew()  # that has read and proven it
             with self._changed:
                 version.loading = False
                 self._changed.notify_all()
@@ -254,7 +254,7 @@ class Shelf:
         home = self.home
         batcher = home.batcher
         if read.own is not None:
-            batcher = Batcher(read.own, home.limits, home.batcher.turn)
+            batcher = Batcher(read.own, home.limits, home.batcher.turns)
         slot = batcher.slots.put(read.delta) if read.delta else 0
         changed = version.content if read.own is not None or read.delta is not None else ""
         roots = tuple(
