@@ -1,9 +1,10 @@
-"""Which product of float32 a decoder should have: `python bench/products.py`.
+"""Which products a decoder should have: `python bench/products.py`.
 
 PyTorch's own of a plain matrix, oneDNN's of one laid out for it, and our kernel's of panels
-(`components/inference/product_kernel.py`), by the tokens of a step, in turns, medians. A step goes
-through many matrices, so as many stand in memory. The shapes are those of the decoders of
-`bench/serving.py`, outputs x inputs. `--json FILE` writes the table.
+(`components/inference/product_kernel.py`), by the tokens of a step, in turns, medians; with
+`--precision bfloat16` the last two. A step goes through many matrices, so as many stand in memory.
+The shapes are those of the decoders of `bench/serving.py`, outputs x inputs. `--json FILE` writes
+the table.
 """
 
 import argparse
@@ -18,7 +19,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from components.inference.product import AnyProduct, Packed, Panels, Product
+from components.inference.product import (
+    BFLOAT16,
+    DTYPES,
+    FLOAT32,
+    AnyProduct,
+    Packed,
+    Panels,
+    Product,
+)
 from components.inference.threads import set_crew
 
 TOKENS = (1, 2, 4, 8, 16, 32, 144)
@@ -28,13 +37,13 @@ MOST, LAID_OUT = 24, 1 << 27  # matrices of six layers, and bytes of them, at mo
 MICRO = 1e6
 
 
-def kinds(shape: tuple[int, int]) -> dict[str, Sequence[AnyProduct]]:
+def kinds(shape: tuple[int, int], precision: str) -> dict[str, Sequence[AnyProduct]]:
     """The same matrices (outputs, inputs), as each library has them."""
     count = min(MOST, LAID_OUT // (4 * shape[0] * shape[1]))
-    matrices = [torch.randn(shape) for _ in range(count)]
+    matrices = [torch.randn(shape).to(DTYPES[precision]) for _ in range(count)]
     reorder = torch.ops.mkldnn._reorder_linear_weight
-    return {
-        "plain": [Product(matrix.t().contiguous(), None, ()) for matrix in matrices],
+    plain = [Product(matrix.t().contiguous(), None, ()) for matrix in matrices]
+    return ({"plain": plain} if precision == FLOAT32 else {}) | {
         "onednn": [Packed(reorder(matrix), None, ()) for matrix in matrices],
         "panels": [Panels.of(matrix, None, ()) for matrix in matrices],
     }
@@ -48,9 +57,9 @@ def step(products: Sequence[AnyProduct], x: torch.Tensor, out: torch.Tensor) -> 
     return time.perf_counter() - started
 
 
-def measure(shape: tuple[int, int], rounds: int) -> dict[int, dict[str, float]]:
+def measure(shape: tuple[int, int], precision: str, rounds: int) -> dict[int, dict[str, float]]:
     """Microseconds of a product, by kind, by tokens of a step."""
-    made = kinds(shape)
+    made = kinds(shape, precision)
     table = {}
     for tokens in TOKENS:
         x, out = torch.randn(tokens, shape[1]), torch.empty(tokens, shape[0])
@@ -67,15 +76,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--precision", choices=[FLOAT32, BFLOAT16], default=FLOAT32)
     parser.add_argument("--json", type=Path, metavar="FILE")
     asked = parser.parse_args()
     set_crew(asked.threads)
     told = {}
-    print(f"microseconds with {asked.threads} threads, plain / oneDNN / panels, by tokens")
+    names = " / ".join(kinds((16, 16), asked.precision))
+    print(f"microseconds with {asked.threads} threads, {names}, by tokens")
     print(f"{'matrix':>12}", *(f"{tokens:>16}" for tokens in TOKENS))
     for shape in (*SMALL, *LARGE):
         name = "x".join(map(str, shape))
-        table = told[name] = measure(shape, asked.rounds)
+        table = told[name] = measure(shape, asked.precision, asked.rounds)
         cells = ("/".join(f"{t:.0f}" for t in row.values()) for row in table.values())
         print(f"{name:>12}", *(f"{cell:>16}" for cell in cells), flush=True)
     if asked.json:

@@ -2,10 +2,10 @@
 
 On a processor with AVX-512 float32 is multiplied by a kernel of our own (`product_kernel`), which
 needs half the time of oneDNN for a step of few tokens, and no more for one of many
-(`python bench/products.py`). All else there is oneDNN's, which lays weights out for it once: what
-is rounded takes half the memory and the processor's own products of bfloat16 (AMX or AVX-512). Each
-rounds what it reads and gives to 8 bits of mantissa and sums in float32; norms, attention, deltas,
-keys and values stay in float32. What that costs is measured by `bench/serving.py`.
+(`python bench/products.py`). Rounded weights have it for few tokens, and for many oneDNN's, which
+are the processor's own of bfloat16 (AMX or AVX-512). All else there is oneDNN's alone. Rounded
+products round what they read and give to 8 bits of mantissa and sum in float32; norms, attention,
+deltas, keys and values stay in float32. What that costs is measured by `bench/serving.py`.
 
 On a GPU (see `device`) both are `Product`, of tensors that lie there.
 """
@@ -20,6 +20,7 @@ from components.inference.tiles import LANES, WIDEST, in_panels
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 DTYPES = {FLOAT32: torch.float32, BFLOAT16: torch.bfloat16}
+MANY = 32  # tokens, from which on oneDNN's products of bfloat16 are the faster ones
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ class Product:
 
 @dataclass(frozen=True)
 class Panels:
-    """As `Product`, in float32 by our own kernel. panels: (outputs / LANES, inputs, LANES)."""
+    """As `Product`, by our own kernel. panels: (outputs / LANES, inputs, LANES), exact or rounded.
+
+    Rounded ones read and give rounded numbers, as `Packed` ones do.
+    """
 
     panels: torch.Tensor
     bias: torch.Tensor | None
@@ -63,14 +67,15 @@ class Panels:
 
     @classmethod
     def of(cls, matrix: torch.Tensor, bias: torch.Tensor | None, ends: tuple[int, ...]) -> "Panels":
-        """matrix: (outputs, inputs), outputs a multiple of LANES."""
+        """matrix: (outputs, inputs), outputs a multiple of LANES, float32 or bfloat16."""
         lines = torch.from_numpy(in_panels(matrix.float().t().numpy(), LANES))
-        return cls(torch.empty(lines.shape).copy_(lines), bias, ends)  # torch's lie by cache lines
+        held = torch.empty(lines.shape, dtype=matrix.dtype)  # torch's begin with a cache line
+        return cls(held.copy_(lines), bias, ends)
 
     @property
     def weight(self) -> torch.Tensor:
         """(inputs, outputs); a copy."""
-        return self.panels.transpose(0, 1).reshape(self.inputs, -1)
+        return self.panels.transpose(0, 1).reshape(self.inputs, -1).float()
 
     @property
     def inputs(self) -> int:
@@ -82,7 +87,8 @@ class Panels:
 
     def into(self, x: torch.Tensor, out: torch.Tensor) -> None:
         """As `Product.into`; both lie densely."""
-        multiply(x, self.panels, out)
+        read = x if self.panels.dtype == torch.float32 else x.to(self.panels.dtype).float()
+        multiply(read, self.panels, out)
         if self.bias is not None:
             out += self.bias
 
@@ -116,7 +122,36 @@ class Packed:
             out += self.bias
 
 
-AnyProduct = Product | Panels | Packed
+@dataclass(frozen=True)
+class Both:
+    """Rounded weights in two orders: `few` for steps of few tokens, `many` for others."""
+
+    few: Panels
+    many: Packed
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """As `Packed.weight`."""
+        return self.few.weight
+
+    @property
+    def inputs(self) -> int:
+        return self.few.inputs
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        return self.few.ends
+
+    @property
+    def bytes(self) -> int:
+        return self.few.bytes + self.many.bytes
+
+    def into(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        """As `Product.into`."""
+        (self.few if len(x) < MANY else self.many).into(x, out)
+
+
+AnyProduct = Product | Panels | Packed | Both
 
 
 def product(
@@ -153,7 +188,11 @@ def product(
             f"precision {precision}: this machine's products are of float32 alone (bfloat16 needs "
             "AVX-512 and oneDNN); set 'precision: float32' in the catalogue's block 'serving'"
         )
-    return Packed(torch.ops.mkldnn._reorder_linear_weight(whole.bfloat16()), bias, ends)
+    whole = whole.bfloat16()
+    packed = Packed(torch.ops.mkldnn._reorder_linear_weight(whole), bias, ends)
+    if not WIDEST or len(whole) % LANES:
+        return packed
+    return Both(Panels.of(whole, bias, ends), packed)
 
 
 def _exact(matrix: torch.Tensor, bias: torch.Tensor | None, ends: tuple[int, ...]) -> AnyProduct:

@@ -12,7 +12,16 @@ import torch
 from numba import carray, njit
 
 from components.inference.kernels import FAST
-from components.inference.threads import MOST_WORDS, floats, kernel, part, parts, run, wait
+from components.inference.threads import (
+    MOST_WORDS,
+    floats,
+    halves,
+    kernel,
+    part,
+    parts,
+    run,
+    wait,
+)
 from components.inference.tiles import LANES, multiply_four, multiply_last, multiply_sixteen
 
 TILE = 16  # tokens
@@ -28,17 +37,14 @@ def _turn(x, out):
                 out[i, t] = x[t, i]
 
 
-def multiply_panels(words):
-    """words: tokens, x, panels, out, inputs, outputs (a multiple of LANES), turned: 0, or room for
-    whole tiles of x (tokens / TILE, inputs, TILE), where inputs are a multiple of LANES.
-    """
-    w = carray(words, (MOST_WORDS,))
-    tokens, inputs, outputs, count = w[0], w[4], w[5], w[5] // LANES
-    x, out = floats(w[1], (tokens, inputs)), floats(w[3], (tokens, outputs))
-    panels = floats(w[2], (count, inputs, LANES))
-    panel, last = part() * count // parts(), (part() + 1) * count // parts()
-    if w[6]:
-        tiles = floats(w[6], (tokens // TILE, inputs, TILE))
+@njit(**FAST)
+def _multiply(x, panels, out, room):
+    """x (tokens, inputs), panels, out (tokens, outputs). room: an address, see `words` below."""
+    tokens, inputs = x.shape
+    panel, last = part() * len(panels) // parts(), (part() + 1) * len(panels) // parts()
+    done = 0
+    if room:
+        tiles = floats(room, (tokens // TILE, inputs, TILE))
         for tile in range(part(), tokens // TILE, parts()):
             _turn(x[tile * TILE : (tile + 1) * TILE], tiles[tile])
         wait()
@@ -47,24 +53,42 @@ def multiply_panels(words):
                 to = out[tile * TILE :, of_panel * LANES :]
                 multiply_sixteen(tiles[tile], panels[of_panel], to)
         done = tokens // TILE * TILE
-        x, out = x[done:], out[done:]
     while panel + 4 <= last:
-        multiply_four(x, panels[panel : panel + 4], out[:, panel * LANES :])
+        multiply_four(x[done:], panels[panel : panel + 4], out[done:, panel * LANES :])
         panel += 4
     while panel < last:
-        multiply_last(x, panels[panel], out[:, panel * LANES :])
+        multiply_last(x[done:], panels[panel], out[done:, panel * LANES :])
         panel += 1
 
 
-MULTIPLY_PANELS = kernel(multiply_panels)
+def multiply_exact(words):
+    """words: tokens, x, panels, out, inputs, outputs (a multiple of LANES), room: 0, or for whole
+    tiles of x (tokens / TILE, inputs, TILE) to be turned, where inputs are a multiple of LANES.
+    """
+    w = carray(words, (MOST_WORDS,))
+    panels = floats(w[2], (w[5] // LANES, w[4], LANES))
+    _multiply(floats(w[1], (w[0], w[4])), panels, floats(w[3], (w[0], w[5])), w[6])
+
+
+def multiply_rounded(words):
+    """As `multiply_exact`, with panels of bfloat16, and what comes out rounded to it."""
+    w = carray(words, (MOST_WORDS,))
+    panels = halves(w[2], (w[5] // LANES, w[4], LANES))
+    _multiply(floats(w[1], (w[0], w[4])), panels, floats(w[3], (w[0], w[5])), w[6])
+
+
+KERNELS = {torch.float32: kernel(multiply_exact), torch.bfloat16: kernel(multiply_rounded)}
 
 
 def multiply(x: torch.Tensor, panels: torch.Tensor, out: torch.Tensor) -> None:
-    """Write the product to `out` (tokens, outputs); all of them lie densely, in float32."""
+    """Write the product to `out` (tokens, outputs), as exact as the panels are, in float32. All of
+    them lie densely.
+    """
     tokens, inputs = x.shape
+    compiled = KERNELS[panels.dtype]
     words = (tokens, x.data_ptr(), panels.data_ptr(), out.data_ptr(), inputs, out.shape[1])
     if tokens < TILE or inputs % SAME:
-        run(MULTIPLY_PANELS, *words)
+        run(compiled, *words)
     else:
         turned = torch.empty(tokens // TILE * TILE * inputs)
-        run(MULTIPLY_PANELS, *words, turned.data_ptr())
+        run(compiled, *words, turned.data_ptr())

@@ -82,6 +82,12 @@ def floats(address, shape):
 
 
 @njit(inline="always")
+def halves(address, shape):
+    """As `floats`, of uint16: the upper halves of floats, which are numbers of bfloat16."""
+    return carray(_pointer(address), shape, np.uint16)
+
+
+@njit(inline="always")
 def ints(address, shape):
     """As `floats`, of int32."""
     return carray(_pointer(address), shape, np.int32)

@@ -23,6 +23,7 @@ from components.inference.kernels import LN_2, LOG2_E, LOWEST, SERIES
 
 LANES = 16  # of float32 in the widest vector register; LLVM splits it where registers are narrower
 NARROW = 8
+LINE = 64  # bytes of a cache line
 WORD, FLOAT = ir.IntType(64), ir.FloatType()
 WIDEST = llvm.get_host_cpu_features().get("avx512f", False)  # 16 sums and more fit in registers
 FUSED = ("contract",)  # a product and a sum may be one instruction
@@ -35,7 +36,7 @@ def aligned(count: int) -> np.ndarray:
     two lines is loaded twice. Pages of them that nobody touches take no memory.
     """
     held = np.zeros(count + LANES, np.float32)
-    return held[-held.ctypes.data % (LANES * 4) // 4 :][:count]
+    return held[-held.ctypes.data % LINE // 4 :][:count]
 
 
 def in_panels(matrix: np.ndarray, lanes: int) -> np.ndarray:
@@ -48,20 +49,29 @@ def in_panels(matrix: np.ndarray, lanes: int) -> np.ndarray:
 
 
 class _Rows:
-    """A two-dimensional array with dense rows, as instructions reach into it."""
+    """A two-dimensional array with dense rows, as instructions reach into it. kind: its type; of
+    16-bit numbers, which are the upper halves of floats (bfloat16), or of floats.
+    """
 
-    def __init__(self, builder: Any, array: Any) -> None:
+    def __init__(self, builder: Any, array: Any, kind: Any) -> None:
         self.builder = builder
         self.base = builder.ptrtoint(array.data, WORD)
         self.step = cgutils.unpack_tuple(builder, array.strides)[0]
+        self.halved = kind.dtype == types.uint16
+        self.width = 2 if self.halved else 4  # bytes of a number
 
     def address(self, row: Any, column: Any, kind: ir.Type) -> Any:
         place = self.builder.add(self.base, self.builder.mul(self.step, row))
-        place = self.builder.add(place, self.builder.mul(column, column.type(4)))
+        place = self.builder.add(place, self.builder.mul(column, column.type(self.width)))
         return self.builder.inttoptr(place, kind.as_pointer())
 
     def load(self, row: Any, column: Any, kind: ir.Type) -> Any:
-        return self.builder.load(self.address(row, column, kind), align=4)
+        if not self.halved:
+            return self.builder.load(self.address(row, column, kind), align=4)
+        halves, whole = (ir.VectorType(ir.IntType(bits), kind.count) for bits in (16, 32))
+        found = self.builder.load(self.address(row, column, halves), align=2)
+        upper = self.builder.shl(self.builder.zext(found, whole), _every(16, whole))
+        return self.builder.bitcast(upper, kind)
 
 
 def _generated(
@@ -77,7 +87,9 @@ def _generated(
         context.make_array(kind)(context, builder, value)
         for kind, value in zip(kinds[:-1], given[:-1], strict=True)
     ]
-    x, *panels, out = (_Rows(builder, array) for array in held)
+    x, *panels, out = (
+        _Rows(builder, array, kind) for array, kind in zip(held, kinds[:-1], strict=True)
+    )
     nought = WORD(0)
     places = [(row, panel) for row in range(rows) for panel in range(len(panels))]
     sums = {
@@ -106,7 +118,7 @@ def _generated(
         """The cache lines that `chains` lines of each panel fill, so many bytes further."""
         for panel in panels:
             place = builder.ptrtoint(panel.address(line, nought, FLOAT), WORD)
-            for further in range(ahead, ahead + chains * lanes * 4, LANES * 4):
+            for further in range(ahead, ahead + chains * lanes * panel.width, LINE):
                 _prefetch(builder, builder.add(place, WORD(further)))
 
     lines = cgutils.unpack_tuple(builder, held[0].shape)[0 if turned else 1]
@@ -125,6 +137,8 @@ def _generated(
         total = builder.load(of_place[0])
         for chain in of_place[1:]:
             total = builder.fadd(total, builder.load(chain))
+        if panels[0].halved:
+            total = _rounded(builder, total)
         builder.store(total, of_out(*place), align=4)
 
 
@@ -185,6 +199,19 @@ def _spread(builder: Any, number: Any, vector: ir.VectorType) -> Any:
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), number, word(0))
     places = ir.Constant(ir.VectorType(word, vector.count), [0] * vector.count)
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), places)
+
+
+def _every(number: int, whole: ir.VectorType) -> Any:
+    return ir.Constant(whole, [number] * whole.count)
+
+
+def _rounded(builder: Any, x: Any) -> Any:
+    """x rounded to bfloat16, to the nearest and of two to the even one."""
+    whole = ir.VectorType(ir.IntType(32), x.type.count)
+    bits = builder.bitcast(x, whole)
+    odd = builder.and_(builder.lshr(bits, _every(16, whole)), _every(1, whole))
+    bits = builder.add(bits, builder.add(odd, _every(0x7FFF, whole)))
+    return builder.bitcast(builder.and_(bits, _every(0xFFFF0000, whole)), x.type)
 
 
 def _prefetch(builder: Any, address: Any) -> None:
