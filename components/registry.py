@@ -95,7 +95,8 @@ class Registry:
                 shutil.rmtree(files.parent)  # the next one may be sound
             raise RegistryError(
                 f"{name} version {version} was altered: its content is {found[:12]}, registered "
-                f"was {str(stated)[:12]}; delete the version and run 'kindling register'"
+                f"was {str(stated)[:12]}; take another with 'kindling registry promote', or delete "
+                "this one in MLflow's UI (Models) and run 'kindling register'"
             )
         return folder
 

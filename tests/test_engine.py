@@ -189,6 +189,10 @@ def test_a_schema_holds_an_answer_to_json_of_it(kinds, engine_of):
     tokens = [token.id for token in engine.generate(BASE, engine.encode("the film"), how)]
     answer = json.loads(engine.texts.tokenizer.decode(tokens))
     assert answer["label"] in ("good", "bad") and isinstance(answer["sure"], bool)
+    how = Sampling(80, 0.0, json_schema=json.dumps(schema))  # white space is likeliest, for ever
+    likeliest = [token.id for token in engine.generate(BASE, engine.encode("the film"), how)]
+    written = engine.texts.tokenizer.decode(likeliest)
+    assert written == json.dumps(json.loads(written), separators=(",", ":"))
     with pytest.raises(RequestError, match="no answer can be held to this"):
         next(engine.generate(BASE, [1], Sampling(5, json_schema='{"type": "nothing"}')))
 

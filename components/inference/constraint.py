@@ -35,8 +35,10 @@ def one_of(strings: Sequence[str]) -> str:
 
 
 def json_of(schema: str) -> str:
-    """The grammar of JSON that a schema (JSON text) allows."""
-    return LLMatcher.grammar_from_json_schema(schema)
+    """The grammar of JSON that a schema (JSON text) allows, without white space between its parts:
+    a model that knows no JSON would write nothing else.
+    """
+    return LLMatcher.grammar_from_json_schema(schema, defaults={"whitespace_flexible": False})
 
 
 class Grammar:

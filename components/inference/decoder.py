@@ -30,7 +30,7 @@ from components.inference.threads import Bound, set_crew
 from components.inference.tiles import LANES, ROWS
 from components.inference.weights import Layer, Weights
 
-SHARE = 30_000_000  # of a step, in FLOP, for each thread; see `python bench/crews.py`
+SHARE = 8_000_000  # of a step, in FLOP, for each thread; see `python bench/crews.py`
 LIGHT = 1 << 14  # numbers; norms and gates of fewer are done before a second thread has heard of it
 
 

@@ -90,10 +90,11 @@ def sampling_of(
     if is_chat and not body.choices:
         wanted = body.max_completion_tokens or wanted or left
     if left < max(wanted, 1):
+        over = f"more than the {limits.output_tokens} that this server gives in an answer"
+        if prompt + max(wanted, 1) > room:
+            over = f"together more than the {room} that '{body.model}' has room for"
         raise RequestError(
-            f"the prompt has {prompt} tokens and max_tokens is {wanted}: together more "
-            f"than the {room} that '{body.model}' has room for, or an answer of more than the "
-            f"{limits.output_tokens} that this server gives",
+            f"the prompt has {prompt} tokens and max_tokens is {wanted}: {over}",
             "max_tokens",
             "context_length_exceeded",
         )

@@ -101,7 +101,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        _note(request, "invalid_request")
+        _note(request, "invalid_value")
         message, field = described(error, request.headers.get("content-type"))
         return failure(400, message, field, "invalid_value")
 

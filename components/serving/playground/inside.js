@@ -6,7 +6,7 @@ import { generates, models } from "./pieces.js";
 export default function view(shared) {
   const model = chooser(models(shared, generates), run);
   const text = h("textarea", { rows: 2, "aria-label": "text" });
-  text.value = "The film was not good. The music is";
+  text.value = "The plot is not dull, and the music is";
   const expected = h("section", { class: "panel" }), attended = h("section", { class: "panel" }), near = h("section", { class: "panel" });
 
   function run(event) {

@@ -4,13 +4,15 @@ import { chooser, field, h, post, svg } from "./api.js";
 
 /** What a model is called in a list. */
 export const title = model =>
-  model.id + (model.method ? ` · ${model.method}` : "") + (model.available ? "" : " · unavailable");
+  model.id + (model.method && model.method !== model.id ? ` · ${model.method}` : "") + (model.available ? "" : " · unavailable");
 
 export function models(shared, keep = () => true) {
   return shared.models.filter(keep).map(model => [model.id, title(model), !model.available]);
 }
 
 export const generates = model => model.method !== "head";
+
+const championFirst = (one, other) => (other === "champion") - (one === "champion");
 
 /** Fields for a registered template: a name, a version, a box for each variable. */
 export function templateFields(shared, onchange = () => {}) {
@@ -36,7 +38,7 @@ export function templateFields(shared, onchange = () => {}) {
   function pickName() {
     const list = shared.templates.filter(each => each.id === name.value).reverse();
     versions.replaceChildren(...list.map(each => h("option", { value: each.version },
-      `version ${each.version}${each.aliases.length ? ` · ${each.aliases.join(", ")}` : ""}`)));
+      `${each.version}${each.aliases.length ? ` · ${[...each.aliases].sort(championFirst).join(", ")}` : ""}`)));
     const champion = list.find(each => each.aliases.includes("champion")) ?? list[0];
     if (champion) versions.value = champion.version;
     versions.parentElement.hidden = !list.length;
@@ -70,7 +72,7 @@ export function facts(answer) {
   if (written) told.push(`${(written / seconds).toFixed(0)} tokens/s`);
   if (first != null) told.push(`first after ${(1000 * first).toFixed(0)} ms`);
   else told.push(`${(1000 * seconds).toFixed(0)} ms`);
-  if (written) told.push(`${written} tokens`);
+  if (written) told.push(`${written} token${written === 1 ? "" : "s"}`);
   const note = h("span", { class: "thanks", role: "status" });
   const say = score => async () => {
     try {

@@ -50,7 +50,7 @@ export default function view(shared) {
       h("p", { class: "text" }, mode === "chat" ? null : h("span", { class: "asked" }, asked), text),
       h("footer", { class: "facts" }, h("span", {}, `${body.model} is writing …`)));
     out.querySelector(".empty")?.remove();
-    if (mode === "chat") { out.append(card); prompt.value = ""; } else out.prepend(card);
+    if (mode === "chat") { out.append(card); prompt.value = ""; card.scrollIntoView({ block: "nearest" }); } else out.prepend(card);
     running = new AbortController();
     go.textContent = "Stop";
     const started = performance.now(), seen = { first: null, written: 0 };
@@ -69,6 +69,7 @@ export default function view(shared) {
       if (!text.textContent) text.append(h("i", { class: "soft" }, "(nothing: the document ends here)"));
       else if (mode === "chat") turns.push({ role: "assistant", content: text.textContent });
       card.querySelector(".facts").replaceWith(h("div", { class: "signed" }, h("b", {}, body.model), facts(seen)));
+      if (mode === "chat") card.scrollIntoView({ block: "nearest" });
       shared.answered(seen);
     } catch (error) {
       if (mode === "chat") turns.pop();
@@ -87,7 +88,7 @@ export default function view(shared) {
   });
   const form = h("form", { class: "panel", onsubmit: run },
     modes, field("model", model), template.element, field("prompt", prompt),
-    h("div", { class: "triple" }, field("most tokens", most), field("seed", seed),
+    h("div", { class: "triple" }, field("max tokens", most), field("seed", seed),
       h("label", {}, h("span", {}, "temperature ", heatShown), heat)),
     go);
   return h("div", { class: "split" }, form, out);
