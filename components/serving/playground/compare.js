@@ -61,14 +61,14 @@ export default function view(shared) {
   }
 
   async function label(model, _call, body) {
-    const started = performance.now();
-    const told = await post("/v1/classify", { model: model.id, input: input.value });
+    const started = performance.now(), given = input.value;
+    const told = await post("/v1/classify", { model: model.id, input: given });
     const { label: best, probabilities } = told.results[0];
     const sorted = Object.entries(probabilities).sort((a, b) => b[1] - a[1]).slice(0, 8);
     body.replaceChildren(h("p", { class: "verdict" }, best),
       ...sorted.map(([name, share]) => bar(name, share, { "data-best": name === best ? "yes" : "no" })));
     const seconds = (performance.now() - started) / 1000;
-    return { id: told.id, fingerprint: told.system_fingerprint, model: model.id, seconds, first: null, written: 0 };
+    return { id: told.id, fingerprint: told.system_fingerprint, model: model.id, seconds, first: null, written: 0, text: `${best} for ${given}` };
   }
 
   async function write(model, call, body) {
@@ -88,8 +88,9 @@ export default function view(shared) {
       }
     }
     if (!text.textContent) text.append(h("i", { class: "soft" }, "(nothing)"));
-    if (chances.length) sure.append(bar("mean per token", Math.exp(chances.reduce((a, b) => a + b) / chances.length)));
+    if (chances.length) sure.append(bar("mean chance of a token", Math.exp(chances.reduce((a, b) => a + b) / chances.length)));
     seen.seconds = (performance.now() - started) / 1000;
+    seen.text = text.textContent;
     return seen;
   }
 
@@ -102,7 +103,8 @@ export default function view(shared) {
 /** What the model's evaluation found, as a mark on a line with its interval. */
 function score(model) {
   const found = model.score;
-  if (found?.score == null) return h("p", { class: "score soft" }, "not judged");
+  if (found?.score == null)
+    return h("p", { class: "score soft" }, h("span", {}, "not judged"), h("span", { class: "scale none" }));
   const line = h("span", { class: "scale" });
   const bounded = found.score <= 1 && found.interval;
   if (bounded) {
@@ -112,7 +114,7 @@ function score(model) {
     mark.style.left = `${100 * found.score}%`;
     line.append(range, mark);
   }
-  const text = `${found.metric} ${found.score.toFixed(3)}`;
   const interval = found.interval ? ` [${found.interval.map(each => each.toFixed(3)).join(", ")}]` : "";
-  return h("p", { class: "score", title: `on test data, with its interval${interval}` }, h("span", {}, text), bounded ? line : null);
+  const text = `${found.metric} ${found.score.toFixed(3)}${interval}`;
+  return h("p", { class: "score", title: "on test data, with its interval" }, h("span", {}, text), bounded ? line : null);
 }

@@ -2,12 +2,12 @@
 
 import { chooser, field, get, h, problem, svg } from "./api.js";
 
-const WIDE = 132, HIGH = 76, GAP_X = 28, GAP_Y = 22, NARROW = 700;
+const WIDE = 132, HIGH = 76, GAP_X = 28, GAP_Y = 22, NARROW = 700, LONGEST = 40;
 const KINDS = { datasets: "data set", tasks: "task", corpus: "corpus", tokenizer: "tokenizer", tokens: "tokens", base: "base", adapters: "adapter", evaluations: "evaluation" };
 
 export default function view(shared, asked) {
   const place = h("section", { class: "panel picture" });
-  const known = shared.answers.map(answer => [answer.id, `${answer.model} · ${answer.fingerprint}`]);
+  const known = shared.answers.map(answer => [answer.id, [answer.model, begins(answer.text), answer.fingerprint].join(" · ")]);
   if (asked && !known.some(([id]) => id === asked)) known.unshift([asked, asked]);
   if (!known.length) {
     return h("div", { class: "stack" }, h("p", { class: "panel empty" }, "Ask a model something first: the picture of its answer is drawn here."));
@@ -23,6 +23,8 @@ export default function view(shared, asked) {
   draw();
   return h("div", { class: "stack" }, h("div", { class: "panel" }, field("answer", answers)), place);
 }
+
+const begins = text => text.trim().length > LONGEST ? `${text.trim().slice(0, LONGEST)}…` : text.trim();
 
 /** Nodes by name, each with what it was made from. */
 function nodesOf({ id, chain, record }) {

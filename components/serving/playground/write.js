@@ -70,7 +70,7 @@ export default function view(shared) {
       else if (mode === "chat") turns.push({ role: "assistant", content: text.textContent });
       card.querySelector(".facts").replaceWith(h("div", { class: "signed" }, h("b", {}, body.model), facts(seen)));
       if (mode === "chat") card.scrollIntoView({ block: "nearest" });
-      shared.answered(seen);
+      shared.answered({ ...seen, text: text.textContent });
     } catch (error) {
       if (mode === "chat") turns.pop();
       card.querySelector(".facts").replaceWith(error.name === "AbortError" ? h("footer", { class: "facts" }, "stopped") : problem(error));
