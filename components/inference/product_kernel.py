@@ -84,6 +84,7 @@ def multiply(x: torch.Tensor, panels: torch.Tensor, out: torch.Tensor) -> None:
     """Write the product to `out` (tokens, outputs), as exact as the panels are, in float32. All of
     them lie densely.
     """
+    assert x.is_contiguous() and panels.is_contiguous() and out.is_contiguous()
     tokens, inputs = x.shape
     compiled = KERNELS[panels.dtype]
     words = (tokens, x.data_ptr(), panels.data_ptr(), out.data_ptr(), inputs, out.shape[1])
