@@ -168,6 +168,14 @@ def test_the_pool_of_a_decoder_of_its_own_counts_where_it_takes_memory(folders, 
         assert engine.shelf.bytes_of(version) == counted
 
 
+def test_decoders_of_an_engine_take_turns_on_one_thread(kinds, engine_of):
+    """Two crews of threads would make each other slow."""
+    engine = engine_of(kinds, ["full"])
+    engine.warm()
+    own = engine.shelf.find("full").held.batcher
+    assert own is not engine.batcher and own.turns is engine.batcher.turns
+
+
 def test_choices_hold_an_answer_to_one_of_them(kinds, engine_of):
     engine = engine_of(kinds, ["lora"])
     for choices in (("good", "bad"), (" a plot", " a film", 'say "x"')):
