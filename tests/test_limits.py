@@ -335,7 +335,7 @@ def test_the_command_says_where_it_listens_and_which_adapters_it_refused(folders
     ("path", "body", "said"),
     [
         ("completions", {"prompt": "the film " * 60}, "takes 40 at most (serving.prompt_tokens)"),
-        ("completions", {"max_tokens": 31}, "an answer of more than the 30"),
+        ("completions", {"max_tokens": 31}, "more than the 30 that this server gives in an answer"),
         ("completions", {"n": 4}, "takes 3 at most (serving.choices)"),
         ("classify", {"model": "lora", "input": ["x"] * 5}, "takes 4 at most (serving.texts)"),
         ("tokenize", {"input": "the film " * 60}, "tells 40 at most (serving.prompt_tokens)"),
