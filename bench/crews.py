@@ -7,15 +7,14 @@ thread for each `SHARE` of its work, which is told beside. `--json FILE` writes 
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
 from _adapters import make_base
-from _asking import serve, workload
+from _asking import rates, serve, workload
 from _world import prepare
 from serving import SMALL, config_of
 
@@ -23,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from components.inference import decoder
 from components.inference.backend import Limits
-from components.inference.threads import dismiss_crew
 from components.serving.batched_engine import BatchedEngine
 from components.serving.engine import BASE
 
@@ -36,18 +34,15 @@ def measure(base: Path, rows: int, rounds: int) -> dict[str, float]:
     """Tokens a second, by the threads of a step."""
     engine = BatchedEngine(base, limits=Limits(rows=rows))
     jobs = [(BASE, ids[:16], ANSWER) for _, ids, _ in workload(2 * rows, [BASE], 7)]
-    taken: dict[str, list[float]] = {name: [] for name in SHARES}
-    dismiss_crew()  # of this thread, which has made the base
-    for _ in range(rounds):
-        for name, share in SHARES.items():
-            decoder.SHARE = share
-            engine.batcher.pool.forget()
-            started = time.perf_counter()
-            tokens = serve(engine, jobs)
-            taken[name].append(tokens / (time.perf_counter() - started))
+
+    def with_share(share: int) -> int:
+        decoder.SHARE = share
+        return serve(engine, jobs)
+
+    turns = {name: partial(with_share, share) for name, share in SHARES.items()}
+    found = rates(turns, rounds, engine.batcher.pool.forget)
     work = engine.batcher.decoder.work(rows)
     engine.close()
-    found = {name: round(statistics.median(rates)) for name, rates in taken.items()}
     return {"million operations a step": round(work / 1e6), **found}
 
 
