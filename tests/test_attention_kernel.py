@@ -6,8 +6,9 @@ import torch
 
 from components.inference.attention_kernel import ATTEND, BLOCK, room
 from components.inference.decoder import alone_last, tiles
+from components.inference.registers import LANES
 from components.inference.threads import Bound, set_crew
-from components.inference.tiles import LANES, ROWS
+from components.inference.tiles import ROWS
 
 HEADS, KEY_HEADS, POOL, LONGEST = 6, 2, 40, 8 * BLOCK
 READ = ((0, 0, 19), (1, 70, 1), (2, 33, 8), (1, 127, 1))  # row, first position, tokens

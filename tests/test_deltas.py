@@ -9,9 +9,10 @@ import torch
 from components.inference import threads
 from components.inference.delta_kernel import ADD_DELTAS, MOST_LOW
 from components.inference.deltas import Change, Delta
+from components.inference.registers import LANES
 from components.inference.slots import Slots
 from components.inference.threads import Bound, passing_crew, set_crew
-from components.inference.tiles import LANES, ROWS
+from components.inference.tiles import ROWS
 
 INPUTS, ENDS = 21, (40, 51, 90)  # of three matrices, whose last panels are not full
 COUNTS = (1, 8, 3, 7, 2, 1)  # tokens of the tiles

@@ -13,8 +13,9 @@ from components.inference.product import (
     Product,
     product,
 )
+from components.inference.registers import LANES
 from components.inference.threads import set_crew
-from components.inference.tiles import LANES, WIDEST
+from components.inference.tiles import WIDEST
 
 TOKENS = (1, 2, 3, 5, 8, 15, 16, 17, 31, 40)
 SHAPES = ((64, 48), (80, 33), (256, 1024), (16, 2048))  # outputs, inputs; the last two are turned

@@ -5,15 +5,14 @@ import pytest
 from numba import njit
 
 from components.inference.decoder import tiles
+from components.inference.registers import LANES, soften
 from components.inference.tiles import (
-    LANES,
     NARROW,
     ROWS,
     multiply,
     multiply_narrow,
     multiply_pair,
     multiply_streamed,
-    soften,
 )
 
 

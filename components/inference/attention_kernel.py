@@ -14,25 +14,24 @@ lies side by side is read in order.
 """
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
-from components.inference.kernels import FAST, scaled
+from components.inference.compiling import kernel, routine
+from components.inference.kernels import scaled
+from components.inference.registers import LANES, soften
 from components.inference.threads import (
     MANY,
     MOST_WORDS,
     floats,
     ints,
-    kernel,
     part,
     parts,
 )
 from components.inference.tiles import (
-    LANES,
     ROWS,
     multiply,
     multiply_pair,
     multiply_streamed,
-    soften,
 )
 
 BLOCK = LANES  # positions in a block of the key/value pool
@@ -44,7 +43,7 @@ def room(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
-@njit(**FAST)
+@routine
 def _rotate(vector, cos, sin):
     """Turn the pairs (i, i + half) of a head (Su et al. 2021, equation 34, as Llama lays it)."""
     half = cos.shape[0]
@@ -83,7 +82,23 @@ def place(words):
                 values[block, 0, h, place, i] = qkv[t, heads + kv + h, i]
 
 
-@njit(**FAST)
+@routine
+def _weigh(scores, seen, size):
+    """Scores of positions, the first `seen` of which are seen, as weights; their sum."""
+    for position in range(seen, scores.shape[0]):
+        scores[position] = BEHIND
+    return soften(scores, scores.shape[0], np.float32(1.0) / np.sqrt(np.float32(size)))
+
+
+@routine
+def _share(sums, total, out):
+    """The mean of values from their weighted sums. out: as many as are left of a head."""
+    share = np.float32(1.0) / total
+    for i in range(min(2 * LANES, out.shape[0])):
+        out[i] = sums[i] * share
+
+
+@routine
 def _attend(queries, count, position, table, keys, values, scores, sums, out):
     """One head of `count` tokens from `position` on: softmax(q K^T / sqrt(size)) V.
 
@@ -99,12 +114,8 @@ def _attend(queries, count, position, table, keys, values, scores, sums, out):
     if blocks % 2:
         last = blocks - 1
         multiply(queries, keys[table[last], :size], scores[:, last * BLOCK :], many, False)
-    scale = np.float32(1.0) / np.sqrt(np.float32(size))
     for t in range(count):
-        of_token = scores[t]
-        for j in range(position + t + 1, blocks * BLOCK):
-            of_token[j] = BEHIND
-        sums[ROWS, t] = soften(of_token, blocks * BLOCK, scale)
+        sums[ROWS, t] = _weigh(scores[t, : blocks * BLOCK], position + t + 1, size)
     for first in range(0, size, 2 * LANES):
         pair = first + LANES < size
         for b in range(blocks):
@@ -114,12 +125,10 @@ def _attend(queries, count, position, table, keys, values, scores, sums, out):
             else:
                 multiply(weights, held, sums, many, b > 0)
         for t in range(count):
-            share = np.float32(1.0) / sums[ROWS, t]
-            for i in range(min(2 * LANES, size - first)):
-                out[t, first + i] = sums[t, i] * share
+            _share(sums[t], sums[ROWS, t], out[t, first:])
 
 
-@njit(**FAST)
+@routine
 def _attend_alone(queries, head, of, position, table, keys, values, scores, sums, out):
     """As `_attend`, of one token and at most ROWS of its `of` heads, from `head` on: (heads, size).
 
@@ -133,11 +142,8 @@ def _attend_alone(queries, head, of, position, table, keys, values, scores, sums
             to = scores[h : h + 1, b * BLOCK :]
             shared = held[(head + h) * kv // of, :size]
             multiply_streamed(queries[h : h + 1], shared, to, False, False)
-    scale = np.float32(1.0) / np.sqrt(np.float32(size))
     for h in range(heads):
-        for j in range(position + 1, blocks * BLOCK):
-            scores[h, j] = BEHIND
-        sums[ROWS, h] = soften(scores[h], blocks * BLOCK, scale)
+        sums[ROWS, h] = _weigh(scores[h, : blocks * BLOCK], position + 1, size)
     for first in range(0, size, 2 * LANES):
         pair = first + LANES < size
         for b in range(blocks):
@@ -150,9 +156,7 @@ def _attend_alone(queries, head, of, position, table, keys, values, scores, sums
                     to = sums[h : h + 1, LANES:]
                     multiply(weights, shared[:, LANES:], to, False, b > 0)
         for h in range(heads):
-            share = np.float32(1.0) / sums[ROWS, h]
-            for i in range(min(2 * LANES, size - first)):
-                out[h, first + i] = sums[h, i] * share
+            _share(sums[h], sums[ROWS, h], out[h, first:])
 
 
 def attend(words):

@@ -5,16 +5,16 @@ a threshold is found by halving between bit patterns, which order as positive fl
 """
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 
-from components.inference.kernels import FAST, exp
+from components.inference.compiling import kernel, routine
+from components.inference.kernels import exp
 from components.inference.threads import (
     MANY,
     MOST_WORDS,
     flags,
     floats,
     ints,
-    kernel,
     longs,
     part,
     parts,
@@ -27,7 +27,7 @@ BANNED = np.float32(-1e30)
 NOTHING = np.float32(2e-38)  # what `exp` gives for all that is too small for it
 
 
-@njit(**FAST)
+@routine
 def uniform(seed, step):
     """Number `step` of the generator `seed`, in [0, 1): SplitMix64 (Steele et al. 2014, figure 16).
 
@@ -40,7 +40,7 @@ def uniform(seed, step):
     return np.float64(z >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(**FAST)
+@routine
 def _count(weights, least):
     found = 0
     for i in range(weights.shape[0]):
@@ -48,7 +48,7 @@ def _count(weights, least):
     return found
 
 
-@njit(**FAST)
+@routine
 def _mass(weights, least):
     found = np.float64(0.0)
     for i in range(weights.shape[0]):
@@ -56,7 +56,7 @@ def _mass(weights, least):
     return found
 
 
-@njit(**FAST)
+@routine
 def _largest_least(weights, wanted, by_count):
     """The largest threshold at which what is kept still comes to `wanted`, in number or in mass."""
     low, high = np.int32(0), ONE_BITS + np.int32(1)
@@ -71,7 +71,7 @@ def _largest_least(weights, wanted, by_count):
     return np.int32(low).view(np.float32)
 
 
-@njit(**FAST)
+@routine
 def _draw(weights, top_k, top_p, min_p, u):
     """A token by its share of what the filters keep, in transformers' order of them.
 
@@ -96,7 +96,7 @@ def _draw(weights, top_k, top_p, min_p, u):
     return last
 
 
-@njit(**FAST)
+@routine
 def _largest(said):
     largest = np.float32(-np.inf)
     for i in range(said.shape[0]):
@@ -104,7 +104,7 @@ def _largest(said):
     return largest
 
 
-@njit(**FAST)
+@routine
 def _log_total(said, largest):
     """log of the sum of e^logit."""
     total = np.float32(0.0)
@@ -113,7 +113,7 @@ def _log_total(said, largest):
     return largest + np.float32(np.log(total))
 
 
-@njit(**FAST)
+@routine
 def _adjust(said, penalty, seen, masked, mask, out):
     """The logits after the repetition penalty and the mask of a constraint; the largest of them.
 
@@ -131,14 +131,14 @@ def _adjust(said, penalty, seen, masked, mask, out):
     return largest
 
 
-@njit(**FAST)
+@routine
 def _weigh(logits, largest, sharpness, out):
     for i in range(logits.shape[0]):
         weight = exp((logits[i] - largest) * sharpness)
         out[i] = weight if weight > NOTHING else np.float32(0.0)
 
 
-@njit(**FAST)
+@routine
 def _first(values, wanted):
     for i in range(values.shape[0]):
         if values[i] == wanted:

@@ -24,10 +24,11 @@ from components.inference.blocks import Pool
 from components.inference.checkpoint import SITES, Shape
 from components.inference.delta_kernel import ADD_DELTAS, MOST_LOW
 from components.inference.kernels import ADD_AND_NORM, GATE
+from components.inference.registers import LANES
 from components.inference.slots import Slots
 from components.inference.store import Store
 from components.inference.threads import Bound, set_crew
-from components.inference.tiles import LANES, ROWS
+from components.inference.tiles import ROWS
 from components.inference.weights import Layer, Weights
 
 SHARE = 8_000_000  # of a step, in FLOP, for each thread; see `python bench/crews.py`

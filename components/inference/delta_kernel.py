@@ -13,19 +13,19 @@ step. What reads the same x (queries, keys and values; gate and up) has its As s
 
 from numba import carray, njit
 
-from components.inference.kernels import FAST
+from components.inference.compiling import kernel, routine
+from components.inference.registers import LANES
 from components.inference.threads import (
     MANY,
     MOST_WORDS,
     floats,
     ints,
-    kernel,
     longs,
     part,
     parts,
     wait,
 )
-from components.inference.tiles import LANES, NARROW, ROWS, multiply_narrow, multiply_streamed
+from components.inference.tiles import NARROW, ROWS, multiply_narrow, multiply_streamed
 
 SEGMENTS = 3  # matrices that lie side by side in one product, at most: queries, keys, values
 PANELS, AS, SCALES, RANKS, BS = 0, 1, 2, 3, 3 + SEGMENTS  # fields of a site; addresses in bytes
@@ -45,7 +45,7 @@ def _share(begin, end, panels, each):
     return min(max(first, 0), panels), min(max(last, 0), panels)
 
 
-@njit(**FAST)
+@routine
 def _shrink(told, x, low, first, last, many):
     """low = A x, in panels `first` to `last`. x: (ROWS or 1, inputs); low: (ROWS or 1, ranks)."""
     a = floats(told[AS], (MANY, x.shape[1], NARROW))
@@ -53,7 +53,7 @@ def _shrink(told, x, low, first, last, many):
         multiply_narrow(x, a[panel], low[:, panel * NARROW :], many, False)
 
 
-@njit(**FAST)
+@routine
 def _expand(low, b, y, made, first, last, many):
     """y += B low, in panels `first` to `last`.
 
@@ -71,7 +71,7 @@ def _expand(low, b, y, made, first, last, many):
                 y[t, done + i] += made[t, i]
 
 
-@njit(**FAST)
+@routine
 def _add(told, ends, low, y, made, begin, end, many):
     """y = scale * (y + B low), in the panels of all segments between `begin` and `end`."""
     left = offset = 0
@@ -93,7 +93,7 @@ def _add(told, ends, low, y, made, begin, end, many):
         begin, end = begin - panels * each, end - panels * each
 
 
-@njit(**FAST)
+@routine
 def _length(told, ends):
     """Of all segments' panels of B."""
     total = left = 0

@@ -7,9 +7,9 @@ of unlike lengths are spread evenly. Arrays are float32 in C order.
 import numpy as np
 from numba import carray, njit
 
-from components.inference.threads import MOST_WORDS, floats, kernel, part, parts
+from components.inference.compiling import kernel, routine
+from components.inference.threads import MOST_WORDS, floats, part, parts
 
-FAST = {"fastmath": True, "error_model": "numpy", "cache": True}
 LOG2_E = np.float32(1.4426950408889634)
 LN_2 = np.float32(0.6931471805599453)
 LOWEST = np.float32(-87.0)  # below that float32 has no normal exp
@@ -20,7 +20,7 @@ SERIES = tuple(  # of (e^r - 1 - r) / r^2, the highest power first
 )  # fmt: skip
 
 
-@njit(**FAST, inline="always")
+@njit(inline="always", fastmath=True, error_model="numpy")
 def exp(x):
     """e^x of a float32 that is not positive, to 2 units in the last place; loops of it vectorise.
 
@@ -36,7 +36,7 @@ def exp(x):
     return (p * r * r + r + np.float32(1.0)) * np.int32(bits).view(np.float32)
 
 
-@njit(**FAST)
+@routine
 def scaled(x, weight, eps, out):
     """RMSNorm (Zhang & Sennrich 2019, equation 4) of one vector."""
     total = np.float32(0.0)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 
 from components.inference.product_kernel import multiply
-from components.inference.tiles import LANES, WIDEST, in_panels
+from components.inference.registers import LANES
+from components.inference.tiles import WIDEST, in_panels
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 DTYPES = {FLOAT32: torch.float32, BFLOAT16: torch.bfloat16}

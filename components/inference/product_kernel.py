@@ -9,26 +9,26 @@ they would push each other out of the first cache, so they are first laid side b
 """
 
 import torch
-from numba import carray, njit
+from numba import carray
 
-from components.inference.kernels import FAST
+from components.inference.compiling import kernel, routine
+from components.inference.registers import LANES
 from components.inference.threads import (
     MOST_WORDS,
     floats,
     halves,
-    kernel,
     part,
     parts,
     run,
     wait,
 )
-from components.inference.tiles import LANES, multiply_four, multiply_last, multiply_sixteen
+from components.inference.tiles import multiply_four, multiply_last, multiply_sixteen
 
 TILE = 16  # tokens
 SAME = 1024  # numbers: lines so far apart share places in the first cache
 
 
-@njit(**FAST)
+@routine
 def _turn(x, out):
     """x (TILE, inputs) as (inputs, TILE)."""
     for first in range(0, x.shape[1], LANES):  # what is written stays in the first cache
@@ -37,7 +37,7 @@ def _turn(x, out):
                 out[i, t] = x[t, i]
 
 
-@njit(**FAST)
+@routine
 def _multiply(x, panels, out, room):
     """x (tokens, inputs), panels, out (tokens, outputs). room: an address, see `words` below."""
     tokens, inputs = x.shape

@@ -7,7 +7,8 @@ import numpy as np
 from components.inference.checkpoint import SITES
 from components.inference.delta_kernel import AS, BS, FIELDS, PANELS, RANKS, SCALES
 from components.inference.deltas import Change, Delta
-from components.inference.tiles import LANES, NARROW, aligned, in_panels
+from components.inference.registers import LANES
+from components.inference.tiles import NARROW, aligned, in_panels
 
 
 class Slots:

@@ -1,4 +1,4 @@
-"""Compiled kernels on the threads that torch's own products run on.
+"""Kernels on the threads that torch's own products run on.
 
 Numba could start threads itself. But torch's threads wait for the next product by spinning, and on
 two cores a second crew would fight them for every microsecond: so both use one crew, that of the
@@ -7,7 +7,7 @@ OpenMP library which torch has loaded. Its entry `GOMP_parallel` is what a C com
 """
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,6 @@ from llvmlite import ir
 from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic
 
-WORDS = types.CPointer(types.int64)
 MOST_WORDS = 24
 MANY = 1 << 30  # rows of an array whose length a kernel need not know
 PART, PARTS, WAIT = "kindling_part", "kindling_parts", "kindling_wait"  # as kernels call them
@@ -131,11 +130,6 @@ def passing_crew() -> Iterator[None]:
         yield
     finally:
         dismiss_crew()
-
-
-def kernel(body: Callable[[Any], None]) -> Any:
-    """Compile `body`, which is called with its words (int64) by every thread of the crew."""
-    return cfunc(types.void(WORDS), cache=True, error_model="numpy", fastmath=True)(body)
 
 
 def run(compiled: Any, *words: int, threads: int = 0) -> None:
