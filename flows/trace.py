@@ -4,7 +4,9 @@ Content hashes lead the way. A folder that was rebuilt since is found in MLflow,
 run keeps its `lineage.json`, so an old answer stays explained.
 """
 
+import json
 import re
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +17,8 @@ from components.lineage import LINEAGE, read_json
 from components.serving import fingerprints
 from flows import graph, tracking
 
+WIDTH = 100  # columns of what is told
+INDENTED = {"initial_indent": " " * 2, "subsequent_indent": " " * 12, "break_on_hyphens": False}
 VERSION = re.compile(r"^(?:models:/)?([\w-]+\.[\w-]+)(?:[/@]([\w-]+))?$")
 
 
@@ -184,8 +188,7 @@ def _run(run: Any) -> dict[str, str]:
 def text(told: dict[str, Any]) -> str:
     """`explain`'s answer for people."""
     lines = [f"{told['kind']} {told['id']}"]
-    for key, value in _interesting(told.get("record", {})):
-        lines.append(f"  {key}: {value}")
+    lines += [f"  {key}: {value}" for key, value in _flat(told.get("record", {}))]
     for entry in told["chain"]:
         lines += ["", entry["artifact"], f"  content   {entry['content'][:16]}"]
         lines += [f"  dvc       {entry['dvc']}"] if entry["dvc"] else []
@@ -197,7 +200,8 @@ def text(told: dict[str, Any]) -> str:
         for path, digest in (entry["data"] or {}).items():
             lines.append(f"  data      {path} {digest}")
         if entry["block"]:
-            lines.append(f"  catalogue {entry['block']}")
+            settings = (f"{key}={_plain(value)}" for key, value in _flat(entry["block"]))
+            lines += textwrap.wrap("catalogue " + ", ".join(settings), WIDTH, **INDENTED)
         for run in entry["runs"]:
             lines.append(f"  run       {run['run_id']} at commit {_short(run['commit'])}")
     return "\n".join(lines)
@@ -208,11 +212,17 @@ def _short(commit: str) -> str:
     return f"{digest[:12]}{dash}{dirty}" if commit else "none"
 
 
-def _interesting(record: dict[str, Any]) -> list[tuple[str, Any]]:
+def _plain(value: Any) -> str:
+    """On one line; strings in quotes, so that their spaces are seen."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _flat(record: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What is set, by its path: {a: {b: 1, c: None}} as (a.b, 1)."""
     flat: list[tuple[str, Any]] = []
     for key, value in record.items():
         if isinstance(value, dict):
-            flat += [(f"{key}.{inner}", held) for inner, held in value.items() if held]
+            flat += [(f"{key}.{inner}", held) for inner, held in _flat(value)]
         elif value not in (None, ""):
             flat.append((key, value))
     return flat

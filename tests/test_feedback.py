@@ -58,6 +58,15 @@ def test_feedback_is_kept_with_what_it_is_about(address, gateway, tmp_path):
     assert 'kindling_feedback_total{kind="label"} 1.0' in httpx.get(f"{address}/metrics").text
 
 
+def test_the_log_names_the_fingerprint_that_feedback_is_about(address, caplog):
+    answer = classified(address)
+    with caplog.at_level("INFO", "kindling.server"):
+        say(address, id=answer["id"], score=1)
+    told = [record.told for record in caplog.records if hasattr(record, "told")]
+    assert told[-1]["path"] == "/v1/feedback" and told[-1]["model"] == "lora"
+    assert f"fp_{told[-1]['fingerprint']}" == answer["system_fingerprint"]
+
+
 def test_ids_that_were_not_given_are_refused(address, gateway):
     given = classified(address)["id"]
     forged = given[:-1] + ("0" if given[-1] != "0" else "1")

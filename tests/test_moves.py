@@ -205,7 +205,7 @@ def test_figures_count_what_was_done(gateway, address):
 def test_the_engines_own_figures_are_told(gateway, address, monkeypatch):
     engine = gateway.current.now.engine
     monkeypatch.setattr(engine, "figures", lambda: {"prefix_hits": 3.0})
-    assert "kindling_engine_prefix_hits 3.0" in httpx.get(f"{address}/metrics").text
+    assert "kindling_engine_prefix_hits_total 3.0" in httpx.get(f"{address}/metrics").text
 
 
 @pytest.mark.parametrize("texts", [True, False])

@@ -427,7 +427,7 @@ def test_many_models_answer_at_once_as_each_does_alone(folders, tmp_path):
         assert found == [alone[model] for model in models * 4]
         said = httpx.get(f"{address}/metrics").text
     gateway.current.now.engine.close()
-    assert "kindling_engine_prefix_hits" in said
+    assert "kindling_engine_prefix_hits_total" in said
 
 
 @pytest.mark.parametrize(

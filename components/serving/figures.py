@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from components.serving.story import Story
 
@@ -66,6 +66,6 @@ class _EngineFigures:
 
     def collect(self) -> Iterable[Metric]:
         for name, value in self._ask().items():
-            told = GaugeMetricFamily(f"kindling_engine_{name}", "As the engine counts it.")
+            told = CounterMetricFamily(f"kindling_engine_{name}", "As the engine counts it.")
             told.add_metric([], value)
             yield told

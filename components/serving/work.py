@@ -178,5 +178,6 @@ def _heard(gateway: Gateway, body: FeedbackRequest, request: Request) -> dict[st
     )
     for kind in said.keys() - {"id"}:
         gateway.figures.feedback.labels(kind).inc()
-    request.state.story.model = model
+    story = request.state.story
+    story.model, story.fingerprint = model, digest
     return {**{k: kept[k] for k in (*said, "fingerprint", "model", "time")}, "object": "feedback"}
