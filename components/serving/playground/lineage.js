@@ -2,7 +2,7 @@
 
 import { chooser, field, get, h, problem, svg } from "./api.js";
 
-const WIDE = 132, HIGH = 76, GAP_X = 28, GAP_Y = 22, NARROW = 700, LONGEST = 40;
+const WIDE = 132, HIGH = 76, GAP_X = 28, GAP_Y = 22, LANE = 8, NARROW = 700, LONGEST = 40;
 const KINDS = { datasets: "data set", tasks: "task", corpus: "corpus", tokenizer: "tokenizer", tokens: "tokens", base: "base", adapters: "adapter", evaluations: "evaluation" };
 
 export default function view(shared, asked) {
@@ -72,34 +72,74 @@ function picture(told) {
       const users = [...nodes].filter(([, other]) => other.from.includes(name)).map(([other]) => depth.get(other));
       if (users.length) depth.set(name, Math.min(...users) - 1);
     }
-  const columns = [];
-  for (const [name] of nodes) (columns[depth.get(name)] ??= []).push(name);
-  const down = window.innerWidth < NARROW, most = Math.max(...columns.map(column => column.length));
-  const wide = WIDE, along = down ? HIGH + 46 : wide + GAP_X, across = down ? wide + 12 : HIGH + GAP_Y;
-  const at = new Map();
-  columns.forEach((column, step) => {
-    const centre = name => {
-      const used = nodes.get(name).from.map(each => at.get(each)?.row).filter(row => row != null);
-      return used.length ? used.reduce((a, b) => a + b) / used.length : (most - 1) / 2;
-    };
-    column.sort((a, b) => centre(a) - centre(b));
-    column.forEach((name, row) => {
-      const y = row + (most - column.length) / 2;
-      at.set(name, { row: y, x: down ? y * across : step * along, y: down ? step * along : y * across });
-    });
-  });
-  const size = [columns.length * along - (along - (down ? HIGH : wide)), most * across - (across - (down ? wide : HIGH))];
-  const [width, height] = down ? [size[1], size[0]] : size;
-  const edges = [...nodes].flatMap(([name, node]) => node.from.map(from => edge(at.get(from), at.get(name), wide, down)));
-  const boxes = [...nodes].map(([name, node]) => box(node, at.get(name), wide));
+  const down = window.innerWidth < NARROW;
+  const along = down ? HIGH + 46 : WIDE + GAP_X, thick = down ? HIGH : WIDE;
+  const columns = layered(nodes, depth, down ? WIDE : HIGH);
+  const across = stacked(columns, down ? 12 : GAP_Y);
+  const items = columns.flat();
+  for (const item of items) [item.x, item.y] = down ? [item.begin, item.step * along] : [item.step * along, item.begin];
+  const size = [columns.length * along - (along - thick), across];
+  const [width, height] = down ? size.reverse() : size;
+  const edges = items.flatMap(item => [...item.from].map(from => edge(from, item, down)));
+  const boxes = items.map(item => (item.node ? box(item.node, item, WIDE) : lane(item, down)));
   const drawn = svg("svg", { viewBox: `-4 -4 ${width + 8} ${height + 8}`, width: width + 8, height: height + 8, role: "img", "aria-label": "from data to answer" }, edges, boxes);
   return h("div", { class: "scroll" }, drawn);
 }
 
-function edge(a, b, wide, down) {
-  const [x1, y1, x2, y2] = down ? [a.x + wide / 2, a.y + HIGH, b.x + wide / 2, b.y] : [a.x + wide, a.y + HIGH / 2, b.x, b.y + HIGH / 2];
+/** Columns of items, each with those that it comes from: a box for a node, and a lane where an edge passes a column by (Sugiyama et al. 1981). */
+function layered(nodes, depth, high) {
+  const columns = [], items = new Map();
+  const item = (key, step, node) => {
+    if (!items.has(key)) {
+      const made = { node, step, size: node ? high : LANE, from: new Set() };
+      items.set(key, made);
+      (columns[step] ??= []).push(made);
+    }
+    return items.get(key);
+  };
+  for (const [name, node] of [...nodes].sort(([a], [b]) => depth.get(a) - depth.get(b))) {
+    const to = item(name, depth.get(name), node);
+    for (const from of node.from) {
+      let last = items.get(from);
+      for (let step = last.step + 1; step < to.step; step++) {
+        const passing = item(`${from} past ${step}`, step, null);
+        passing.from.add(last);
+        last = passing;
+      }
+      to.from.add(last);
+    }
+  }
+  return columns;
+}
+
+/** Where each item begins in its column, near what it comes from; how much room the fullest column takes. */
+function stacked(columns, gap) {
+  const room = column => column.reduce((sum, item) => sum + item.size + gap, -gap);
+  const most = Math.max(...columns.map(room));
+  for (const column of columns) {
+    const centre = item => {
+      const middles = [...item.from].map(from => from.begin + from.size / 2);
+      return middles.length ? middles.reduce((a, b) => a + b) / middles.length : most / 2;
+    };
+    column.sort((a, b) => centre(a) - centre(b));
+    let begin = (most - room(column)) / 2;
+    for (const item of column) {
+      item.begin = begin;
+      begin += item.size + gap;
+    }
+  }
+  return most;
+}
+
+function edge(a, b, down) {
+  const [x1, y1, x2, y2] = down ? [a.x + a.size / 2, a.y + HIGH, b.x + b.size / 2, b.y] : [a.x + WIDE, a.y + a.size / 2, b.x, b.y + b.size / 2];
   const bend = down ? `C${x1} ${(y1 + y2) / 2} ${x2} ${(y1 + y2) / 2}` : `C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2}`;
   return svg("path", { class: "edge", d: `M${x1} ${y1}${bend} ${x2} ${y2}` });
+}
+
+function lane({ x, y, size }, down) {
+  const path = down ? `M${x + size / 2} ${y}v${HIGH}` : `M${x} ${y + size / 2}h${WIDE}`;
+  return svg("path", { class: "edge", d: path });
 }
 
 function box(node, { x, y }, wide) {
