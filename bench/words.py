@@ -1,6 +1,6 @@
-"""The order of CBOW and skip-gram at other learning rates: `python bench/words.py WORKSPACE`.
+"""CBOW, skip-gram and GloVe at other learning rates: `python bench/words.py WORKSPACE`.
 
-Both rungs of the ladder's recipe are trained as it says, but for the rate (`--rates`), and
+These rungs of the ladder's recipe are trained as it says, but for the rate (`--rates`) and
 `--epochs`, and answer its questions: shares by kind, with intervals that draw pairs. `--processes`
 trainings run side by side, each on one thread. `--json FILE` writes the table.
 
@@ -16,12 +16,12 @@ from pathlib import Path
 from components.catalogue import load
 from components.evaluation import analogies, wordsim
 from components.ladder.block import Rung
-from components.models.word2vec import Word2VecLearner
+from components.ladder.embedding import LEARNERS
 from components.models.word_vectors import WordVectors
 from components.word_text import read_text
 
 CLIMBED = Path("recipes/ladder")
-RUNGS = ("cbow", "skip_gram")
+RUNGS = ("cbow", "skip_gram", "glove")
 RATES = (0.0125, 0.025, 0.05, 0.1, 0.2)
 
 
@@ -30,7 +30,7 @@ def learned(workspace: Path, rung: Rung, seed: int) -> WordVectors:
     made = workspace / "artifacts"
     corpora = [made / "datasets" / name for name in (rung.corpus, rung.also) if name]
     text = read_text(corpora, made / "vocabularies" / rung.vocabulary, rung.model.min_count)
-    learner = Word2VecLearner(rung.model, text, seed)
+    learner = LEARNERS[rung.model.family](rung.model, text, seed)
     for number in range(rung.model.epochs):
         learner.epoch(number)
     return WordVectors(text.words, text.counts, learner.vectors())

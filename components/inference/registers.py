@@ -7,6 +7,7 @@ register for each number, and every row loads the panel anew. Here a register ho
 panel, each row has its own accumulator, and no sum crosses lanes.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -49,72 +50,100 @@ class _Rows:
         return self.builder.bitcast(upper, kind)
 
 
-def _generated(
-    builder: Any, context: Any, kinds: Any, given: Any, form: tuple[int, int, int, int, bool]
-) -> None:
-    """The instructions of a product. given: x, panels, out, adds; kinds: their types.
+@dataclass(frozen=True)
+class _Form:
+    """What distinguishes products, see `product`."""
 
-    form: rows, lanes, chains, ahead, turned, see `product`.
+    rows: int
+    lanes: int
+    chains: int
+    ahead: int
+    turned: bool
+
+
+class _Product:
+    """The instructions of a product, in the order in which `generate` has them written.
+
+    given: x, panels, out, adds, see `product`; kinds: their types.
     """
-    rows, lanes, chains, ahead, turned = form
-    vector = ir.VectorType(FLOAT, lanes)
 
-    def lines_of(kind: Any, value: Any) -> _Rows:
-        return _Rows(builder, context.make_array(kind)(context, builder, value), kind)
+    def __init__(self, builder: Any, context: Any, kinds: Any, given: Any, form: _Form) -> None:
+        def rows(kind: Any, value: Any) -> _Rows:
+            return _Rows(builder, context.make_array(kind)(context, builder, value), kind)
 
-    x, out = lines_of(kinds[0], given[0]), lines_of(kinds[2], given[2])
-    of_panels = cgutils.unpack_tuple(builder, given[1])
-    panels = [lines_of(kind, value) for kind, value in zip(kinds[1], of_panels, strict=True)]
-    nought = WORD(0)
-    places = [(row, panel) for row in range(rows) for panel in range(len(panels))]
-    sums = {
-        place: [cgutils.alloca_once(builder, vector) for _ in range(chains)] for place in places
-    }
+        self.builder, self.form, self.adds = builder, form, given[3]
+        self.x, self.out = rows(kinds[0], given[0]), rows(kinds[2], given[2])
+        of_panels = cgutils.unpack_tuple(builder, given[1])
+        self.panels = [rows(kind, value) for kind, value in zip(kinds[1], of_panels, strict=True)]
+        self.vector = ir.VectorType(FLOAT, form.lanes)
+        self.sums = {  # as many registers of each row and panel as there are chains
+            (row, panel): [cgutils.alloca_once(builder, self.vector) for _ in range(form.chains)]
+            for row in range(form.rows)
+            for panel in range(len(self.panels))
+        }
 
-    def of_out(row: int, panel: int) -> Any:
-        return out.address(WORD(row), WORD(panel * lanes), vector)
+    def generate(self) -> None:
+        self._begin()
+        self._loop()
+        self._end()
 
-    for chain in (chain for of_place in sums.values() for chain in of_place):
-        builder.store(ir.Constant(vector, [0.0] * lanes), chain)
-    with builder.if_then(cgutils.is_not_null(builder, given[-1])):
-        for place, of_place in sums.items():
-            builder.store(builder.load(of_out(*place), align=4), of_place[0])
+    def _of_out(self, row: int, panel: int) -> Any:
+        return self.out.address(WORD(row), WORD(panel * self.form.lanes), self.vector)
 
-    def accumulate(line: Any, chain: int) -> None:
-        of_panels = [panel.load(line, nought, vector) for panel in panels]
-        for row in range(rows):
-            place = (line, WORD(row)) if turned else (WORD(row), line)
-            every = _spread(builder, x.load(*place, FLOAT), vector)
-            for panel, of_panel in enumerate(of_panels):
-                held = sums[row, panel][chain]
-                builder.store(_fused(builder, every, of_panel, builder.load(held)), held)
+    def _begin(self) -> None:
+        """Sums from nothing, or from what `out` holds."""
+        builder = self.builder
+        for chain in (chain for chains in self.sums.values() for chain in chains):
+            builder.store(ir.Constant(self.vector, [0.0] * self.form.lanes), chain)
+        with builder.if_then(cgutils.is_not_null(builder, self.adds)):
+            for place, chains in self.sums.items():
+                builder.store(builder.load(self._of_out(*place), align=4), chains[0])
 
-    def prefetch(line: Any) -> None:
-        """The cache lines that `chains` lines of each panel fill, so many bytes further."""
-        for panel in panels:
-            place = builder.ptrtoint(panel.address(line, nought, FLOAT), WORD)
-            for further in range(ahead, ahead + chains * lanes * panel.width, LINE):
-                _prefetch(builder, builder.add(place, WORD(further)))
-
-    lines = x.shape[0 if turned else 1]
-    whole = builder.sdiv(lines, WORD(chains))
-    with cgutils.for_range(builder, whole) as loop:
-        first = builder.mul(loop.index, WORD(chains))
-        if ahead:
-            prefetch(first)
-        for chain in range(chains):
-            accumulate(builder.add(first, WORD(chain)), chain)
-    if chains > 1:
+    def _loop(self) -> None:
+        """Through all lines, and then through those that do not fill the chains."""
+        builder, chains = self.builder, self.form.chains
+        lines = self.x.shape[0 if self.form.turned else 1]
+        whole = builder.sdiv(lines, WORD(chains))
+        with cgutils.for_range(builder, whole) as loop:
+            first = builder.mul(loop.index, WORD(chains))
+            if self.form.ahead:
+                self._prefetch(first)
+            for chain in range(chains):
+                self._accumulate(builder.add(first, WORD(chain)), chain)
+        if chains == 1:
+            return
         first = builder.mul(whole, WORD(chains))
         with cgutils.for_range(builder, builder.sub(lines, first)) as loop:
-            accumulate(builder.add(first, loop.index), 0)
-    for place, of_place in sums.items():
-        total = builder.load(of_place[0])
-        for chain in of_place[1:]:
-            total = builder.fadd(total, builder.load(chain))
-        if panels[0].halved:
-            total = _rounded(builder, total)
-        builder.store(total, of_out(*place), align=4)
+            self._accumulate(builder.add(first, loop.index), 0)
+
+    def _accumulate(self, line: Any, chain: int) -> None:
+        builder, form = self.builder, self.form
+        of_panels = [panel.load(line, WORD(0), self.vector) for panel in self.panels]
+        for row in range(form.rows):
+            place = (line, WORD(row)) if form.turned else (WORD(row), line)
+            every = _spread(builder, self.x.load(*place, FLOAT), self.vector)
+            for panel, of_panel in enumerate(of_panels):
+                held = self.sums[row, panel][chain]
+                builder.store(_fused(builder, every, of_panel, builder.load(held)), held)
+
+    def _prefetch(self, line: Any) -> None:
+        """The cache lines that `chains` lines of each panel fill, so many bytes further."""
+        builder, form = self.builder, self.form
+        for panel in self.panels:
+            place = builder.ptrtoint(panel.address(line, WORD(0), FLOAT), WORD)
+            filled = form.chains * form.lanes * panel.width
+            for further in range(form.ahead, form.ahead + filled, LINE):
+                _prefetch(builder, builder.add(place, WORD(further)))
+
+    def _end(self) -> None:
+        builder = self.builder
+        for place, chains in self.sums.items():
+            total = builder.load(chains[0])
+            for chain in chains[1:]:
+                total = builder.fadd(total, builder.load(chain))
+            if self.panels[0].halved:
+                total = _rounded(builder, total)
+            builder.store(total, self._of_out(*place), align=4)
 
 
 def product(rows: int, lanes: int, chains: int, ahead: int = 0, turned: bool = False) -> Any:
@@ -123,7 +152,7 @@ def product(rows: int, lanes: int, chains: int, ahead: int = 0, turned: bool = F
     chains: accumulators of a row, each of every n-th line of the panel. ahead: so many bytes behind
     a line are loaded into the cache; 0: none are. turned: x is (n, rows).
     """
-    form = (rows, lanes, chains, ahead, turned)
+    form = _Form(rows, lanes, chains, ahead, turned)
 
     @intrinsic
     def multiply(_context: Any, x: Any, panels: Any, out: Any, adds: Any) -> Any:
@@ -132,7 +161,7 @@ def product(rows: int, lanes: int, chains: int, ahead: int = 0, turned: bool = F
         """
 
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            _generated(builder, context, signature.args, given, form)
+            _Product(builder, context, signature.args, given, form).generate()
             return context.get_dummy_value()
 
         return types.void(x, panels, out, adds), generate

@@ -199,6 +199,7 @@ def _emergence(solved: Mapping[str, Sequence[Path]], sizes: Sequence[int]) -> "F
             lows, highs = zip(*(one["interval"] for one in found), strict=True)
             axes.plot(sizes, [one["score"] for one in found], "o-", color=color, label=step)
             axes.fill_between(sizes, lows, highs, color=color, alpha=0.12, linewidth=0)
+    left.set_ylim(-0.02, 1.02)  # Student's intervals do not know that a share ends there
     for axes, title in ((left, "Exact match"), (right, "-log p of the answer, nats")):
         axes.set_title(title)
         axes.set(xscale="log", xlabel="parameters")
