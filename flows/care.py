@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,21 @@ def running(workspace: Path) -> Iterator[tuple[str, str]]:
             yield path.name, who
 
 
+def _states(workspace: Path, stages: set[str], working: Collection[str]) -> dict[str, str]:
+    """up to date or stale, as DVC finds; running, of those in `working`; waiting, for one of those:
+    DVC cannot look at these.
+    """
+    begun = stages & set(working)
+    waiting = graph.downstream(workspace, begun) if begun else set()
+    asked = stages - waiting
+    stale = graph.stale(workspace, sorted(asked) if waiting else ()) if asked else {}
+    return {
+        **{stage: "stale" if stage in stale else "up to date" for stage in asked},
+        **dict.fromkeys(waiting, "waiting"),
+        **dict.fromkeys(begun, "running"),
+    }
+
+
 def status(workspace: Path) -> dict[str, Any]:
     """What is up to date, what is at work, and what is registered and served."""
     from components.promotion import Releases
@@ -151,14 +166,13 @@ def status(workspace: Path) -> dict[str, Any]:
     catalogue = load(workspace)
     graph.ensure_repository(workspace)
     expansion.renew(workspace, catalogue, lambda said: print(said, file=sys.stderr))
-    stale = graph.stale(workspace)
+    working = dict(running(workspace))
+    every = {name: catalogue.stages_of(name) for name in catalogue.targets}
+    known = _states(workspace, {stage for stages in every.values() for stage in stages}, working)
+    states = {name: {stage: known[stage] for stage in stages} for name, stages in every.items()}
     store = registry(workspace)
-    states = {
-        name: {s: "stale" if s in stale else "up to date" for s in catalogue.stages_of(name)}
-        for name in catalogue.targets
-    }
     told: dict[str, Any] = {
-        "running": dict(running(workspace)),
+        "running": working,
         "ladders": {name: {"stages": states[name]} for name in catalogue.ladders},
         "pipelines": {},
     }

@@ -111,9 +111,10 @@ def run(
     if change:
         with locks.hold(context.obj / ".kindling" / "run.lock"):  # not under a run at work
             print(edit(context.obj, change) or "--set: the catalogue says so already")
-    from flows import summary
+    from flows import leash, summary
     from flows.pipeline import pipeline as flow
 
+    leash.start_server()
     summary.text(flow(pipeline, workspace=str(context.obj), force=force))
 
 

@@ -50,10 +50,10 @@ def status(
 
 
 def _print_stages(name: str, stages: Mapping[str, str]) -> None:
-    stale = [stage for stage, state in stages.items() if state == "stale"]
-    print(f"{name}: {len(stages) - len(stale)} stages up to date, {len(stale)} not")
-    for stage in stale:
-        print(f"  stale: {stage}")
+    others = {stage: state for stage, state in stages.items() if state != "up to date"}
+    print(f"{name}: {len(stages) - len(others)} stages up to date, {len(others)} not")
+    for stage, state in others.items():
+        print(f"  {state}: {stage}")
 
 
 def clean(

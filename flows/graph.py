@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,14 +41,24 @@ def call(workspace: Path, *arguments: str) -> str:
     """What a DVC command prints.
 
     Raises:
+        Busy: another DVC process works on the same files.
         StageFailed: it failed; with what it said.
     """
     done = subprocess.run(
         [*DVC, *arguments], cwd=workspace, capture_output=True, text=True, check=False
     )
+    if _is_busy(done.stderr):
+        raise Busy(
+            f"dvc {arguments[0]}: a stage is at work on the same files; see 'kindling status', and "
+            "try again when it is done"
+        )
     if done.returncode != 0:
         raise StageFailed(f"dvc {' '.join(arguments)} failed:\n{done.stderr.strip()}")
     return done.stdout
+
+
+def _is_busy(said: str) -> bool:
+    return "Unable to acquire lock" in said or "is busy, it is being" in said
 
 
 def ensure_repository(workspace: Path) -> None:
@@ -71,9 +81,28 @@ def ensure_repository(workspace: Path) -> None:
     call(workspace, "config", "core.analytics", "false")
 
 
-def stale(workspace: Path) -> dict[str, list]:
-    """The stages and pointers that are not up to date, each with DVC's reasons. One call."""
-    return json.loads(call(workspace, "status", "--json") or "{}")
+def stale(workspace: Path, stages: Collection[str] = ()) -> dict[str, list]:
+    """The stages and pointers that are not up to date, each with DVC's reasons. One call.
+
+    stages: of these alone; by default of all.
+
+    Raises:
+        Busy: a process works on files of theirs.
+        StageFailed: DVC refused.
+    """
+    return json.loads(call(workspace, "status", "--json", *stages) or "{}")
+
+
+def downstream(workspace: Path, names: Collection[str]) -> set[str]:
+    """The stages `names`, and all that are made of what they make."""
+    import networkx
+    from dvc.repo import Repo
+
+    with Repo(str(workspace)) as repo:
+        graph = repo.index.graph  # edges lead from a stage to those that it depends on
+        begun = [stage for stage in graph if stage.cmd and stage.name in names]
+        found = set(begun).union(*(networkx.ancestors(graph, stage) for stage in begun))
+        return {stage.name for stage in found if stage.cmd}
 
 
 def reproduce(
@@ -121,7 +150,7 @@ def reproduce(
     if code == 0:
         return
     text = "\n".join(tail)
-    if "Unable to acquire lock" in text or "is busy, it is being" in text:
+    if _is_busy(text):
         raise Busy(f"DVC is busy with {stage}: {text}")
     raise StageFailed(f"stage {stage} failed (exit {code}); the end of its output:\n{text}")
 

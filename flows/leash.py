@@ -47,6 +47,25 @@ def tie() -> None:
         threading.Thread(target=_watch, args=(watched,), daemon=True).start()
 
 
+def start_server() -> None:
+    """Start Prefect's temporary server, where a flow of this process will need one, deaf to Ctrl-C.
+
+    A terminal sends SIGINT to all that it started. A server that ended of it would leave the flow
+    to tell its end to nobody, for minutes. A signal stays blocked in what is started meanwhile.
+    """
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED
+
+    if PREFECT_API_URL.value() or not PREFECT_SERVER_EPHEMERAL_ENABLED:
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    usual = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        SubprocessASGIServer().start()  # the one that Prefect's clients then find
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+
+
 def tie_server() -> None:
     """Let Prefect's temporary server, if this process has one, end with it, however it ends.
 

@@ -76,6 +76,11 @@ def explain(workspace: Path, identity: str) -> dict[str, Any]:
         return _of_folder(workspace, folder, identity)
     digest = fingerprints.digest_of(identity)
     if digest and (workspace / fingerprints.FOLDER / f"{digest}.json").is_file():
+        if fingerprints.Fingerprints(workspace / fingerprints.FOLDER).given(identity) is None:
+            raise TraceError(
+                f"no server of this workspace gave an answer with the id '{identity}'; what its "
+                f"fingerprint stands for is known: 'kindling trace fp_{digest}'"
+            )
         return of_answer(workspace, identity)
     if VERSION.match(identity):
         return _of_version(workspace, identity)

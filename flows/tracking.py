@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LONGEST_PARAMETER = 500
 PARENT = "mlflow.parentRunId"
 REFUSED = re.compile(r"[^\w.\- :]")  # by MLflow, in a part of a name
+SQLITE = "sqlite:///"
 UNOWNED = "data"  # the experiment of stages that no pipeline uses
 
 
@@ -36,7 +37,26 @@ def client(workspace: Path) -> "MlflowClient":
 
     uri = settings.tracking_uri(workspace)
     with hold(settings.home(workspace) / ".kindling" / "mlflow.lock", wait=120):
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)  # the first one makes the tables
+        _make_store(uri)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _make_store(uri: str) -> None:
+    """Make the tables of an SQLite store that is not there yet: all of them, or no file.
+
+    MLflow makes them by dozens of migrations, and could not open a file again in which a kill ended
+    one half-way.
+    """
+    from mlflow import MlflowClient
+
+    file = Path(uri.removeprefix(SQLITE))
+    if not uri.startswith(SQLITE) or file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made = file.with_name(f".{file.name}.new")
+    made.unlink(missing_ok=True)  # of a process that was killed at this
+    MlflowClient(tracking_uri=f"{SQLITE}{made}", registry_uri=f"{SQLITE}{made}")
+    made.rename(file)
 
 
 def is_stores(error: Exception) -> bool:

@@ -93,11 +93,32 @@ def test_status_names_the_newest_registered_version_of_each_model(tiny_workspace
         tags=lambda name: {},
     )
     monkeypatch.setattr(registry, "registry", lambda workspace: store)
-    monkeypatch.setattr(graph, "stale", lambda workspace: {"base@quickstart": []})
+    monkeypatch.setattr(graph, "stale", lambda workspace, stages: {"base@quickstart": []})
     told = care.status(tiny_workspace)["pipelines"]["quickstart"]
     assert told["registered"] == {"base": 2, "lora": 10}
     assert told["release"] is None
     assert told["stages"]["base@quickstart"] == "stale"
+
+
+def test_status_can_be_asked_while_a_stage_runs(tiny_workspace, monkeypatch):
+    """DVC refuses to look at what a stage at work writes and at all that is made of it."""
+    store = SimpleNamespace(versions=lambda name: [], tags=lambda name: {})
+    monkeypatch.setattr(registry, "registry", lambda workspace: store)
+    asked = []
+
+    def stale(workspace, stages):
+        asked.extend(stages)
+        return {"tokenizer@quickstart": []}
+
+    monkeypatch.setattr(graph, "stale", stale)
+    with hold(tiny_workspace / ".kindling" / "locks" / "base@quickstart"):
+        told = care.status(tiny_workspace)
+    states = told["pipelines"]["quickstart"]["stages"]
+    assert "base@quickstart" in told["running"] and states["base@quickstart"] == "running"
+    assert states["tokenizer@quickstart"] == "stale" and states["tokens@quickstart"] == "up to date"
+    waiting = {stage for stage, state in states.items() if state == "waiting"}
+    assert {"adapter@lora", "evaluation@lora", "report@quickstart"} <= waiting
+    assert set(asked) == set(states) - waiting - {"base@quickstart"}
 
 
 def test_what_begins_while_clean_asks_keeps_its_folders(tmp_path, monkeypatch):

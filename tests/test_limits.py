@@ -194,6 +194,9 @@ def test_lineage_names_no_model_of_another_tenant(gateway, tmp_path):
         answer = ask(address, key=alice, model="lora", max_tokens=1).json()["id"]
         assert told(bob, answer)["versions"] == versions
         assert told(alice, answer) == told(bob, answer) | {"versions": {"base": 1, "lora": 2}}
+        forged = answer[:-1] + ("0" if answer[-1] != "0" else "1")  # as feedback refuses it
+        headers = {"Authorization": f"Bearer {bob}"}
+        assert httpx.get(f"{address}/v1/lineage/{forged}", headers=headers).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["classify", "completions"])

@@ -1,6 +1,9 @@
 """What a stage tells MLflow."""
 
 import os
+import sqlite3
+import subprocess
+import sys
 import time
 
 import psutil
@@ -8,6 +11,8 @@ import pytest
 
 from components.catalogue import load
 from components.lineage import LINEAGE, write_json
+from components.serving import fingerprints
+from components.serving.fingerprints import Fingerprints
 from flows import evidence, harness, making, trace, tracking
 from flows.tracker import Tracker
 from tests.conftest import ROOT
@@ -47,6 +52,36 @@ def test_a_resumed_stage_tells_a_second_training_from_its_first_step(tiny_worksp
 
     assert [steps(f"{name}loss") for name in ("", "classifier.")] == [[3000], [1, 2]]
     assert steps("classifier.cost") == [1, 2]
+
+
+def test_a_store_whose_making_was_killed_is_made_anew(tmp_path):
+    """MLflow could never open it again: its migrations do not go on in the middle."""
+    command = "from pathlib import Path; from flows import tracking; tracking.client(Path('.'))"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    ask = [sys.executable, "-c", command]
+    process = subprocess.Popen(ask, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    made = tmp_path / ".mlflow.db.new"
+    while not (made.exists() and made.stat().st_size) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert made.exists() and not (tmp_path / "mlflow.db").exists()
+    subprocess.run(ask, cwd=ROOT, env=environment, check=True, stderr=subprocess.DEVNULL)
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert list(database.execute("select name from experiments")) == [("Default",)]
+
+
+def test_an_answer_that_nobody_gave_is_not_explained(tmp_path):
+    """A made-up end of an id was believed, where feedback refuses it."""
+    known = Fingerprints(tmp_path / fingerprints.FOLDER)
+    digest = known.of({"base": {"name": "base"}})
+    given = known.answer_id("cls", digest)
+    forged = given[:-1] + ("0" if given[-1] != "0" else "1")
+    with pytest.raises(trace.TraceError, match=f"'{forged}'.*kindling trace fp_{digest}"):
+        trace.explain(tmp_path, forged)
+    assert known.given(given) == known.given(f"fp_{digest}") == known.given(digest) == digest
+    assert known.given(forged) is None and known.given("nothing") is None
 
 
 class Locked:

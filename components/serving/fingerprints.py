@@ -61,6 +61,13 @@ class Fingerprints:
         found = ANSWER.match(identity)
         return bool(found) and hmac.compare_digest(found[2], self._seal(found[1]))
 
+    def given(self, identity: str) -> str | None:
+        """As `digest_of`; None where `identity` has the form of an answer's id, but no server of
+        this folder gave it.
+        """
+        forged = ANSWER.match(identity) and not self.gave(identity)
+        return None if forged else digest_of(identity)
+
     def _seal(self, said: str) -> str:
         with self._turn:
             self._secret = self._secret or _secret(self.folder)

@@ -13,7 +13,6 @@ from fastapi.responses import FileResponse, Response
 from components.serving import replies, schemas, tokenizing
 from components.serving.engine import BASE, RequestError
 from components.serving.errors import documented
-from components.serving.fingerprints import digest_of
 from components.serving.gateway import Gateway
 from components.serving.inside import Inside
 from components.serving.keys import Key
@@ -129,7 +128,7 @@ def _seen(opened: Callable[[], Inside], look: Callable[[Inside], dict[str, Any]]
 
 
 def _lineage(gateway: Gateway, outlook: Outlook, identity: str, request: Request) -> dict[str, Any]:
-    digest, key = digest_of(identity), request.state.key
+    digest, key = gateway.fingerprints.given(identity), request.state.key
     record = gateway.fingerprints.record(digest) if digest else None
     model = ((record or {}).get("adapter") or (record or {}).get("base") or {}).get("name", "")
     if outlook.lineage is None or record is None or (key and not key.allows(model)):
