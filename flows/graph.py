@@ -22,6 +22,7 @@ HINTS = (  # what DVC says after every stage, to whoever types commands one by o
     "dvc config core.autostage",
     "Use `dvc push`",
 )
+KILLED = "\nit was killed (out of memory?); the same command goes on from its last checkpoint"
 _calls: set[subprocess.Popen] = set()  # those at work in this process
 
 
@@ -152,7 +153,8 @@ def reproduce(
     text = "\n".join(tail)
     if _is_busy(text):
         raise Busy(f"DVC is busy with {stage}: {text}")
-    raise StageFailed(f"stage {stage} failed (exit {code}); the end of its output:\n{text}")
+    killed = KILLED if f"exited with -{signal.SIGKILL:d}" in text else ""
+    raise StageFailed(f"stage {stage} failed (exit {code}); the end of its output:\n{text}{killed}")
 
 
 def end_calls() -> None:

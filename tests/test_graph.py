@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import time
 from pathlib import Path
 
@@ -102,3 +103,16 @@ def test_a_mistake_is_logged_without_the_lines_of_prefects_code():
 
     assert logged(graph.StageFailed("stage a@b failed")).exc_info is None
     assert logged(KeyError("a defect")).exc_info is not None
+
+
+def test_a_killed_stage_is_told_from_one_that_failed(tmp_path):
+    stages = "stages:\n  killed:\n    cmd: kill -9 $$\n  failed:\n    cmd: exit 3\n"
+    (tmp_path / "dvc.yaml").write_text(stages, encoding="utf-8")
+    graph.ensure_repository(tmp_path)
+    said = {}
+    for stage in ("killed", "failed"):
+        with pytest.raises(graph.StageFailed) as failed:
+            graph.reproduce(tmp_path, stage, dict(os.environ), lambda _: None)
+        said[stage] = str(failed.value)
+    assert "out of memory?" in said["killed"] and "the same command" in said["killed"]
+    assert "out of memory" not in said["failed"]
