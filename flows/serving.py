@@ -1,5 +1,7 @@
 """`kindling serve`: find what is to be served, in the registry or in folders, and start."""
 
+import errno
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,4 +195,5 @@ def _without_key(host: str, file: Path) -> str:
 
 def _require_port(host: str, port: int) -> None:
     if said := ports.refusal(host, port):
-        raise ServeError(f"cannot listen on {host}:{port}: {said}; use --port")
+        taken = f" by {ports.holder(port)}" if said == os.strerror(errno.EADDRINUSE) else ""
+        raise ServeError(f"cannot listen on {host}:{port}: {said}{taken}; use --port")

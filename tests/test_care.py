@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from components.locks import Held, hold
-from flows import care, cleaning, finished, graph, registry, tracking
+from flows import care, cleaning, finished, graph, registry, serving, tracking
 from flows.versions import pinned
 from infra.config import DEFAULT, load
 
@@ -84,6 +84,13 @@ def test_a_torn_dvc_lock_is_a_finding(tmp_path):
     fine, what, said = care._lock(tmp_path)
     assert (fine, what) == (False, "dvc.lock")
     assert "torn; delete it and run the pipeline" in said
+
+
+def test_serving_at_a_taken_port_names_who_holds_it():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(serving.ServeError, match=rf":{port}: .* by process {os.getpid()} "):
+            serving._require_port("127.0.0.1", port)
 
 
 def test_status_names_the_newest_registered_version_of_each_model(tiny_workspace, monkeypatch):

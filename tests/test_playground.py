@@ -282,6 +282,12 @@ def test_adapters_stand_side_by_side(page):
         page.wait_for_selector(f"article:nth-child({number}) .facts")
 
 
+def test_the_servers_top_leads_to_the_playground(served):
+    told = httpx.get(served[0], follow_redirects=True)
+    assert told.status_code == 200 and told.url.path == "/playground"
+    assert "<title>" in told.text
+
+
 @pytest.mark.slow
 def test_tokens_inside_and_lineage_are_drawn(page):
     go_to(page, "Tokens")

@@ -18,7 +18,7 @@ from components.serving.story import Story
 
 READ_SECONDS = 30  # for a client to send its body
 COUNTED = re.compile(r"^/v1/inspect/")  # GETs that are work, as POSTs are
-OPEN = re.compile(r"^/(health|openapi\.json|playground)(/|$)")  # without a key
+OPEN = re.compile(r"^/($|(health|openapi\.json|playground)(/|$))")  # without a key
 PORT = re.compile(r":\d*$")  # of a Host header
 REQUEST_ID = re.compile(r"^[\w.:-]{1,64}$")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, RedirectResponse, Response
 
 from components.serving import replies, schemas, tokenizing
 from components.serving.engine import BASE, RequestError
@@ -83,6 +83,10 @@ def routes(gateway: Gateway, outlook: Outlook) -> APIRouter:
     def lineage(identity: str, request: Request) -> Any:
         """What made an answer, by its id or fingerprint: data, blocks, commits, runs."""
         return _lineage(gateway, outlook, identity, request)
+
+    @router.get("/", response_class=RedirectResponse, include_in_schema=False)
+    def top() -> str:
+        return "playground"  # relative: a proxy may serve this below a path of its own
 
     @router.get("/playground", response_class=Response, include_in_schema=False)
     def playground() -> Response:
