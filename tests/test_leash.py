@@ -29,7 +29,8 @@ sys.stdin.read()
 
 def test_prefects_server_outlives_ctrl_c_and_ends_with_its_flow(tmp_path):
     """A terminal tells all at once. A flow without a server waited minutes to tell its end."""
-    environment = {**os.environ, **settings.QUIET, "PREFECT_HOME": str(tmp_path)}
+    quiet = {**settings.QUIET, **settings.PATIENCE}
+    environment = {**os.environ, **quiet, "PREFECT_HOME": str(tmp_path)}
     environment.pop("PREFECT_API_URL", None)
     flow = subprocess.Popen(
         [sys.executable, "-c", START], cwd=ROOT, env=environment, text=True,
