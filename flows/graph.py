@@ -48,14 +48,14 @@ def call(workspace: Path, *arguments: str) -> str:
     done = subprocess.run(
         [*DVC, *arguments], cwd=workspace, capture_output=True, text=True, check=False
     )
+    if done.returncode == 0:
+        return done.stdout
     if _is_busy(done.stderr):
         raise Busy(
             f"dvc {arguments[0]}: a stage is at work on the same files; see 'kindling status', and "
             "try again when it is done"
         )
-    if done.returncode != 0:
-        raise StageFailed(f"dvc {' '.join(arguments)} failed:\n{done.stderr.strip()}")
-    return done.stdout
+    raise StageFailed(f"dvc {' '.join(arguments)} failed:\n{done.stderr.strip()}")
 
 
 def _is_busy(said: str) -> bool:
@@ -96,14 +96,18 @@ def stale(workspace: Path, stages: Collection[str] = ()) -> dict[str, list]:
 
 def downstream(workspace: Path, names: Collection[str]) -> set[str]:
     """The stages `names`, and all that are made of what they make."""
-    import networkx
     from dvc.repo import Repo
 
     with Repo(str(workspace)) as repo:
         graph = repo.index.graph  # edges lead from a stage to those that it depends on
         begun = [stage for stage in graph if stage.cmd and stage.name in names]
-        found = set(begun).union(*(networkx.ancestors(graph, stage) for stage in begun))
-        return {stage.name for stage in found if stage.cmd}
+        return {stage.name for stage in _with_what_is_made_of(graph, begun) if stage.cmd}
+
+
+def _with_what_is_made_of(graph, stages: Collection) -> set:
+    import networkx
+
+    return set(stages).union(*(networkx.ancestors(graph, stage) for stage in stages))
 
 
 def reproduce(
@@ -186,7 +190,7 @@ def affected(workspace: Path, path: str) -> list[str]:
         touched = {stage for stage in graph if _reads(stage, target, workspace)}
         if not touched:
             raise ValueError(f"no stage depends on '{path}'; 'dvc dag' draws those that exist")
-        rebuilt = touched.union(*(networkx.ancestors(graph, stage) for stage in touched))
+        rebuilt = _with_what_is_made_of(graph, touched)
         order = list(networkx.dfs_postorder_nodes(graph))
         return [stage.name for stage in order if stage in rebuilt and stage.cmd]
 
